@@ -1,0 +1,42 @@
+# syntax is the builder's own: nothing is fetched but the base image and npm packages.
+ARG NODE_IMAGE=node:24-bookworm-slim
+
+# 1. Build with all dependencies.
+FROM ${NODE_IMAGE} AS build
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY scripts scripts
+COPY proto proto
+COPY wire wire
+COPY server server
+COPY client client
+COPY cli cli
+COPY examples examples
+RUN npm run build
+
+# 2. What production needs: no compiler, no tests.
+FROM ${NODE_IMAGE} AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
+
+# 3. The image. Mount or COPY your module of functions to /functions and name it in the command.
+FROM ${NODE_IMAGE}
+# An init as PID 1 passes signals on and reaps what functions leave behind.
+RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
+ENV NODE_ENV=production FARPOOL_LISTEN=0.0.0.0:50051
+WORKDIR /app
+COPY --from=dependencies /app/node_modules node_modules
+COPY package.json LICENSE ./
+COPY --from=build /app/dist dist
+COPY proto/farpool proto/farpool
+COPY proto/google proto/google
+USER node
+WORKDIR /functions
+EXPOSE 50051
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
+  CMD ["node", "/app/dist/cli/main.js", "health", "--address", "127.0.0.1:50051"]
+ENTRYPOINT ["tini", "--", "node", "/app/dist/cli/main.js"]
+CMD ["serve", "/app/dist/examples/math.js"]

@@ -1,0 +1,49 @@
+#!/usr/bin/env node
+import { Command, CommanderError } from 'commander'
+import { VERSION } from '../server/version.js'
+import { callCommand } from './call.js'
+import { Exit, fail } from './exit.js'
+import { healthCommand } from './health.js'
+import { mapCommand } from './map.js'
+import { serveCommand } from './serve.js'
+import { functionsCommand, infoCommand } from './show.js'
+
+const program = new Command('farpool')
+  .description("Python's multiprocessing.Pool, far away: functions in worker processes behind gRPC")
+  .version(VERSION)
+  .addHelpText(
+    'after',
+    `
+Exit codes: 0 done; 1 the call failed or the server could not start; 2 the command line or its input is wrong;
+3 no server answers.
+
+Examples:
+  farpool serve ./functions.js --processes 4
+  farpool call fib 30
+  farpool map thumbnail --input items.jsonl --output results.jsonl`,
+  )
+for (const command of [
+  serveCommand(),
+  callCommand(),
+  mapCommand(),
+  functionsCommand(),
+  infoCommand(),
+  healthCommand(),
+]) {
+  program.addCommand(command)
+}
+// Commander's own exit code for a wrong command line is 1; ours is 2.
+for (const command of [program, ...program.commands]) command.exitOverride()
+
+// A reader that has seen enough (`| head`) is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(Exit.OK)
+  throw error
+})
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? Exit.OK : Exit.USAGE
+  else fail(error)
+}

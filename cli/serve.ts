@@ -1,0 +1,92 @@
+import { Command, Option } from 'commander'
+import { type ServeOptions, serve } from '../server/index.js'
+import { LOG_LEVELS } from '../server/ops/log.js'
+import { Exit, fail } from './exit.js'
+import { count, json } from './options.js'
+
+/** farpool serve: a server until SIGTERM or SIGINT. */
+export const serveCommand = () =>
+  new Command('serve')
+    .description('run a server whose workers execute the functions that the modules export')
+    .argument('<modules...>', 'ES modules, CommonJS modules, or TypeScript (Node 22.18 or newer)')
+    .addOption(
+      new Option('-l, --listen <address>', 'host:port or unix:/path').env('FARPOOL_LISTEN').default('127.0.0.1:50051'),
+    )
+    .addOption(
+      new Option('-p, --processes <n>', 'worker processes (default: the CPUs that this process may use)')
+        .env('FARPOOL_PROCESSES')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--initializer <function>', 'a function that every worker calls when it starts').env(
+        'FARPOOL_INITIALIZER',
+      ),
+    )
+    .addOption(
+      new Option('--initargs <json>', 'its arguments, a JSON array').env('FARPOOL_INITARGS').argParser(json('array')),
+    )
+    .addOption(
+      new Option('--max-tasks-per-child <n>', 'replace a worker after so many tasks (default: never)')
+        .env('FARPOOL_MAX_TASKS_PER_CHILD')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--grace <ms>', 'how long a cancelled function may go on before its process is killed')
+        .env('FARPOOL_GRACE')
+        .default(2_000)
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option('--drain <ms>', 'how long calls in flight may take to end after SIGTERM')
+        .env('FARPOOL_DRAIN')
+        .default(30_000)
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option('--max-message-bytes <n>', 'the largest message (default: 72 MiB)')
+        .env('FARPOOL_MAX_MESSAGE_BYTES')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--allow-terminate', 'let clients close and terminate the shared pool').env('FARPOOL_ALLOW_TERMINATE'),
+    )
+    .addOption(
+      new Option('--stacks', 'send the stacks of functions (default: only on loopback and Unix sockets)').env(
+        'FARPOOL_STACKS',
+      ),
+    )
+    .addOption(new Option('--no-stacks', 'never send them'))
+    .addOption(
+      new Option('--log-level <level>', 'how much is logged')
+        .env('FARPOOL_LOG_LEVEL')
+        .choices(LOG_LEVELS)
+        .default('info'),
+    )
+    .action(async (modules: string[], options: Omit<ServeOptions, 'modules'> & { grace: number; drain: number }) => {
+      const { grace, drain, ...rest } = options
+      try {
+        await run({ ...rest, modules, graceMs: grace, drainMs: drain })
+      } catch (error) {
+        fail(error)
+        process.exitCode ||= Exit.FAILED
+      }
+    })
+
+async function run(options: ServeOptions): Promise<void> {
+  const server = await serve(options)
+  let signals = 0
+  const onSignal = (signal: NodeJS.Signals) => {
+    server.logger.info({ signal }, signals === 0 ? 'draining; the same signal again ends at once' : 'ending at once')
+    const end = signals++ === 0 ? server.drain() : server.stop()
+    // What is still open now (a client that never reads, say) is not worth waiting for.
+    end.then(
+      () => process.exit(Exit.OK),
+      (error: unknown) => {
+        fail(error)
+        process.exit(Exit.FAILED)
+      },
+    )
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+}

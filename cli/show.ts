@@ -1,0 +1,64 @@
+import { Command } from 'commander'
+import { Pool } from '../client/index.js'
+import { errorJson, fail } from './exit.js'
+import { addressOption, jsonOption } from './options.js'
+
+interface Options {
+  address: string
+  json?: boolean
+}
+
+/** farpool functions: what can be called. */
+export const functionsCommand = () =>
+  new Command('functions')
+    .description('list the functions that the server has registered')
+    .addOption(addressOption())
+    .addOption(jsonOption())
+    .action((options: Options) =>
+      show(options, async (pool) => {
+        const functions = await pool.functions()
+        const width = Math.max(...functions.map(({ name }) => name.length))
+        return {
+          json: { functions },
+          text: functions
+            .map(({ name, parameters, module }) => `${name.padEnd(width)}  ${parameters} parameters  ${module}`)
+            .join('\n'),
+        }
+      }),
+    )
+
+/** farpool info: the server and its shared pool. */
+export const infoCommand = () =>
+  new Command('info')
+    .description('show the server, its shared pool, its workers and counters')
+    .addOption(addressOption())
+    .addOption(jsonOption())
+    .action((options: Options) =>
+      show(options, async (pool) => {
+        const { failure, ...info } = await pool.info()
+        const { server, tasks } = info
+        const lines = [
+          `farpool ${server.version} on ${server.runtime}, messages up to ${server.maxMessageBytes} bytes, grace ${server.graceMs} ms`,
+          `pool ${info.pool}: ${info.state}, ${info.processes} processes, ${info.queued} queued, ${info.running} running`,
+          ...(failure ? [`failed: ${failure.message} (${failure.reason})`] : []),
+          `tasks: ${Object.entries(tasks)
+            .map(([name, count]) => `${count} ${name}`)
+            .join(', ')}; workers started: ${info.workersStarted}`,
+          ...info.workers.map(
+            ({ pid, state, tasks: done, function: name }) =>
+              `worker ${pid}: ${state}${name && ` ${name}`}, ${done} tasks`,
+          ),
+        ]
+        return { json: { ...info, ...(failure && { failure: errorJson(failure) }) }, text: lines.join('\n') }
+      }),
+    )
+
+async function show(options: Options, read: (pool: Pool) => Promise<{ json: object; text: string }>): Promise<void> {
+  try {
+    await using pool = new Pool(options.address)
+    const { json, text } = await read(pool)
+    process.stdout.write(`${options.json ? JSON.stringify(json) : text}\n`)
+  } catch (error) {
+    fail(error, options.json)
+  }
+}

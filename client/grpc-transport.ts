@@ -1,0 +1,172 @@
+import { type CallOptions, type ClientReadableStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
+import * as routing from '../proto/gen/farpool/routing/v1/routing.js'
+import { OnError, PoolServiceClient, PoolServiceService } from '../proto/gen/farpool/v1/pool_service.js'
+import { Status } from '../proto/gen/google/rpc/status.js'
+import { Failure, statusToFailure } from '../wire/failure.js'
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
+import { Code, type Reason } from '../wire/reason.js'
+import type { ChunkOutcome, ChunksCall, FunctionCall, Lease, OpenPoolCall, Pending, Transport } from './transport.js'
+
+/** One RPC per call over grpc-js. */
+export class GrpcTransport implements Transport {
+  readonly #client: PoolServiceClient
+
+  /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
+  constructor(address: string) {
+    this.#client = new PoolServiceClient(address, credentials.createInsecure(), {
+      // The server bounds what it sends; a second limit here could only lose what has been computed.
+      'grpc.max_receive_message_length': -1,
+      'grpc.max_send_message_length': -1,
+      'grpc.keepalive_time_ms': KEEPALIVE_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      'grpc.enable_channelz': 0,
+    })
+  }
+
+  apply({ deadline, ...call }: FunctionCall): Pending<Uint8Array> {
+    const cancelled = new Cancellation()
+    const outcome = new Promise<Uint8Array>((resolve, reject) => {
+      const rpc = this.#client.makeUnaryRequest(
+        PoolServiceService.apply.path,
+        (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
+        (bytes) => routing.ApplyResponse.decode(bytes),
+        { ...call, args: [...call.args] },
+        new Metadata(),
+        callOptions(deadline),
+        (error, response) => (response ? resolve(response.result) : reject(cancelled.reason ?? failureOf(error))),
+      )
+      cancelled.onCancel = () => rpc.cancel()
+    })
+    return { outcome, cancel: (reason) => cancelled.cancel(reason) }
+  }
+
+  chunks({ deadline, failFast, ...call }: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
+    const cancelled = new Cancellation()
+    const outcome = new Promise<void>((resolve, reject) => {
+      const rpc = this.#client.makeServerStreamRequest(
+        PoolServiceService.iMap.path,
+        (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
+        (bytes) => routing.IMapResponse.decode(bytes),
+        {
+          ...call,
+          args: [...call.args],
+          chunks: [...call.chunks],
+          ordered: false,
+          onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+        },
+        new Metadata(),
+        callOptions(deadline),
+      )
+      cancelled.onCancel = () => rpc.cancel()
+      rpc.on('data', (frame: routing.IMapResponse) => {
+        for (const chunk of frame.outcomes) onOutcome(chunkOutcome(chunk))
+      })
+      rpc.on('error', (error: ServiceError) => reject(cancelled.reason ?? failureOf(error)))
+      rpc.on('end', resolve)
+    })
+    return { outcome, cancel: (reason) => cancelled.cancel(reason) }
+  }
+
+  openPool(call: OpenPoolCall): Lease {
+    const rpc: ClientReadableStream<unknown> = this.#client.makeServerStreamRequest(
+      PoolServiceService.openPool.path,
+      (request: routing.OpenPoolRequest) => asBuffer(routing.OpenPoolRequest.encode(request).finish()),
+      PoolServiceService.openPool.responseDeserialize,
+      { ...call, initargs: [...call.initargs] },
+    )
+    let ending = false
+    const ended = new Promise<Failure | undefined>((resolve) => {
+      rpc.on('error', (error: ServiceError) => resolve(ending ? undefined : failureOf(error)))
+      rpc.on('end', () => resolve(undefined))
+    })
+    const opened = new Promise<{ pool: string; processes: number }>((resolve, reject) => {
+      rpc.on('data', ({ event }: ReturnType<typeof PoolServiceService.openPool.responseDeserialize>) => {
+        if (event?.$case === 'opened') resolve(event.value)
+      })
+      void ended.then((failure) => reject(failure ?? new Failure('POOL_CLOSED', 'the pool ended before it was open')))
+    })
+    const end = () => {
+      ending = true
+      rpc.cancel()
+    }
+    return { opened, ended, end }
+  }
+
+  async closePool(pool: string): Promise<void> {
+    await unary((done) => this.#client.closePool({ pool }, done))
+  }
+
+  async joinPool(pool: string): Promise<void> {
+    await unary((done) => this.#client.joinPool({ pool }, done))
+  }
+
+  async terminate(pool: string): Promise<void> {
+    await unary((done) => this.#client.terminate({ pool }, done))
+  }
+
+  serverInfo() {
+    return unary<Awaited<ReturnType<Transport['serverInfo']>>>((done) => this.#client.getServerInfo({}, done))
+  }
+
+  functions() {
+    return unary<Awaited<ReturnType<Transport['functions']>>>((done) => this.#client.listFunctions({}, done))
+  }
+
+  poolInfo(pool: string) {
+    return unary<Awaited<ReturnType<Transport['poolInfo']>>>((done) => this.#client.getPool({ pool }, done))
+  }
+
+  close(): void {
+    this.#client.close()
+  }
+}
+
+/** A reason that came before, or comes after, there is something to cancel. */
+class Cancellation {
+  reason: Failure | undefined
+  onCancel: () => void = () => {}
+
+  cancel(reason: Failure): void {
+    this.reason ??= reason
+    this.onCancel()
+  }
+}
+
+const unary = <T>(call: (done: (error: ServiceError | null, response: T) => void) => unknown): Promise<T> =>
+  new Promise((resolve, reject) => {
+    call((error, response) => (error ? reject(failureOf(error)) : resolve(response)))
+  })
+
+const callOptions = (deadline: number | undefined): CallOptions => (deadline === undefined ? {} : { deadline })
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+const chunkOutcome = ({ chunk, payload, failures }: routing.ChunkOutcome): ChunkOutcome => ({
+  chunk,
+  payload,
+  failures: failures.map(({ item, status }) => ({
+    item,
+    failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the server sent a failure without a status'),
+  })),
+})
+
+/** What grpc-js itself says, where no server of ours had the word. */
+const TRANSPORT_REASONS: Readonly<Record<number, Reason>> = {
+  [Code.CANCELLED]: 'CANCELLED',
+  [Code.DEADLINE_EXCEEDED]: 'TASK_TIMEOUT',
+  [Code.UNAVAILABLE]: 'CONNECTION_FAILED',
+  // Our server says which limit; grpc-js's own says it only of a message that it did not let through.
+  [Code.RESOURCE_EXHAUSTED]: 'PAYLOAD_TOO_LARGE',
+  [Code.UNAUTHENTICATED]: 'UNAUTHENTICATED',
+  [Code.PERMISSION_DENIED]: 'PERMISSION_DENIED',
+}
+
+function failureOf(error: ServiceError | null): Failure {
+  if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
+  const [details] = error.metadata?.get('grpc-status-details-bin') ?? []
+  if (Buffer.isBuffer(details)) return statusToFailure(Status.decode(details))
+  const reason = TRANSPORT_REASONS[error.code] ?? 'INTERNAL'
+  const message =
+    reason === 'TASK_TIMEOUT' ? "the call's timeout passed before its result came" : error.details || error.message
+  return new Failure(reason, message, { code: error.code })
+}

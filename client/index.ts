@@ -1,0 +1,32 @@
+/** The TypeScript client: Python's multiprocessing.Pool, far away. */
+export { AsyncResult } from './async-result.js'
+export {
+  BadRequestError,
+  CancelledError,
+  EncodingError,
+  FarpoolError,
+  InitializerError,
+  LimitError,
+  PermissionError,
+  PoolClosedError,
+  PoolTerminatedError,
+  RemoteError,
+  TimeoutError,
+  UnavailableError,
+  UnknownFunctionError,
+  WorkerCrashedError,
+} from './errors.js'
+export type { ImapIterator } from './imap.js'
+export type { FunctionInfo, PoolInfo } from './info.js'
+export type { LocalOptions } from './local.js'
+export type {
+  AsyncOptions,
+  CallOptions,
+  ImapOptions,
+  MapAsyncOptions,
+  MapOptions,
+  PoolOptions,
+} from './options.js'
+export { partial } from './partial.js'
+export { Pool } from './pool.js'
+export type { AnyModule, Args, Bound, FunctionName, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'

@@ -1,0 +1,68 @@
+import { PoolState, WorkerState } from '../proto/gen/farpool/v1/pool_service.js'
+import { statusToFailure } from '../wire/failure.js'
+import type { Target } from './backing.js'
+import { errorOf, type FarpoolError } from './errors.js'
+import type { Transport } from './transport.js'
+
+/** A registered function. */
+export interface FunctionInfo {
+  name: string
+  /** How many parameters it declares before the first one with a default. */
+  parameters: number
+  /** The file name of its module. */
+  module: string
+}
+
+/** A pool as GetPool tells of it, and its server. */
+export interface PoolInfo {
+  server: { version: string; runtime: string; maxMessageBytes: number; graceMs: number }
+  pool: string
+  shared: boolean
+  state: 'open' | 'closing' | 'closed' | 'terminated' | 'failed' | 'unknown'
+  /** Why it failed, where it did. */
+  failure: FarpoolError | undefined
+  processes: number
+  workers: {
+    pid: number
+    state: 'starting' | 'idle' | 'busy' | 'stopping' | 'unknown'
+    tasks: number
+    function: string
+  }[]
+  queued: number
+  running: number
+  tasks: { submitted: number; succeeded: number; failed: number; cancelled: number; retried: number }
+  workersStarted: number
+}
+
+const POOL_STATES: Readonly<Record<number, PoolInfo['state']>> = {
+  [PoolState.POOL_STATE_OPEN]: 'open',
+  [PoolState.POOL_STATE_CLOSING]: 'closing',
+  [PoolState.POOL_STATE_CLOSED]: 'closed',
+  [PoolState.POOL_STATE_TERMINATED]: 'terminated',
+  [PoolState.POOL_STATE_FAILED]: 'failed',
+}
+
+const WORKER_STATES: Readonly<Record<number, PoolInfo['workers'][number]['state']>> = {
+  [WorkerState.WORKER_STATE_STARTING]: 'starting',
+  [WorkerState.WORKER_STATE_IDLE]: 'idle',
+  [WorkerState.WORKER_STATE_BUSY]: 'busy',
+  [WorkerState.WORKER_STATE_STOPPING]: 'stopping',
+}
+
+export async function functionInfos(transport: Transport): Promise<FunctionInfo[]> {
+  return (await transport.functions()).functions
+}
+
+export async function poolInfo(transport: Transport, target: Target): Promise<PoolInfo> {
+  const [server, pool] = await Promise.all([transport.serverInfo(), transport.poolInfo(target.pool)])
+  const { version, runtime, maxMessageBytes, graceMs } = server
+  const { state, failure, workers, tasks, ...rest } = pool
+  return {
+    ...rest,
+    server: { version, runtime, maxMessageBytes, graceMs },
+    state: POOL_STATES[state] ?? 'unknown',
+    failure: failure && errorOf(statusToFailure(failure)),
+    workers: workers.map((worker) => ({ ...worker, state: WORKER_STATES[worker.state] ?? 'unknown' })),
+    tasks: tasks ?? { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 },
+  }
+}

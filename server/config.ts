@@ -1,0 +1,98 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Failure } from '../wire/failure.js'
+import { GRACE_MS, MAX_MESSAGE_BYTES, MAX_PROCESSES } from '../wire/limits.js'
+import { availableCpus } from './ops/cgroup.js'
+import { LOG_LEVELS, type LogLevel } from './ops/log.js'
+import { checkCount } from './pool/pools.js'
+
+/** The options of a server. */
+export interface ServeOptions {
+  /** The modules that export the functions: paths (from the working directory) or file: URLs. At least one. */
+  modules: readonly (string | URL)[]
+  /** `host:port` (port 0 for a free one) or `unix:/path/to.sock`. Default `127.0.0.1:50051`. */
+  listen?: string
+  /** Workers of the shared pool. Default: the CPUs that this process may use. As `processes` of multiprocessing.Pool. */
+  processes?: number
+  /** A function that every worker of the shared pool calls when it starts. */
+  initializer?: string
+  /** Its arguments. */
+  initargs?: readonly unknown[]
+  /** A worker is replaced after so many tasks. Default: never. */
+  maxTasksPerChild?: number
+  /** How long a function may go on after its call was cancelled, in milliseconds; then its process is killed. Default 2000. */
+  graceMs?: number
+  /** How long calls in flight may take to end when the server shuts down, in milliseconds. Default 30000. */
+  drainMs?: number
+  /** The largest message, in bytes. Default 72 MiB. */
+  maxMessageBytes?: number
+  /** Whether clients may close and terminate the shared pool. Default false. */
+  allowTerminate?: boolean
+  /** Whether failures carry the stacks of functions. Default: only where `listen` is a loopback address or a Unix socket. */
+  stacks?: boolean
+  /** Default 'info'. */
+  logLevel?: LogLevel
+}
+
+/** The same, checked and complete; the one place where defaults are made. */
+export interface ServeConfig extends Required<Omit<ServeOptions, 'maxTasksPerChild' | 'modules'>> {
+  /** Absolute paths of files that exist. */
+  modules: readonly string[]
+  maxTasksPerChild: number | undefined
+}
+
+/** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
+export function resolveConfig(options: ServeOptions): ServeConfig {
+  const listen = options.listen ?? '127.0.0.1:50051'
+  checkListen(listen)
+  if (options.modules.length === 0) bad('modules', '[]', 'at least one path to a module of functions')
+  const config: ServeConfig = {
+    modules: options.modules.map(modulePath),
+    listen,
+    processes: options.processes ?? availableCpus(),
+    initializer: options.initializer ?? '',
+    initargs: options.initargs ?? [],
+    maxTasksPerChild: options.maxTasksPerChild,
+    graceMs: options.graceMs ?? GRACE_MS,
+    drainMs: options.drainMs ?? 30_000,
+    maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
+    allowTerminate: options.allowTerminate ?? false,
+    stacks: options.stacks ?? isLocal(listen),
+    logLevel: options.logLevel ?? 'info',
+  }
+  checkCount('processes', config.processes, MAX_PROCESSES)
+  if (config.maxTasksPerChild !== undefined) checkCount('max-tasks-per-child', config.maxTasksPerChild)
+  checkCount('max-message-bytes', config.maxMessageBytes, 2 ** 31 - 1)
+  for (const [name, value] of [
+    ['grace', config.graceMs],
+    ['drain', config.drainMs],
+  ] as const) {
+    if (!(Number.isInteger(value) && value >= 0)) bad(name, value, 'a number of milliseconds, 0 or more')
+  }
+  if (!Array.isArray(config.initargs)) bad('initargs', JSON.stringify(config.initargs), 'an array')
+  if (config.initargs.length > 0 && config.initializer === '')
+    bad('initargs', JSON.stringify(config.initargs), 'given together with an initializer')
+  if (!LOG_LEVELS.includes(config.logLevel)) bad('log-level', config.logLevel, `one of ${LOG_LEVELS.join(', ')}`)
+  return config
+}
+
+function modulePath(module: string | URL): string {
+  const path = module instanceof URL || module.startsWith('file:') ? fileURLToPath(module) : resolve(module)
+  if (existsSync(path)) return path
+  throw new Failure('MODULE_LOAD_FAILED', `there is no module ${path}`)
+}
+
+function checkListen(listen: string): void {
+  if (/^unix:.+/.test(listen)) return
+  const port = /^(?:\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/.exec(listen)?.[1]
+  if (port === undefined || Number(port) > 65_535)
+    bad('listen', JSON.stringify(listen), 'host:port, [ipv6]:port or unix:/path')
+}
+
+/** Whether only this machine can reach the address. */
+const isLocal = (listen: string): boolean => /^(unix:|localhost:|127\.\d+\.\d+\.\d+:|\[::1\]:)/.test(listen)
+
+function bad(option: string, value: unknown, right: string): never {
+  throw new Failure('BAD_REQUEST', `${option} is ${value}; it must be ${right}`)
+}

@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Server } from '@grpc/grpc-js'
+import { STOP_MS } from '../wire/limits.js'
+import { unlisten } from './listen.js'
+import type { Health } from './ops/health.js'
+import type { Logger } from './ops/log.js'
+import type { Pools } from './pool/pools.js'
+import type { Admission } from './rpc/admission.js'
+
+/** What is still open when every call has been answered (a health watch, a lease) is given so long to close. */
+const CLOSE_MS = 1_000
+
+export interface Drain {
+  readonly server: Server
+  readonly pools: Pools
+  readonly admission: Admission
+  readonly health: Health
+  readonly logger: Logger
+  readonly address: string
+  /** How long calls in flight may take; 0 to fail them at once. */
+  readonly drainMs: number
+}
+
+/**
+ * The end of a server, in order: health says so, new calls are refused, calls in flight end (or time runs out), the
+ * workers end, the connections close, the socket's file goes.
+ */
+export async function drain({ server, pools, admission, health, logger, address, drainMs }: Drain): Promise<void> {
+  health.set(false)
+  admission.drain()
+  if (drainMs > 0 && admission.inside > 0) {
+    logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
+    const idle = await before(drainMs, admission.idle())
+    if (!idle) logger.warn({ calls: admission.inside }, 'calls are still in flight; they fail now')
+  }
+  // Workers that have nothing to do exit by themselves: their functions' own exit handlers run.
+  if (drainMs > 0 && admission.inside === 0) await before(STOP_MS, pools.close())
+  await pools.terminate()
+  const closed = await before(CLOSE_MS, new Promise<void>((resolve) => server.tryShutdown(() => resolve())))
+  if (!closed) server.forceShutdown()
+  await unlisten(address)
+  logger.info('stopped')
+}
+
+/** Whether the promise resolves in time. */
+async function before(ms: number, promise: Promise<void>): Promise<boolean> {
+  const timer = new AbortController()
+  const late = sleep(ms, false, { signal: timer.signal }).catch(() => false)
+  const inTime = await Promise.race([promise.then(() => true), late])
+  timer.abort()
+  return inTime
+}

@@ -1,0 +1,191 @@
+import type { Failure } from '../../wire/failure.js'
+import type { Line } from './lines.js'
+import { Scheduler } from './scheduler.js'
+import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
+import type { Outcome, TaskSpec } from './task.js'
+import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
+
+/**
+ * A pool of worker processes with one queue: the scheduler's decisions (scheduler.ts) applied to real processes
+ * (worker.ts). The way of one call through it:
+ *
+ *   rpc/apply.ts ─ submit ─▶ Scheduler ─ run ─▶ WorkerHandle ─ frame ─▶ worker/main.ts
+ *   rpc/apply.ts ◀─ settle ─ Scheduler ◀─ done ─ WorkerHandle ◀─ frame ─┘
+ */
+export interface PoolOptions extends WorkerInit {
+  /** At least 1. */
+  readonly processes: number
+  readonly maxTasksPerChild: number | undefined
+  /** How long an aborted task may go on before its process is killed, in milliseconds. */
+  readonly graceMs: number
+}
+
+export interface PoolEvents {
+  printed?(worker: { pid: number }, line: Line): void
+  workerStarted?(worker: { pid: number }): void
+  workerExited?(exit: WorkerExit): void
+  /** Once, when the workers of a failed pool have given up. */
+  failed?(failure: Failure): void
+}
+
+export interface WorkerView {
+  readonly pid: number
+  readonly phase: WorkerPhase
+  readonly tasks: number
+  /** What it runs; empty where it runs nothing. */
+  readonly function: string
+}
+
+export class Pool {
+  readonly #scheduler: Scheduler
+  readonly #workers = new Map<number, WorkerHandle>()
+  readonly #respawns = new Map<number, NodeJS.Timeout>()
+  readonly #ready: Promise<readonly FunctionInfo[]>
+  readonly #ended: Promise<void>
+  #resolveEnded: () => void = () => {}
+  #resolveReady: (functions: readonly FunctionInfo[]) => void = () => {}
+  #rejectReady: (failure: Failure) => void = () => {}
+  #runtime = ''
+  #readyWorkers = 0
+  #reportedFailure = false
+
+  constructor(
+    readonly name: string,
+    readonly options: PoolOptions,
+    private readonly events: PoolEvents = {},
+  ) {
+    this.#ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve
+    })
+    this.#ready = new Promise((resolve, reject) => {
+      this.#resolveReady = resolve
+      this.#rejectReady = reject
+    })
+    // Whoever does not ask is not to be told by an unhandled rejection: submit() tells the same.
+    this.#ready.catch(() => {})
+    this.#scheduler = new Scheduler(
+      { processes: options.processes, maxTasksPerChild: options.maxTasksPerChild },
+      {
+        spawn: (worker, delayMs) => this.#spawn(worker, delayMs),
+        run: (worker, task) => this.#workers.get(worker)?.run(task),
+        abort: (worker, task, reason) => this.#workers.get(worker)?.abort(task.id, reason.reason),
+        stop: (worker) => this.#end(worker, 'stop'),
+        kill: (worker) => this.#end(worker, 'kill'),
+        ended: () => this.#resolveEnded(),
+      },
+    )
+    this.#scheduler.start()
+  }
+
+  /** Resolves with the functions when every first worker is ready; rejects with the Failure that keeps them from it. */
+  get ready(): Promise<readonly FunctionInfo[]> {
+    return this.#ready
+  }
+
+  /** Resolves when the pool has been closed or terminated, or has failed, and its last process is gone. */
+  get ended(): Promise<void> {
+    return this.#ended
+  }
+
+  get state(): PoolState {
+    return this.#scheduler.state
+  }
+
+  /** What runs the functions, for example "node v24.11.0". */
+  get runtime(): string {
+    return this.#runtime
+  }
+
+  get stats() {
+    const { queued, running, counters } = this.#scheduler
+    return { queued, running, ...counters }
+  }
+
+  get workers(): WorkerView[] {
+    return [...this.#workers].flatMap(([id, handle]) => {
+      const worker = this.#scheduler.worker(id)
+      if (!worker) return []
+      return [{ pid: handle.pid, phase: worker.phase, tasks: worker.tasks, function: worker.task?.spec.function ?? '' }]
+    })
+  }
+
+  /**
+   * Accepts a task and returns its id, for `end`; `settle` is called exactly once. Throws a Failure where it refuses.
+   * `held`: the task belongs to a request that holds the pool.
+   */
+  submit(spec: TaskSpec, settle: (outcome: Outcome) => void, held = false): number {
+    return this.#scheduler.submit(spec, settle, held)
+  }
+
+  /** Keeps a closing pool at work until the returned function is called: for a request that brings tasks bit by bit. */
+  hold(): () => void {
+    return this.#scheduler.hold()
+  }
+
+  /** Ends a task from outside, with the reason. One that has already ended stays as it is. */
+  end(task: number, reason: Failure): void {
+    this.#scheduler.end(task, reason)
+  }
+
+  /** Takes no more tasks; what was accepted is completed, then the workers end. */
+  close(): void {
+    this.#scheduler.close()
+  }
+
+  /** Fails what is not done and kills the workers; resolves when they are gone. */
+  terminate(): Promise<void> {
+    this.#scheduler.terminate()
+    return this.#ended
+  }
+
+  #spawn(worker: number, delayMs: number): void {
+    const start = () => {
+      this.#respawns.delete(worker)
+      const handle: WorkerHandle = new WorkerHandle(this.options, this.options.graceMs, {
+        ready: (functions, runtime) => {
+          this.#runtime = runtime
+          this.events.workerStarted?.({ pid: handle.pid })
+          if (++this.#readyWorkers === this.options.processes) this.#resolveReady(functions)
+          this.#scheduler.ready(worker)
+        },
+        initFailed: (failure) => {
+          this.#scheduler.initFailed(worker, failure)
+          this.#reportFailure()
+        },
+        started: (task) => this.#scheduler.started(worker, task),
+        done: (task, outcome) => this.#scheduler.done(worker, task, outcome),
+        printed: (line) => this.events.printed?.({ pid: handle.pid }, line),
+        exited: (exit) => this.#exited(worker, exit),
+      })
+      this.#workers.set(worker, handle)
+    }
+    if (delayMs > 0) this.#respawns.set(worker, setTimeout(start, delayMs))
+    else start()
+  }
+
+  /** Also for a worker that is still to be started: then it never is. */
+  #end(worker: number, how: 'stop' | 'kill'): void {
+    const respawn = this.#respawns.get(worker)
+    if (respawn) {
+      clearTimeout(respawn)
+      this.#respawns.delete(worker)
+      queueMicrotask(() => this.#exited(worker, { pid: 0, exitCode: 0, signal: undefined }))
+    } else this.#workers.get(worker)?.[how]()
+  }
+
+  #exited(worker: number, exit: WorkerExit): void {
+    this.#workers.delete(worker)
+    if (exit.pid !== 0) this.events.workerExited?.(exit)
+    this.#scheduler.exited(worker, exit)
+    this.#reportFailure()
+  }
+
+  #reportFailure(): void {
+    const state = this.#scheduler.state
+    if (state.kind === 'open') return
+    this.#rejectReady(refusal(state))
+    if (state.kind !== 'failed' || this.#reportedFailure) return
+    this.#reportedFailure = true
+    this.events.failed?.(state.failure)
+  }
+}

@@ -1,0 +1,133 @@
+import { randomUUID } from 'node:crypto'
+import { Failure } from '../../wire/failure.js'
+import { MAX_PROCESSES } from '../../wire/limits.js'
+import { FunctionTable } from './functions.js'
+import { Pool, type PoolEvents, type PoolOptions } from './pool.js'
+import { refusal } from './state.js'
+
+export const DEFAULT_POOL = 'default'
+
+/** How many ended pools are remembered. */
+const ENDED_POOLS = 1_000
+
+/** What the caller of OpenPool chooses; undefined for the server's own value. */
+export interface OwnedPoolOptions {
+  readonly processes: number | undefined
+  readonly initializer: string
+  readonly initargs: readonly Uint8Array[]
+  readonly maxTasksPerChild: number | undefined
+}
+
+/** The pools of one server by name: the shared pool "default", and those that clients have opened. */
+export class Pools {
+  readonly #pools = new Map<string, Pool>()
+  /** Owned pools that have ended, and what to tell who still calls them; the oldest are forgotten. */
+  readonly #ended = new Map<string, Failure>()
+  #functions = new FunctionTable([])
+
+  constructor(
+    readonly defaults: PoolOptions,
+    private readonly eventsOf: (pool: string) => PoolEvents,
+  ) {}
+
+  get functions(): FunctionTable {
+    return this.#functions
+  }
+
+  get all(): readonly Pool[] {
+    return [...this.#pools.values()]
+  }
+
+  /** Starts the shared pool; resolves when its workers are ready, rejects with the Failure that keeps them from it. */
+  async start(): Promise<Pool> {
+    const pool = this.#add(DEFAULT_POOL, this.defaults)
+    this.#functions = new FunctionTable(await pool.ready)
+    return pool
+  }
+
+  /** Throws POOL_NOT_FOUND. The empty name is the shared pool's. */
+  get(name: string): Pool {
+    const pool = this.#pools.get(name === '' ? DEFAULT_POOL : name)
+    if (pool) return pool
+    const ended = this.#ended.get(name)
+    if (ended) throw ended
+    throw new Failure('POOL_NOT_FOUND', `no pool ${JSON.stringify(name)}`, {
+      metadata: { pool: name.slice(0, 200) },
+    })
+  }
+
+  isShared(pool: Pool): boolean {
+    return pool.name === DEFAULT_POOL
+  }
+
+  /** Opens a pool of a caller's own: the server's functions, the caller's options. Throws what is wrong with them. */
+  open(options: OwnedPoolOptions, events: PoolEvents): Pool {
+    if (options.processes !== undefined) checkCount('processes', options.processes, MAX_PROCESSES)
+    if (options.maxTasksPerChild !== undefined) checkCount('maxtasksperchild', options.maxTasksPerChild)
+    if (options.initializer !== '') this.#functions.check(options.initializer)
+    else if (options.initargs.length > 0) throw new Failure('BAD_REQUEST', 'initargs were given without an initializer')
+    const name = `pool-${randomUUID()}`
+    return this.#add(
+      name,
+      {
+        ...this.defaults,
+        processes: options.processes ?? this.defaults.processes,
+        initializer: options.initializer,
+        initargs: options.initargs,
+        maxTasksPerChild: options.maxTasksPerChild,
+      },
+      events,
+    )
+  }
+
+  /** Ends an owned pool and forgets it when its processes are gone. */
+  async remove(pool: Pool): Promise<void> {
+    const { state } = pool
+    await pool.terminate()
+    this.#pools.delete(pool.name)
+    this.#ended.set(pool.name, refusal(state.kind === 'open' ? { kind: 'terminated' } : state))
+    for (const oldest of this.#ended.keys()) {
+      if (this.#ended.size <= ENDED_POOLS) break
+      this.#ended.delete(oldest)
+    }
+  }
+
+  /** Lets every pool complete its work and its workers exit; resolves when they have. */
+  async close(): Promise<void> {
+    await Promise.all(
+      this.all.map((pool) => {
+        pool.close()
+        return pool.ended
+      }),
+    )
+  }
+
+  /** Kills every worker of every pool; resolves when they are gone. */
+  async terminate(): Promise<void> {
+    await Promise.all(this.all.map((pool) => pool.terminate()))
+  }
+
+  #add(name: string, options: PoolOptions, events: PoolEvents = {}): Pool {
+    const log = this.eventsOf(name)
+    const pool = new Pool(name, options, {
+      ...log,
+      workerExited: (exit) => {
+        log.workerExited?.(exit)
+        events.workerExited?.(exit)
+      },
+      failed: (failure) => {
+        log.failed?.(failure)
+        events.failed?.(failure)
+      },
+    })
+    this.#pools.set(name, pool)
+    return pool
+  }
+}
+
+/** Throws BAD_REQUEST where a count is not an integer from 1 to `max`. */
+export function checkCount(what: string, value: number, max = Number.MAX_SAFE_INTEGER): void {
+  if (Number.isInteger(value) && value >= 1 && value <= max) return
+  const range = max === Number.MAX_SAFE_INTEGER ? '1 or more' : `from 1 to ${max}`
+  throw new Failure('BAD_REQUEST', `${what} is ${value}; it must be an integer, ${range}`)
+}

@@ -1,0 +1,215 @@
+import { Stream } from '../../proto/gen/farpool/worker/v1/worker.js'
+import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
+import {
+  decodeFromWorker,
+  encodeToWorker,
+  FrameReader,
+  type FromWorkerFrame,
+  type ToWorkerFrame,
+} from '../../wire/frame.js'
+import { STOP_MS } from '../../wire/limits.js'
+import { type Line, LineSplitter } from './lines.js'
+import { killWorker, spawnWorker, type WorkerProcess } from './spawn.js'
+import type { WorkerExit } from './state.js'
+import { failed, type Outcome, type Task } from './task.js'
+
+/** What a function can be called by, as the worker that loaded it says. */
+export interface FunctionInfo {
+  readonly name: string
+  readonly parameters: number
+  readonly module: string
+}
+
+export interface WorkerInit {
+  /** Absolute paths. */
+  readonly modules: readonly string[]
+  /** Empty for none. */
+  readonly initializer: string
+  readonly initargs: readonly Uint8Array[]
+  readonly stacks: boolean
+}
+
+/** What a worker tells its pool. */
+export interface WorkerEvents {
+  ready(functions: readonly FunctionInfo[], runtime: string): void
+  initFailed(failure: Failure): void
+  started(task: number): void
+  done(task: number, outcome: Outcome): void
+  printed(line: Line): void
+  exited(exit: WorkerExit): void
+}
+
+/**
+ * One worker process and its conversation; the pool's scheduler knows what it works on.
+ *   running   takes frames
+ *   ending    has been told to stop, or is being killed; `timer` makes sure that it ends
+ *   dead      has exited and its last frame has been read
+ */
+type State =
+  | { kind: 'running'; grace: NodeJS.Timeout | undefined }
+  | { kind: 'ending'; timer: NodeJS.Timeout | undefined }
+  | { kind: 'dead' }
+
+export class WorkerHandle {
+  readonly #process: WorkerProcess
+  #state: State = { kind: 'running', grace: undefined }
+  #exit: WorkerExit | undefined
+  #framesEnded = false
+  /** What functions print, as Log frames bring it. */
+  readonly #printed = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
+  /** The task whose prints are being read from the pipes; frames name their task themselves. */
+  #task = 0
+
+  constructor(
+    init: WorkerInit,
+    private readonly graceMs: number,
+    private readonly events: WorkerEvents,
+  ) {
+    this.#process = spawnWorker()
+    const { child, frames, stdout, stderr } = this.#process
+    const reader = new FrameReader((frame) => this.#receive(decodeFromWorker(frame)))
+    frames.on('data', (bytes: Buffer) => {
+      try {
+        reader.push(bytes)
+      } catch (error) {
+        // A worker that does not keep to the protocol cannot be trusted with another task.
+        this.events.printed({
+          stream: 'stderr',
+          task: 0,
+          text: `malformed frame from the worker: ${asFailure(error).message}`,
+        })
+        this.kill()
+      }
+    })
+    // A write to a worker that has just died fails; its exit tells all there is to tell.
+    frames.on('error', () => {})
+    frames.on('close', () => {
+      this.#framesEnded = true
+      // Without frames no task can end: a worker that closed them, but lives, is of no use.
+      if (!this.#exit) this.kill()
+      this.#finish()
+    })
+    this.#readOutput(stdout, 'stdout')
+    this.#readOutput(stderr, 'stderr')
+    child.on('error', (error) => this.#exited({ pid: 0, exitCode: undefined, signal: undefined, error: error.message }))
+    child.on('exit', (code, signal) =>
+      this.#exited({ pid: this.pid, exitCode: code ?? undefined, signal: signal ?? undefined }),
+    )
+    this.#send({ $case: 'init', value: { ...init, modules: [...init.modules], initargs: [...init.initargs] } })
+  }
+
+  get pid(): number {
+    return this.#process.child.pid ?? 0
+  }
+
+  run(task: Task): void {
+    const { args, ...spec } = task.spec
+    this.#task = task.id
+    this.#send({ $case: 'run', value: { ...spec, args: [...args], task: task.id, attempt: task.attempt } })
+  }
+
+  /** Fires the function's abort signal; without a `done` within the grace, the process is killed. */
+  abort(task: number, reason: string): void {
+    if (this.#state.kind !== 'running') return
+    this.#send({ $case: 'abort', value: { task, reason } })
+    this.#state.grace ??= setTimeout(() => this.kill(), this.graceMs)
+  }
+
+  /** Ends the process after what it does now; a process that does not end is killed. */
+  stop(): void {
+    if (this.#state.kind !== 'running') return
+    this.#send({ $case: 'stop', value: {} })
+    clearTimeout(this.#state.grace)
+    this.#state = { kind: 'ending', timer: setTimeout(() => this.kill(), STOP_MS) }
+  }
+
+  kill(): void {
+    if (this.#state.kind === 'dead') return
+    clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
+    this.#state = { kind: 'ending', timer: undefined }
+    killWorker(this.#process.child)
+  }
+
+  #send(frame: ToWorkerFrame): void {
+    if (this.#process.frames.writable) this.#process.frames.write(encodeToWorker(frame))
+  }
+
+  #receive(frame: FromWorkerFrame | undefined): void {
+    switch (frame?.$case) {
+      case 'ready':
+        return this.events.ready(frame.value.functions, frame.value.runtime)
+      case 'initFailed':
+        return this.events.initFailed(
+          frame.value.status
+            ? statusToFailure(frame.value.status)
+            : new Failure('INTERNAL', 'a worker failed to start'),
+        )
+      case 'started':
+        return this.events.started(frame.value.task)
+      case 'done':
+        return this.#done(frame.value)
+      case 'log': {
+        const { stream, text, task } = frame.value
+        const splitter = this.#printed[stream === Stream.STREAM_STDERR ? 'stderr' : 'stdout']
+        for (const line of splitter.push(text, task)) this.events.printed(line)
+        return
+      }
+      case undefined:
+        return
+    }
+  }
+
+  #done(done: Extract<FromWorkerFrame, { $case: 'done' }>['value']): void {
+    if (this.#state.kind === 'running') {
+      clearTimeout(this.#state.grace)
+      this.#state.grace = undefined
+    }
+    this.#flushLogs()
+    this.#task = 0
+    this.events.done(done.task, outcomeOf(done))
+  }
+
+  #exited(exit: WorkerExit): void {
+    this.#exit = exit
+    // Nothing more can come from a process that never was.
+    if (exit.pid === 0) this.#process.frames.destroy()
+    this.#finish()
+  }
+
+  /** The exit is told after the last frame: a task whose `done` was on the way has not been lost. */
+  #finish(): void {
+    if (!this.#exit || !this.#framesEnded || this.#state.kind === 'dead') return
+    const expected = this.#state.kind === 'ending'
+    clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
+    this.#state = { kind: 'dead' }
+    this.#flushLogs()
+    this.events.exited({ ...this.#exit, expected })
+  }
+
+  #flushLogs(): void {
+    for (const splitter of Object.values(this.#printed)) for (const line of splitter.flush()) this.events.printed(line)
+  }
+
+  /** What went past the frames: native code, a crash report, a function that prints faster than frames are read. */
+  #readOutput(readable: NodeJS.ReadableStream, stream: 'stdout' | 'stderr'): void {
+    const splitter = new LineSplitter(stream)
+    readable.setEncoding('utf8')
+    readable.on('data', (text: string) => {
+      for (const line of splitter.push(text, this.#task)) this.events.printed(line)
+    })
+    readable.on('error', () => {})
+    readable.on('close', () => {
+      for (const line of splitter.flush()) this.events.printed(line)
+    })
+  }
+}
+
+function outcomeOf(done: Extract<FromWorkerFrame, { $case: 'done' }>['value']): Outcome {
+  if (done.status) return failed(statusToFailure(done.status))
+  if (!done.payload) return failed(new Failure('INTERNAL', 'the worker sent neither a result nor a failure'))
+  const failures = done.failures.map(({ item, status }) => ({
+    item,
+    failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the worker sent a failure without a status'),
+  }))
+  return { ok: true, payload: done.payload, failures }
+}

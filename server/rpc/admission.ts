@@ -1,0 +1,42 @@
+import { Failure } from '../../wire/failure.js'
+
+/**
+ * Who may come in. Calls that run tasks enter here and leave when they have been answered; once draining, none comes
+ * in any more and `idle` tells when the last one has left.
+ */
+export class Admission {
+  #inside = 0
+  #draining = false
+  #whenIdle: (() => void)[] = []
+
+  /** Throws SERVER_DRAINING; otherwise the caller must call the returned function once, when it leaves. */
+  enter(): () => void {
+    this.check()
+    this.#inside++
+    return () => {
+      if (--this.#inside > 0) return
+      for (const resolve of this.#whenIdle.splice(0)) resolve()
+    }
+  }
+
+  /** Throws SERVER_DRAINING. */
+  check(): void {
+    if (!this.#draining) return
+    throw new Failure('SERVER_DRAINING', 'the server is shutting down; send the call to another, or again', {
+      retryDelayMs: 1_000,
+    })
+  }
+
+  drain(): void {
+    this.#draining = true
+  }
+
+  get inside(): number {
+    return this.#inside
+  }
+
+  /** Resolves when nobody is inside. */
+  idle(): Promise<void> {
+    return this.#inside === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenIdle.push(resolve))
+  }
+}

@@ -1,0 +1,99 @@
+import type { MapRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { Channel } from '../../wire/channel.js'
+import { asFailure, Failure } from '../../wire/failure.js'
+import type { Pool } from '../pool/pool.js'
+import { failed, type Outcome } from '../pool/task.js'
+import { checkRetries, checkSize } from './apply.js'
+import type { Call } from './call.js'
+import type { RpcContext } from './context.js'
+
+/** What became of one chunk of a request. */
+export interface ChunkResult {
+  readonly chunk: number
+  readonly outcome: Outcome
+}
+
+/**
+ * The chunks of one Map or IMap in the pool. At most `window` of them have been submitted and not yet been taken, so
+ * that a reader who stops reading stops the work, and one large request does not fill the queue.
+ */
+export class ChunkRun {
+  readonly #channel = new Channel<ChunkResult>()
+  /** Those that have not ended. */
+  readonly #tasks = new Set<number>()
+  readonly #pool: Pool
+  /** Lets the pool end: called when every chunk has been submitted, or none will be. */
+  readonly #release: () => void
+  #submitted = 0
+  #taken = 0
+
+  /** Throws a Failure where the request is wrong; otherwise the first chunks have been submitted. */
+  constructor(
+    private readonly context: RpcContext,
+    private readonly request: MapRequest,
+    private readonly window: number,
+    call: Call,
+  ) {
+    this.#pool = context.pools.get(request.pool)
+    context.pools.functions.check(request.function)
+    checkRetries(request.retries)
+    if (OnError[request.onError] === undefined) {
+      throw new Failure('BAD_REQUEST', `on_error is ${request.onError}; it must be 0 to 2, see farpool.v1.OnError`)
+    }
+    this.#release = once(this.#pool.hold())
+    call.onEnd((reason) => this.end(reason))
+    this.#submit()
+  }
+
+  /** Outcomes that are ready, in the order in which they ended; none when every chunk's outcome has been taken. */
+  async take(): Promise<ChunkResult[]> {
+    if (this.#taken === this.request.chunks.length) return []
+    const results = await this.#channel.take()
+    this.#taken += results.length
+    this.#submit()
+    return results
+  }
+
+  /** Drops what is not done; `take` then throws the reason. */
+  end(reason: Failure): void {
+    this.#channel.end(reason)
+    const tasks = [...this.#tasks]
+    this.#tasks.clear()
+    for (const task of tasks) this.#pool.end(task, reason)
+    this.#submitted = this.request.chunks.length
+    this.#release()
+  }
+
+  #submit(): void {
+    const { chunks, onError, function: name, args, kwargs, spread, replyKind, retries } = this.request
+    const failFast = onError === OnError.ON_ERROR_FAIL_FAST
+    while (this.#submitted < chunks.length && this.#submitted - this.#taken < this.window) {
+      const chunk = this.#submitted++
+      const spec = { function: name, args, kwargs, chunk: chunks[chunk], spread, replyKind, retries, failFast }
+      try {
+        const task = this.#pool.submit(
+          spec,
+          (outcome) => {
+            this.#tasks.delete(task)
+            this.#channel.push({ chunk, outcome: checkSize(outcome, this.context.limits.maxMessageBytes) })
+          },
+          true,
+        )
+        this.#tasks.add(task)
+      } catch (error) {
+        // The pool has ended meanwhile: this chunk never started.
+        this.#channel.push({ chunk, outcome: failed(asFailure(error)) })
+      }
+    }
+    if (this.#submitted === chunks.length) this.#release()
+  }
+}
+
+function once(action: () => void): () => void {
+  let done = false
+  return () => {
+    if (!done) action()
+    done = true
+  }
+}

@@ -1,0 +1,65 @@
+import type { ChunkOutcome, IMapResponse, MapRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { Failure } from '../../wire/failure.js'
+import { FRAME_TARGET_BYTES, IMAP_WINDOW_CHUNKS } from '../../wire/limits.js'
+import type { Call } from './call.js'
+import { type ChunkResult, ChunkRun } from './chunks.js'
+import type { RpcContext } from './context.js'
+import { failuresOf, firstFailure } from './map.js'
+
+/** IMap: every chunk is a task; outcomes are sent as they end, or in the order of the chunks. */
+export async function* imap(context: RpcContext, request: MapRequest, call: Call): AsyncGenerator<IMapResponse> {
+  const leave = context.admission.enter()
+  try {
+    const window = Math.max(IMAP_WINDOW_CHUNKS, 4 * context.pools.get(request.pool).options.processes)
+    const run = new ChunkRun(context, request, window, call)
+    const order = new Reorder()
+    for (let results = await run.take(); results.length > 0; results = await run.take()) {
+      const ready = request.ordered ? order.push(results) : results
+      yield* frames(ready)
+      if (request.onError === OnError.ON_ERROR_FAIL_FAST) failOnFirst(run, results)
+    }
+  } finally {
+    leave()
+  }
+}
+
+function failOnFirst(run: ChunkRun, results: readonly ChunkResult[]): void {
+  for (const { chunk, outcome } of results) {
+    const failure = firstFailure(chunk, outcome)
+    if (!failure) continue
+    run.end(new Failure('CANCELLED', 'another item of the map has failed'))
+    throw failure
+  }
+}
+
+/** Holds what came early until its turn. The window of ChunkRun bounds how much that can be. */
+class Reorder {
+  readonly #early = new Map<number, ChunkResult>()
+  #next = 0
+
+  push(results: readonly ChunkResult[]): ChunkResult[] {
+    for (const result of results) this.#early.set(result.chunk, result)
+    const ready: ChunkResult[] = []
+    for (let result = this.#early.get(this.#next); result; result = this.#early.get(this.#next)) {
+      this.#early.delete(this.#next++)
+      ready.push(result)
+    }
+    return ready
+  }
+}
+
+/** Packs what is ready into few frames of a bounded size. */
+function* frames(results: readonly ChunkResult[]): Generator<IMapResponse> {
+  let outcomes: ChunkOutcome[] = []
+  let bytes = 0
+  for (const { chunk, outcome } of results) {
+    outcomes.push({ chunk, payload: outcome.ok ? outcome.payload : undefined, failures: failuresOf(chunk, outcome) })
+    bytes += outcome.ok ? outcome.payload.length : 1024
+    if (bytes < FRAME_TARGET_BYTES) continue
+    yield { outcomes }
+    outcomes = []
+    bytes = 0
+  }
+  if (outcomes.length > 0) yield { outcomes }
+}

@@ -1,0 +1,97 @@
+import { Server } from '@grpc/grpc-js'
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
+import { encodePayload } from '../wire/payload.js'
+import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
+import { drain } from './drain.js'
+import { listen } from './listen.js'
+import { Health } from './ops/health.js'
+import { createLogger, type Logger, poolLog } from './ops/log.js'
+import { addReflection } from './ops/reflection.js'
+import { Pools } from './pool/pools.js'
+import { Admission } from './rpc/admission.js'
+import { serviceDefinition } from './rpc/definition.js'
+import { implementation } from './rpc/service.js'
+import { VERSION } from './version.js'
+
+/** A server that takes calls. */
+export interface RunningServer extends AsyncDisposable {
+  /** What clients connect to: the bound port, where port 0 was asked for. */
+  readonly address: string
+  readonly logger: Logger
+  readonly config: ServeConfig
+  /** Takes no new calls, lets those in flight end (at most `drainMs`), ends the workers, closes. */
+  drain(): Promise<void>
+  /** Fails the calls in flight, kills the workers, closes. */
+  stop(): Promise<void>
+}
+
+/**
+ * Starts a server: workers first, then the address; resolves when calls can come. The composition root: what the
+ * server consists of is made here and nowhere else.
+ *
+ * @throws Failure for a wrong option, a module that cannot be loaded, an initializer that fails, an address in use.
+ */
+export async function serve(options: ServeOptions): Promise<RunningServer> {
+  const config = resolveConfig(options)
+  const logger = createLogger(config.logLevel)
+  const pools = new Pools(
+    {
+      modules: config.modules,
+      processes: config.processes,
+      initializer: config.initializer,
+      initargs: config.initargs.map((arg) => encodePayload(arg, 'cbor')),
+      maxTasksPerChild: config.maxTasksPerChild,
+      graceMs: config.graceMs,
+      stacks: config.stacks,
+    },
+    (pool) => poolLog(logger, pool),
+  )
+  const admission = new Admission()
+  const health = new Health()
+  const server = new Server({
+    'grpc.max_receive_message_length': config.maxMessageBytes,
+    'grpc.max_send_message_length': -1,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.enable_channelz': 0,
+  })
+  const context = {
+    pools,
+    admission,
+    limits: { maxMessageBytes: config.maxMessageBytes },
+    allowTerminate: config.allowTerminate,
+    version: VERSION,
+  }
+  server.addService(
+    serviceDefinition,
+    implementation(context, (error) => logger.error({ err: error }, 'internal fault')),
+  )
+  health.addTo(server)
+  addReflection(server)
+  let address: string
+  try {
+    const pool = await pools.start()
+    address = await listen(server, config.listen)
+    void pool.ended.then(() => health.set(false))
+  } catch (error) {
+    await pools.terminate()
+    server.forceShutdown()
+    throw error
+  }
+  health.set(true)
+  logger.info(
+    { address, processes: config.processes, functions: pools.functions.all.map(({ name }) => name) },
+    'serving',
+  )
+  let ending: Promise<void> | undefined
+  const end = (drainMs: number) => drain({ server, pools, admission, health, logger, address, drainMs })
+  const stop = () => end(0)
+  return {
+    address,
+    logger,
+    config,
+    drain: () => (ending ??= end(config.drainMs)),
+    stop: () => (ending = stop()),
+    [Symbol.asyncDispose]: stop,
+  }
+}

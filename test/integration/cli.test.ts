@@ -1,0 +1,168 @@
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { farpool, ServerProcess, temporaryFolder } from '../support/server.js'
+
+let server: ServerProcess
+const folder = temporaryFolder()
+const run = (args: string[], input?: string) => farpool([...args, '--address', server.address], input)
+
+beforeAll(async () => {
+  server = await ServerProcess.start(['--processes', '2'])
+})
+afterAll(async () => {
+  await server[Symbol.asyncDispose]()
+  folder.remove()
+})
+
+describe('farpool call', () => {
+  it('prints the result as JSON; arguments are JSON or plain text', async () => {
+    expect(await run(['call', 'add', '1', '2'])).toEqual({ code: 0, stdout: '3\n', stderr: '' })
+    expect((await run(['call', 'collect', 'Ann', '{"a":[1]}', 'true', '"1"'])).stdout.replace(/\s/g, '')).toBe(
+      '["Ann",{"a":[1]},true,"1"]',
+    )
+    expect((await run(['call', 'greet', 'Ann', '--kwargs', '{"mark":"?"}'])).stdout).toBe('"Hello, Ann?"\n')
+    expect((await run(['call', 'giveBack', 'undefined'])).stdout).toBe('null\n')
+  })
+
+  it('--json prints one object, for a result and for an error', async () => {
+    expect(JSON.parse((await run(['call', 'add', '1', '--json'])).stdout)).toEqual({ ok: true, result: 1 })
+    const failed = await run(['call', 'throwIt', 'cause', '--json'])
+    expect(failed.code).toBe(1)
+    expect(JSON.parse(failed.stdout)).toMatchObject({
+      ok: false,
+      error: { message: 'outer', reason: 'FUNCTION_ERROR', code: 'UNKNOWN' },
+    })
+  })
+
+  it('fails with 1 where the call fails, and shows the remote stack', async () => {
+    const { code, stdout, stderr } = await run(['call', 'throwIt', 'cause'])
+    expect([code, stdout]).toEqual([1, ''])
+    expect(stderr).toMatch(/^farpool: outer \(FUNCTION_ERROR\)\nTypeError: outer\n\s+at throwIt/)
+    expect((await run(['call', 'sqare', '2'])).stderr).toContain('did you mean square?')
+  })
+
+  it('fails with 2 where the command line is wrong', async () => {
+    for (const args of [
+      ['call'],
+      ['call', 'add', '[1'],
+      ['call', 'add', '--kwargs', '[1]'],
+      ['call', 'add', '--timeout', '0'],
+      ['nonsense'],
+      ['call', 'add', '--no-such'],
+    ]) {
+      const { code, stderr } = await farpool(args)
+      expect([args, code]).toEqual([args, 2])
+      expect(stderr).not.toBe('')
+    }
+  })
+
+  it('fails with 3 where no server answers', async () => {
+    const { code, stderr } = await farpool(['call', 'add', '1', '--address', '127.0.0.1:1'])
+    expect(code).toBe(3)
+    expect(stderr).toContain('CONNECTION_FAILED')
+  })
+
+  it('a result that JSON cannot carry is an error, never another value', async () => {
+    expect(await run(['call', 'giveBack', 'NaN'])).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining('RESULT_ENCODE_FAILED'),
+    })
+  })
+})
+
+describe('farpool map', () => {
+  it('streams lines from a file to a file, in order', async () => {
+    const [input, output] = [folder.path('in.jsonl'), folder.path('out.jsonl')]
+    const items = Array.from({ length: 1000 }, (_, i) => i)
+    writeFileSync(input, items.map((i) => `${i}\n`).join(''))
+    const { code, stdout } = await run(['map', 'square', '--input', input, '--output', output, '--chunksize', '10'])
+    expect([code, stdout]).toEqual([0, ''])
+    expect(readFileSync(output, 'utf8')).toBe(items.map((i) => `${i * i}\n`).join(''))
+  })
+
+  it('reads standard input and writes standard output; --unordered writes each result once', async () => {
+    expect((await run(['map', 'identity'], '1\n\n"two"\n{"three":3}')).stdout).toBe('1\n"two"\n{"three":3}\n')
+    const { stdout } = await run(['map', 'square', '--unordered'], '1\n2\n3\n')
+    expect(stdout.trim().split('\n').sort()).toEqual(['1', '4', '9'])
+  })
+
+  it('stops at a line that fails, or marks it and goes on', async () => {
+    const input = '12\n13\n14\n'
+    const stopped = await run(['map', 'notThirteen'], input)
+    expect(stopped).toMatchObject({ code: 1, stdout: '12\n', stderr: expect.stringContaining('13 is unlucky') })
+    const going = await run(['map', 'notThirteen', '--keep-going'], input)
+    expect(going.code).toBe(1)
+    expect(going.stdout.split('\n').map((line) => line && JSON.parse(line))).toMatchObject([
+      12,
+      { error: { message: '13 is unlucky' } },
+      14,
+      '',
+    ])
+  })
+
+  it('names the line that is no JSON and the file that is not there, and leaves an old output alone', async () => {
+    const output = folder.path('old.jsonl')
+    writeFileSync(output, 'old')
+    expect(await run(['map', 'square', '--output', output], '{oops\n')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('line 1 of the input is not JSON'),
+    })
+    expect(await run(['map', 'square', '--input', folder.path('nowhere')])).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('cannot read --input'),
+    })
+    expect(await run(['map', 'nothing', '--output', output], '1\n')).toMatchObject({ code: 1 })
+    expect(readFileSync(output, 'utf8')).toBe('old')
+    expect(existsSync(folder.path('nowhere'))).toBe(false)
+  })
+})
+
+describe('farpool functions, info, health', () => {
+  it('functions lists names, parameters and modules', async () => {
+    const { stdout } = await run(['functions', '--json'])
+    expect(JSON.parse(stdout).functions).toContainEqual({ name: 'square', parameters: 1, module: 'functions.mjs' })
+    expect((await run(['functions'])).stdout).toMatch(/^square +1 parameters {2}functions\.mjs$/m)
+  })
+
+  it('info shows the server, its pool and its workers', async () => {
+    const info = JSON.parse((await run(['info', '--json'])).stdout)
+    expect(info).toMatchObject({
+      pool: 'default',
+      shared: true,
+      state: 'open',
+      processes: 2,
+      server: { runtime: `node ${process.version}` },
+    })
+    expect(info.workers).toHaveLength(2)
+    expect((await run(['info'])).stdout).toMatch(/pool default: open, 2 processes/)
+  })
+
+  it('health is SERVING, and UNREACHABLE with 3 where nobody answers', async () => {
+    expect(await run(['health'])).toMatchObject({ code: 0, stdout: 'SERVING\n' })
+    expect(await farpool(['health', '--address', '127.0.0.1:1'])).toMatchObject({ code: 3, stdout: 'UNREACHABLE\n' })
+  })
+})
+
+describe('farpool --help', () => {
+  it('names every command, and the exit codes', async () => {
+    const { code, stdout } = await farpool(['--help'])
+    expect(code).toBe(0)
+    for (const word of ['serve', 'call', 'map', 'functions', 'info', 'health', 'Exit codes'])
+      expect(stdout).toContain(word)
+  })
+
+  it('serve refuses wrong values', async () => {
+    for (const args of [
+      ['--processes', '0'],
+      ['--processes', '1.5'],
+      ['--initargs', '5'],
+      ['--listen', 'nowhere'],
+      ['--log-level', 'loud'],
+      ['--max-tasks-per-child', '-1'],
+    ]) {
+      const { code, stderr } = await farpool(['serve', 'x.js', ...args])
+      expect([args, code, stderr]).toEqual([args, 2, expect.stringContaining(String(args[0]).replace('--', ''))])
+    }
+  })
+})

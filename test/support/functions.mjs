@@ -1,0 +1,152 @@
+// The functions of the tests: each does one thing that a test needs to see.
+import { appendFileSync, existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { currentTask } from 'farpool/worker'
+
+export const identity = (value) => value
+export const add = (a, b = 0) => a + b
+export const square = (x) => x * x
+export const power = (base, exponent) => base ** exponent
+export const pid = () => process.pid
+export const collect = (...args) => args
+
+/** Takes arguments and one last object of keyword arguments. */
+export const greet = (name, { greeting = 'Hello', mark = '!' } = {}) => `${greeting}, ${name}${mark}`
+
+export const notThirteen = (x) => {
+  if (x === 13) throw new RangeError(`${x} is unlucky`, { cause: new Error('superstition') })
+  return x
+}
+
+/** Throws whatever the test wants to see thrown. */
+export const throwIt = (what) => {
+  switch (what) {
+    case 'string':
+      throw 'a string'
+    case 'null':
+      throw null
+    case 'undefined':
+      throw undefined
+    case 'cause':
+      throw new TypeError('outer', { cause: new Error('middle', { cause: new RangeError('inner') }) })
+    case 'large':
+      throw new Error('x'.repeat(1_000_000))
+    case 'surrogate':
+      throw new Error('lone \ud800 surrogate')
+    case 'code':
+      throw Object.assign(new Error('no such thing'), { code: 5 })
+    case 'unavailable':
+      throw Object.assign(new Error('a backend is away'), { code: 14 })
+    case 'hostile':
+      throw new Proxy(new Error('x'), {
+        get: () => {
+          throw new Error('trap')
+        },
+        getPrototypeOf: () => {
+          throw new Error('trap')
+        },
+      })
+    default:
+      return what
+  }
+}
+
+/** Returns what cannot be sent, or can just so. */
+export const giveBack = (what) => {
+  switch (what) {
+    case 'function':
+      return () => 1
+    case 'symbol':
+      return Symbol('s')
+    case 'cycle': {
+      const cycle = {}
+      cycle.self = cycle
+      return cycle
+    }
+    case 'rejected':
+      return Promise.reject(new Error('rejected'))
+    case '10MB':
+      return new Uint8Array(10_000_000).fill(7)
+    case 'undefined':
+      return undefined
+    case 'NaN':
+      return Number.NaN
+    default:
+      return what
+  }
+}
+
+export const oddFunction = (x) => (x % 2 === 0 ? x : () => x)
+
+export const exit = (code) => process.exit(code)
+export const killSelf = () => process.kill(process.pid, 'SIGKILL')
+export const spin = () => {
+  for (;;);
+}
+export const never = () => new Promise(() => {})
+
+export const print = (text) => {
+  console.log(text)
+  console.error(`${text} (stderr)`)
+  return text.length
+}
+export const printMuch = (bytes) => {
+  console.log(
+    'x'
+      .repeat(99)
+      .concat('\n')
+      .repeat(Math.ceil(bytes / 100)),
+  )
+  return bytes
+}
+
+/** Tells the test, through a file, that it has begun; then waits until it is aborted and tells that too. */
+export const untilAborted = async (file) => {
+  const { signal } = currentTask()
+  appendFileSync(file, 'begun\n')
+  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+  appendFileSync(file, `aborted: ${signal.reason.message}\n`)
+  return 'late'
+}
+
+/** Tells that it has begun, and waits until the other file is there. */
+export const waitFor = async (begun, file, result) => {
+  appendFileSync(begun, `${process.pid}\n`)
+  while (!existsSync(file)) await sleep(5)
+  return result
+}
+
+/** Fails, or waits for a file that never comes. */
+export const failOrWait = async (what) => {
+  if (what === 'fail') throw new Error('failed first')
+  while (!existsSync(what) && !currentTask().signal.aborted) await sleep(5)
+}
+
+/** Crashes in its first tries. */
+export const crashUntilAttempt = (attempt) => {
+  if (currentTask().attempt < attempt) process.exit(9)
+  return currentTask().attempt
+}
+
+export const appendLine = (file, text) => {
+  appendFileSync(file, `${text}\n`)
+  return text
+}
+
+/** Kills its process unless the file is there, which it makes: a worker dies once. */
+export const crashOnce = (file) => {
+  if (existsSync(file)) return 'survived'
+  appendFileSync(file, 'x')
+  process.exit(1)
+}
+
+// For initializers.
+let initialized
+export const initialize = (...args) => {
+  initialized = args
+}
+export const initializedWith = () => initialized ?? null
+export const failToInitialize = () => {
+  throw new Error('no licence')
+}
+export const logInitialization = (file) => appendFileSync(file, `${process.pid}\n`)

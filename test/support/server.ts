@@ -1,0 +1,133 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
+
+export const CLI = path('../../dist/cli/main.js')
+export const FUNCTIONS = path('functions.mjs')
+
+export interface LogLine {
+  msg: string
+  level: number
+  address?: string
+  worker?: number
+  task?: number
+  stream?: string
+}
+
+/** `farpool serve` as a process of its own. What it logs is kept, and can be waited for. */
+export class ServerProcess implements AsyncDisposable {
+  readonly log: LogLine[] = []
+  readonly #child: ChildProcess
+  readonly #exited: Promise<number | null>
+  #listeners: (() => void)[] = []
+  address = ''
+
+  private constructor(args: string[]) {
+    this.#child = spawn(process.execPath, [CLI, 'serve', ...args], { stdio: ['ignore', 'inherit', 'pipe'] })
+    this.#exited = once(this.#child, 'exit').then(([code]) => code as number | null)
+    if (this.#child.stderr) {
+      createInterface({ input: this.#child.stderr }).on('line', (line) => {
+        this.log.push(line.startsWith('{') ? JSON.parse(line) : { msg: line, level: 0 })
+        for (const listener of this.#listeners.splice(0)) listener()
+      })
+    }
+    void this.#exited.then(() => {
+      for (const listener of this.#listeners.splice(0)) listener()
+    })
+  }
+
+  /** Starts a server on a free port; resolves when it takes calls. */
+  static async start(args: string[] = [], modules: string[] = [FUNCTIONS]): Promise<ServerProcess> {
+    const listen = args.includes('--listen') ? [] : ['--listen', '127.0.0.1:0']
+    const server = new ServerProcess([...modules, ...listen, ...args])
+    const line = await server.logged((logged) => logged.msg === 'serving')
+    server.address = String(line.address)
+    return server
+  }
+
+  get pid(): number {
+    return this.#child.pid ?? 0
+  }
+
+  get exited(): Promise<number | null> {
+    return this.#exited
+  }
+
+  /** The first line that fits, logged before or from now on; throws with the log when the server ends without it. */
+  async logged(fits: (line: LogLine) => boolean): Promise<LogLine> {
+    for (let seen = 0; ; ) {
+      for (; seen < this.log.length; seen++) {
+        const line = this.log[seen]
+        if (line && fits(line)) return line
+      }
+      if (this.#child.exitCode !== null || this.#child.signalCode !== null) {
+        throw new Error(`the server ended; its log:\n${this.log.map((line) => JSON.stringify(line)).join('\n')}`)
+      }
+      await new Promise<void>((resolve) => this.#listeners.push(resolve))
+    }
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal)
+  }
+
+  /** SIGTERM twice: nothing in flight is waited for. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.signal('SIGTERM')
+      this.signal('SIGINT')
+    }
+    await this.#exited
+  }
+}
+
+/** Runs the command line to its end. */
+export async function farpool(
+  args: string[],
+  input?: string,
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [CLI, ...args], { stdio: 'pipe' })
+  let stdout = ''
+  let stderr = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  child.stdin.on('error', () => {})
+  child.stdin.end(input ?? '')
+  const [code] = await once(child, 'close')
+  return { code, stdout, stderr }
+}
+
+/** A folder that is gone afterwards. */
+export function temporaryFolder(): { path: (name: string) => string; remove: () => void } {
+  const folder = mkdtempSync(join(tmpdir(), 'farpool-test-'))
+  return { path: (name) => join(folder, name), remove: () => rmSync(folder, { recursive: true, force: true }) }
+}
+
+/** Resolves when the condition holds; for what only shows in the outside world (a file, a process). */
+export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
+  const end = Date.now() + 30_000
+  while (!(await holds())) {
+    if (Date.now() > end) throw new Error(`waited 30 s in vain until ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+/** Whether a process is there; a zombie is not. */
+export function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}

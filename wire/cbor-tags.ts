@@ -1,0 +1,55 @@
+/** Tag numbers of CBOR that carry the values of JavaScript; from the IANA registry and RFC 8746. */
+export const Tag = {
+  DATE_STRING: 0,
+  EPOCH_SECONDS: 1,
+  POSITIVE_BIGNUM: 2,
+  NEGATIVE_BIGNUM: 3,
+  SET: 258,
+  MAP: 259,
+  SELF_DESCRIBED: 55799,
+} as const
+
+export const Major = { UNSIGNED: 0, NEGATIVE: 1, BYTES: 2, TEXT: 3, ARRAY: 4, MAP: 5, TAG: 6, SIMPLE: 7 } as const
+
+type TypedArrayConstructor = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView
+
+interface TypedArrayRow {
+  readonly littleEndian: number
+  /** The tag of the same array with its bytes the other way round; decoded, never sent. */
+  readonly bigEndian: number | undefined
+  readonly bytes: 1 | 2 | 4 | 8
+  readonly make: TypedArrayConstructor
+}
+
+/** By the name that Object.prototype.toString gives. Uint8Array is not here: it is a byte string. */
+export const TYPED_ARRAYS: Readonly<Record<string, TypedArrayRow>> = {
+  Uint8ClampedArray: { littleEndian: 68, bigEndian: undefined, bytes: 1, make: Uint8ClampedArray },
+  Uint16Array: { littleEndian: 69, bigEndian: 65, bytes: 2, make: Uint16Array },
+  Uint32Array: { littleEndian: 70, bigEndian: 66, bytes: 4, make: Uint32Array },
+  BigUint64Array: { littleEndian: 71, bigEndian: 67, bytes: 8, make: BigUint64Array },
+  Int8Array: { littleEndian: 72, bigEndian: undefined, bytes: 1, make: Int8Array },
+  Int16Array: { littleEndian: 77, bigEndian: 73, bytes: 2, make: Int16Array },
+  Int32Array: { littleEndian: 78, bigEndian: 74, bytes: 4, make: Int32Array },
+  BigInt64Array: { littleEndian: 79, bigEndian: 75, bytes: 8, make: BigInt64Array },
+  Float32Array: { littleEndian: 85, bigEndian: 81, bytes: 4, make: Float32Array },
+  Float64Array: { littleEndian: 86, bigEndian: 82, bytes: 8, make: Float64Array },
+}
+
+export interface TaggedArray {
+  readonly bytes: 1 | 2 | 4 | 8
+  readonly make: TypedArrayConstructor
+  /** Its bytes have to be turned round. */
+  readonly swapped: boolean
+}
+
+export const TYPED_ARRAY_OF_TAG: ReadonlyMap<number, TaggedArray> = new Map(
+  Object.values(TYPED_ARRAYS)
+    .flatMap(({ littleEndian, bigEndian, bytes, make }): [number, TaggedArray][] => [
+      [littleEndian, { bytes, make, swapped: false }],
+      ...(bigEndian === undefined
+        ? []
+        : ([[bigEndian, { bytes, make, swapped: true }]] satisfies [number, TaggedArray][])),
+    ])
+    // A byte string may say that it is a Uint8Array.
+    .concat([[64, { bytes: 1, make: Uint8Array, swapped: false }]]),
+)

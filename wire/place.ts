@@ -1,0 +1,27 @@
+/** The way from a value to a part of it, as it would be written: `value.rows[3].f`. */
+export class Place {
+  readonly #steps: (string | number)[] = []
+
+  /** The part at this depth that is being looked at. */
+  set(depth: number, step: string | number): void {
+    this.#steps[depth] = step
+  }
+
+  /** The place of what is nested so deep. */
+  at(depth: number): string {
+    return this.#steps.slice(0, depth).reduce<string>((place, step) => {
+      if (typeof step === 'number') return `${place}[${step}]`
+      return /^[A-Za-z_$][\w$]*$/.test(step) ? `${place}.${step}` : `${place}[${JSON.stringify(step)}]`
+    }, 'value')
+  }
+}
+
+/** Containers may be nested so deep; what is deeper is more likely a mistake, or an attack, than data. */
+export const MAX_DEPTH = 500
+
+/** "a function", "a Promise", …: what something is, for messages. */
+export function describeKind(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return `a ${typeof value}`
+  const tag = Object.prototype.toString.call(value).slice(8, -1)
+  return /^[AEIO]/.test(tag) ? `an ${tag}` : `a ${tag}`
+}

@@ -1,0 +1,76 @@
+/**
+ * The table of failures: reason → gRPC code, and whether the task is known to have never started, so that it may be
+ * sent again without running twice. Codes as in google.golang.org/grpc/codes and every other gRPC library.
+ */
+export const Code = {
+  OK: 0,
+  CANCELLED: 1,
+  UNKNOWN: 2,
+  INVALID_ARGUMENT: 3,
+  DEADLINE_EXCEEDED: 4,
+  NOT_FOUND: 5,
+  ALREADY_EXISTS: 6,
+  PERMISSION_DENIED: 7,
+  RESOURCE_EXHAUSTED: 8,
+  FAILED_PRECONDITION: 9,
+  ABORTED: 10,
+  OUT_OF_RANGE: 11,
+  UNIMPLEMENTED: 12,
+  INTERNAL: 13,
+  UNAVAILABLE: 14,
+  DATA_LOSS: 15,
+  UNAUTHENTICATED: 16,
+} as const
+export type CodeName = keyof typeof Code
+export type Code = (typeof Code)[CodeName]
+
+const NAMES: readonly CodeName[] = (Object.keys(Code) as CodeName[]).sort((a, b) => Code[a] - Code[b])
+
+/** The name of a gRPC status code; UNKNOWN for a number that is none. */
+export const codeName = (code: number): CodeName => NAMES[code] ?? 'UNKNOWN'
+
+interface ReasonRow {
+  readonly code: CodeName
+  /** True and false where the reason alone tells; undefined where the failure itself has to. */
+  readonly started?: boolean
+}
+
+export const REASONS = {
+  BAD_REQUEST: { code: 'INVALID_ARGUMENT', started: false },
+  PAYLOAD_DECODE_FAILED: { code: 'INVALID_ARGUMENT', started: false },
+  /** Said by a client: the value never left it. */
+  ARGUMENT_ENCODE_FAILED: { code: 'INVALID_ARGUMENT', started: false },
+  FUNCTION_NOT_FOUND: { code: 'NOT_FOUND', started: false },
+  POOL_NOT_FOUND: { code: 'NOT_FOUND', started: false },
+  /** The function threw. Its own code replaces this one where it set one (worker/describe.ts). */
+  FUNCTION_ERROR: { code: 'UNKNOWN', started: true },
+  RESULT_ENCODE_FAILED: { code: 'INTERNAL', started: true },
+  /** Never UNAVAILABLE: gRPC clients send that again by themselves, and the task may have run. */
+  WORKER_CRASHED: { code: 'INTERNAL', started: true },
+  WORKER_OOM: { code: 'INTERNAL', started: true },
+  SERVER_DRAINING: { code: 'UNAVAILABLE', started: false },
+  NO_WORKERS: { code: 'UNAVAILABLE', started: false },
+  /** Said by a client: no connection, or it broke while the call was under way. */
+  CONNECTION_FAILED: { code: 'UNAVAILABLE' },
+  QUEUE_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
+  PAYLOAD_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: false },
+  RESULT_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: true },
+  TASK_TIMEOUT: { code: 'DEADLINE_EXCEEDED' },
+  POOL_CLOSED: { code: 'FAILED_PRECONDITION', started: false },
+  POOL_NOT_CLOSED: { code: 'FAILED_PRECONDITION', started: false },
+  INITIALIZER_FAILED: { code: 'FAILED_PRECONDITION', started: false },
+  MODULE_LOAD_FAILED: { code: 'FAILED_PRECONDITION', started: false },
+  POOL_TERMINATED: { code: 'ABORTED' },
+  CANCELLED: { code: 'CANCELLED' },
+  UNAUTHENTICATED: { code: 'UNAUTHENTICATED', started: false },
+  PERMISSION_DENIED: { code: 'PERMISSION_DENIED', started: false },
+  /** A fault of farpool itself, or a failure that another peer made. */
+  INTERNAL: { code: 'INTERNAL' },
+} as const satisfies Record<string, ReasonRow>
+
+export type Reason = keyof typeof REASONS
+
+export const isReason = (text: string): text is Reason => Object.hasOwn(REASONS, text)
+
+/** Whether a task with this failure has started: true, false, or undefined where the reason alone does not tell. */
+export const startedByReason = (reason: Reason): boolean | undefined => (REASONS[reason] as ReasonRow).started
