@@ -1,6 +1,7 @@
 import { PoolState, WorkerState } from '../proto/gen/farpool/v1/pool_service.js'
 import { statusToFailure } from '../wire/failure.js'
 import type { Target } from './backing.js'
+import { toError } from './calls.js'
 import { errorOf, type FarpoolError } from './errors.js'
 import type { Transport } from './transport.js'
 
@@ -50,11 +51,13 @@ const WORKER_STATES: Readonly<Record<number, PoolInfo['workers'][number]['state'
 }
 
 export async function functionInfos(transport: Transport): Promise<FunctionInfo[]> {
-  return (await transport.functions()).functions
+  const { functions } = await transport.functions().catch(rethrow)
+  return functions
 }
 
-export async function poolInfo(transport: Transport, target: Target): Promise<PoolInfo> {
-  const [server, pool] = await Promise.all([transport.serverInfo(), transport.poolInfo(target.pool)])
+export async function poolInfo(transport: Transport, target: Promise<Target>): Promise<PoolInfo> {
+  const read = async () => Promise.all([transport.serverInfo(), transport.poolInfo((await target).pool)])
+  const [server, pool] = await read().catch(rethrow)
   const { version, runtime, maxMessageBytes, graceMs } = server
   const { state, failure, workers, tasks, ...rest } = pool
   return {
@@ -65,4 +68,8 @@ export async function poolInfo(transport: Transport, target: Target): Promise<Po
     workers: workers.map((worker) => ({ ...worker, state: WORKER_STATES[worker.state] ?? 'unknown' })),
     tasks: tasks ?? { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 },
   }
+}
+
+const rethrow = (error: unknown): never => {
+  throw toError(error)
 }

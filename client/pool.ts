@@ -2,7 +2,7 @@ import { Failure } from '../wire/failure.js'
 import { AsyncResult } from './async-result.js'
 import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
 import { Calls, toError } from './calls.js'
-import { decode, type Encoding, encodeArgs, encodeKwargs, REPLY_KIND } from './encode.js'
+import { decode, type Encoding, encodeArgs } from './encode.js'
 import { errorOf } from './errors.js'
 import { GrpcTransport } from './grpc-transport.js'
 import { Imap, type ImapIterator } from './imap.js'
@@ -15,16 +15,14 @@ import {
   type CallOptions,
   checkCount,
   checkPoolOptions,
-  checkTimeout,
-  deadlineOf,
   type ImapOptions,
   isOwned,
   type MapAsyncOptions,
   type MapOptions,
   type PoolOptions,
 } from './options.js'
-import { boundOf, mergeKwargs } from './partial.js'
-import type { FunctionCall, Transport } from './transport.js'
+import { checkInput, functionCall } from './request.js'
+import type { Transport } from './transport.js'
 import type { AnyModule, Args, Bound, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'
 
 /**
@@ -107,9 +105,8 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     options: AsyncOptions<Result<M, F>> = {},
   ): AsyncResult<Result<M, F>> {
     this.#checkOpen()
-    const own = checkArgs(args)
     const start = async () => {
-      const call = this.#call(fn, options, own, kwargs)
+      const call = functionCall(fn, options, this.#encoding, args, kwargs)
       const payload = await this.#calls.run(
         this.#backing.target(),
         ({ pool }) => this.#transport.apply({ ...call, pool }),
@@ -233,20 +230,12 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
 
   /** The pool's workers, queue and counters, and the server's version and limits. */
   async info(): Promise<PoolInfo> {
-    try {
-      return await poolInfo(this.#transport, await this.#backing.target())
-    } catch (error) {
-      throw toError(error)
-    }
+    return poolInfo(this.#transport, this.#backing.target())
   }
 
   /** The functions that can be called, sorted by name. */
   async functions(): Promise<FunctionInfo[]> {
-    try {
-      return await functionInfos(this.#transport)
-    } catch (error) {
-      throw toError(error)
-    }
+    return functionInfos(this.#transport)
   }
 
   #backingFor(options: PoolOptions): Backing {
@@ -264,9 +253,9 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   ): AsyncResult<unknown[]> {
     this.#checkOpen()
     checkCount('chunksize', options.chunksize)
-    if (!isIterable(iterable)) throw badRequest(`the input is ${typeof iterable}; it must be iterable`)
+    checkInput(iterable)
     const start = async () => {
-      const call = this.#call(fn, options)
+      const call = functionCall(fn, options, this.#encoding)
       const items = [...iterable]
       return runMap(this.#calls, this.#transport, this.#backing.target(), items, {
         call,
@@ -286,9 +275,8 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   ): ImapIterator<R> {
     this.#checkOpen()
     checkCount('chunksize', chunksize)
-    if (!isIterable(items) && !isAsyncIterable(items))
-      throw badRequest(`the input is ${typeof items}; it must be iterable`)
-    const call = this.#call(fn, options)
+    checkInput(items, 'async')
+    const call = functionCall(fn, options, this.#encoding)
     return new Imap<R>(items, this.#calls, this.#transport, this.#backing.target(), {
       call,
       encoding: this.#encoding,
@@ -296,28 +284,6 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
       chunksize,
       signal,
     })
-  }
-
-  /** What every request has, encoded; the bound arguments of a partial stand before the call's own. */
-  #call(
-    fn: string | Bound,
-    options: CallOptions,
-    args: readonly unknown[] = [],
-    kwargs?: Kwargs,
-  ): Omit<FunctionCall, 'pool'> {
-    checkCount('retries', options.retries, 0)
-    checkTimeout(options.timeout)
-    const bound = boundOf(fn)
-    if (typeof bound?.name !== 'string')
-      throw badRequest(`the function is ${String(fn)}; it must be a name or a partial`)
-    return {
-      function: bound.name,
-      args: encodeArgs([...bound.args, ...args], this.#encoding),
-      kwargs: encodeKwargs(mergeKwargs(bound.kwargs, kwargs), this.#encoding),
-      replyKind: REPLY_KIND[this.#encoding],
-      retries: options.retries ?? 0,
-      deadline: deadlineOf(options.timeout),
-    }
   }
 
   #checkOpen(): void {
@@ -331,15 +297,3 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
 
 /** Hands a ready backing to the constructor without making it part of the public options. */
 const backings = new WeakMap<PoolOptions, Backing>()
-
-function checkArgs(args: unknown): readonly unknown[] {
-  if (args === undefined) return []
-  if (Array.isArray(args)) return args
-  throw badRequest(`args is a ${typeof args}; it must be an array of arguments`)
-}
-
-const isIterable = (value: unknown): value is Iterable<unknown> =>
-  value !== null && value !== undefined && typeof (value as Iterable<unknown>)[Symbol.iterator] === 'function'
-
-const isAsyncIterable = (value: unknown): value is AsyncIterable<unknown> =>
-  value !== null && value !== undefined && typeof (value as AsyncIterable<unknown>)[Symbol.asyncIterator] === 'function'

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { REASONS, type Reason } from '../wire/reason.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
@@ -73,6 +74,21 @@ describe('the structure', () => {
   it('no source file has more than 300 lines', () => {
     const long = sources.filter((file) => readFileSync(join(ROOT, file), 'utf8').split('\n').length > 300)
     expect(long).toEqual([])
+  })
+
+  it('every row of docs/semantics.md has a test of its name', () => {
+    const tests = readFileSync(join(ROOT, 'test/integration/semantics.test.ts'), 'utf8')
+    const table = readFileSync(join(ROOT, 'docs/semantics.md'), 'utf8').match(/^\|.*\|$/gm) ?? []
+    const rows = table.slice(2).map((row) => String(row.split('|')[1]).trim())
+    expect(rows.length).toBeGreaterThan(15)
+    expect(rows.filter((row) => !tests.includes(`describe('${row}'`))).toEqual([])
+  })
+
+  it('every reason has a row in docs/errors.md', () => {
+    const table = readFileSync(join(ROOT, 'docs/errors.md'), 'utf8')
+    expect(
+      Object.keys(REASONS).filter((reason) => !table.includes(`| ${reason} | ${REASONS[reason as Reason].code}`)),
+    ).toEqual([])
   })
 
   it('every script, file and command that README and docs name is there', () => {

@@ -49,10 +49,6 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
-    @property
-    def target(self) -> str:
-        return self.address
-
     def connect(self) -> grpc.Channel:
         """A connection of its own, closed with the server."""
         options = [*CHANNEL_OPTIONS, ('grpc.use_local_subchannel_pool', 1)]

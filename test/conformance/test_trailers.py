@@ -1,0 +1,81 @@
+"""The trailers of a failed call stay under 6 KiB: above 8 KiB this client, and others, refuse the whole call."""
+
+from urllib.parse import quote
+
+import grpc
+import pytest
+
+from calling import Caller, outcomes
+from failing import error_of, failure_in, failure_of
+
+LIMIT = 6 * 1024
+
+FAILURES = {
+    'a message of 1 MB': ('throwLong', 'x', 1_000_000),
+    'a message of 1 MB that is not ASCII': ('throwLong', '世', 350_000),
+    'a message of 1 MB of emoji': ('throwLong', '🙂', 250_000),
+    'a message of 1 MB of percent signs': ('throwLong', '%', 1_000_000),
+    'a message of 1 MB of line feeds': ('throwLong', '\n', 1_000_000),
+    'a thrown string of 1 MB': ('throwString', 'y' * 1_000_000),
+    'a type of 1 MB': ('throwLongName', 1_000_000),
+    'many causes': ('throwDeep', 50, 10),
+    'many long causes': ('throwDeep', 50, 100_000),
+    'an unknown function with a long name': ('x' * 100_000,),
+    'an unknown function with a long name that is not ASCII': ('世' * 100_000,),
+    'an unknown function with a name of control characters': ('\x01' * 100_000,),
+    'an ordinary error': ('boom',),
+}
+
+
+def size(error: grpc.RpcError) -> int:
+    """The bytes of the trailers as they were sent: binary ones as base64, the message percent-encoded."""
+    sent = sum(
+        len(key) + ((len(value) + 2) // 3 * 4 if isinstance(value, bytes) else len(value))
+        for key, value in error.trailing_metadata()
+    )
+    code = len('grpc-status') + len(str(error.code().value[0]))
+    printable = ''.join(map(chr, set(range(0x20, 0x7F)) - {ord('%')}))
+    return sent + code + len('grpc-message') + len(quote(error.details(), safe=printable))
+
+
+@pytest.mark.parametrize('call', FAILURES.values(), ids=FAILURES)
+def test_the_trailers_of_a_failure_are_small_and_keep_the_reason(pool, call):
+    function, *args = call
+    failing = lambda: pool.apply(function, *args)  # noqa: E731
+    error = error_of(failing)
+    assert size(error) <= LIMIT
+    failure = failure_of(failing)
+    if function.isascii() and function.isalpha() and len(function) < 100:
+        assert failure.row == ('UNKNOWN', 'FUNCTION_ERROR', True)
+    else:
+        assert failure.row == ('NOT_FOUND', 'FUNCTION_NOT_FOUND', False)
+    assert pool.apply('add', 2, 3) == 5
+
+
+@pytest.mark.parametrize('name', ['p' * 100_000, '世' * 100_000, '\x01' * 100_000], ids=['ASCII', 'not ASCII', 'control'])
+def test_the_trailers_of_an_unknown_pool_are_small(server, name):
+    pool = Caller(server.channel, name)
+    assert size(error_of(lambda: pool.apply('echo', 1))) <= LIMIT
+    assert failure_of(lambda: pool.apply('echo', 1)).row == ('NOT_FOUND', 'POOL_NOT_FOUND', False)
+
+
+def test_a_long_message_is_cut_and_begins_as_it_began(pool):
+    failure = failure_of(lambda: pool.apply('throwLong', 'abc', 300_000))
+    assert 100 <= len(failure.message) <= LIMIT
+    assert failure.message.startswith('abcabcabc')
+    assert failure.remote.message.startswith('abcabcabc')
+
+
+def test_the_type_and_message_of_an_error_outlast_its_stacks_and_causes(pool):
+    failure = failure_of(lambda: pool.apply('throwDeep', 50, 100_000))
+    assert failure.remote.type == 'Error'
+    assert failure.remote.message.startswith('level 49')
+
+
+def test_a_long_message_in_the_frames_of_a_map_is_cut_too(pool):
+    [outcome] = outcomes(pool.imap('throwLong', [['x'], ['y']][:1], args=[], spread=False))
+    assert failure_in(outcome.failures[0].status).message == ''
+    [outcome] = outcomes(pool.imap('throwLong', [[['x', 1_000_000]]], spread=True))
+    failure = failure_in(outcome.failures[0].status)
+    assert failure.message.startswith('xxx')
+    assert outcome.ByteSize() < 64 * 1024

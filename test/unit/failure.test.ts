@@ -1,0 +1,105 @@
+import { describe, expect, it } from 'vitest'
+import { Status } from '../../proto/gen/google/rpc/status.js'
+import { describe as describeThrown, functionFailure } from '../../server/worker/describe.js'
+import { percentEncodedLength } from '../../wire/cut.js'
+import { asFailure, Failure, failureToStatus, failureToTrailer, statusToFailure } from '../../wire/failure.js'
+import { TRAILER_BUDGET_BYTES } from '../../wire/limits.js'
+import { Code, REASONS, type Reason } from '../../wire/reason.js'
+
+const remote = (size: number, causes = 3): NonNullable<Failure['remote']> => ({
+  type: 'TypeError',
+  message: 'm'.repeat(size),
+  stack: '    at f (file.js:1:2)\n'.repeat(size),
+  cause: causes > 0 ? remote(size, causes - 1) : undefined,
+})
+
+describe('a failure', () => {
+  it.each(Object.keys(REASONS) as Reason[])('%s travels as a google.rpc.Status and comes back the same', (reason) => {
+    const failure = new Failure(reason, 'why', {
+      started: true,
+      metadata: { pid: '7' },
+      retryDelayMs: 1_500,
+      remote: remote(3),
+    })
+    const back = statusToFailure(Status.decode(Status.encode(failureToStatus(failure)).finish()))
+    expect(back).toMatchObject({
+      reason,
+      message: 'why',
+      code: Code[REASONS[reason].code],
+      started: true,
+      metadata: { pid: '7' },
+      retryDelayMs: 1_500,
+    })
+    expect(back.remote).toEqual(remote(3))
+  })
+
+  it('of a crash is never UNAVAILABLE, which gRPC clients send again by themselves', () => {
+    const unavailable = (Object.keys(REASONS) as Reason[]).filter((reason) => REASONS[reason].code === 'UNAVAILABLE')
+    expect(unavailable).toEqual(['SERVER_DRAINING', 'NO_WORKERS', 'CONNECTION_FAILED'])
+  })
+
+  it('from another peer keeps its code and becomes INTERNAL', () => {
+    expect(statusToFailure({ code: 7, message: 'no', details: [] })).toMatchObject({ reason: 'INTERNAL', code: 7 })
+    expect(asFailure('text')).toMatchObject({ reason: 'INTERNAL', message: 'text' })
+  })
+
+  it.each([0, 10, 1_000, 100_000])(
+    'in trailers stays below the budget with texts of %i, and keeps its reason',
+    (size) => {
+      for (const message of ['x'.repeat(size), '🙂'.repeat(size), '%'.repeat(size)]) {
+        const trailer = failureToTrailer(
+          new Failure('FUNCTION_ERROR', message, { remote: remote(size), metadata: { type: 'TypeError' } }),
+        )
+        const bytes = percentEncodedLength(trailer.message) + Math.ceil(trailer.details.length / 3) * 4
+        expect(bytes).toBeLessThan(TRAILER_BUDGET_BYTES)
+        const back = statusToFailure(Status.decode(trailer.details))
+        expect(back).toMatchObject({
+          reason: 'FUNCTION_ERROR',
+          started: true,
+          metadata: { type: 'TypeError' },
+          remote: { type: 'TypeError' },
+        })
+      }
+    },
+  )
+
+  it('loses its stacks before its messages', () => {
+    const long = { ...remote(0, 0), message: 'kept', stack: 's'.repeat(50_000) }
+    const back = statusToFailure(
+      Status.decode(failureToTrailer(new Failure('FUNCTION_ERROR', 'kept', { remote: long })).details),
+    )
+    expect(back.remote?.message).toBe('kept')
+    expect(back.remote?.stack.length).toBeLessThan(4_096)
+  })
+})
+
+describe('what a function threw', () => {
+  it('shows no stack where stacks are not sent', () => {
+    const error = new Error('outer', { cause: new Error('inner') })
+    expect(describeThrown(error, false)).toMatchObject({ stack: '', cause: { message: 'inner', stack: '' } })
+    expect(describeThrown(error, true).stack).toMatch(/^\s+at /)
+  })
+
+  it.each([
+    [undefined, 'undefined', 'undefined'],
+    [42, 'number', '42'],
+    [Symbol('s'), 'symbol', 'Symbol(s)'],
+    [{ code: 1 }, 'object', '{"code":1}'],
+    [Object.assign(new Error('m'), { name: 'CustomError' }), 'CustomError', 'm'],
+  ])('%o is described', (thrown, type, message) => {
+    expect(describeThrown(thrown, true)).toMatchObject({ type, message })
+  })
+
+  it('a chain of causes that has no end is cut', () => {
+    const error: Error & { cause?: unknown } = new Error('again')
+    error.cause = error
+    let depth = 0
+    for (let at = describeThrown(error, false); at.cause; at = at.cause) depth++
+    expect(depth).toBe(8)
+  })
+
+  it('sets the status code, but for codes that would make it run twice or that are none', () => {
+    const codeOf = (code: unknown) => functionFailure(Object.assign(new Error(), { code }), false).code
+    expect([5, 16, 14, 0, 17, 1.5, 'ENOENT'].map(codeOf)).toEqual([5, 16, 2, 2, 2, 2, 2])
+  })
+})

@@ -1,0 +1,148 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import fc from 'fast-check'
+import { afterAll, describe, expect, it } from 'vitest'
+import { resolveConfig, type ServeOptions } from '../../server/config.js'
+import { availableCpus } from '../../server/ops/cgroup.js'
+import { FunctionTable } from '../../server/pool/functions.js'
+import { LineSplitter } from '../../server/pool/lines.js'
+import { TaskQueue } from '../../server/pool/queue.js'
+import type { Task } from '../../server/pool/task.js'
+import { FUNCTIONS, temporaryFolder } from '../support/server.js'
+
+describe('the queue', () => {
+  const task = (id: number): Task => ({
+    id,
+    spec: {
+      function: 'f',
+      args: [new Uint8Array(id)],
+      kwargs: undefined,
+      chunk: undefined,
+      spread: false,
+      replyKind: 0,
+      retries: 0,
+      failFast: false,
+    },
+    settle: () => {},
+    attempt: 1,
+    started: false,
+  })
+
+  it('behaves as a list, whatever is pushed, put in front, taken and removed', () => {
+    const step = fc.record({
+      kind: fc.constantFrom('push', 'unshift', 'shift', 'remove'),
+      id: fc.integer({ min: 1, max: 30 }),
+    })
+    fc.assert(
+      fc.property(fc.array(step), (steps) => {
+        const queue = new TaskQueue()
+        let list: number[] = []
+        for (const { kind, id } of steps) {
+          if ((kind === 'push' || kind === 'unshift') && list.includes(id)) continue
+          if (kind === 'push') list.push(id)
+          if (kind === 'unshift') list.unshift(id)
+          if (kind === 'push' || kind === 'unshift') queue[kind](task(id))
+          if (kind === 'shift') expect(queue.shift()?.id).toBe(list.shift())
+          if (kind === 'remove') {
+            expect(queue.remove(id)?.id).toBe(list.find((other) => other === id))
+            list = list.filter((other) => other !== id)
+          }
+          expect([queue.size, queue.bytes]).toEqual([list.length, list.reduce((sum, other) => sum + other, 0)])
+        }
+        expect(list.map(() => queue.shift()?.id)).toEqual(list)
+      }),
+    )
+  })
+})
+
+describe('lines', () => {
+  it('are cut as they come, also in pieces, and belong to the task that printed them', () => {
+    const splitter = new LineSplitter('stdout')
+    expect(splitter.push('one\ntw', 1).map(({ text }) => text)).toEqual(['one'])
+    expect(splitter.push('o\r\n\nthree', 1).map(({ text }) => text)).toEqual(['two', ''])
+    expect(splitter.push('four\n', 2)).toEqual([
+      { stream: 'stdout', task: 1, text: 'three' },
+      { stream: 'stdout', task: 2, text: 'four' },
+    ])
+    expect(splitter.flush()).toEqual([])
+  })
+
+  it('that never end are handed on in pieces, and nothing is lost', () => {
+    const splitter = new LineSplitter('stderr')
+    const lines = Array.from({ length: 10 }, () => splitter.push('x'.repeat(10_000), 1)).flat()
+    expect([...lines, ...splitter.flush()].map(({ text }) => text).join('')).toBe('x'.repeat(100_000))
+  })
+})
+
+describe('the functions', () => {
+  const table = new FunctionTable(
+    ['thumbnail', 'fib', 'constructor2'].map((name) => ({ name, parameters: 1, module: 'm.js' })),
+  )
+
+  it.each([
+    ['thumbnial', 'did you mean thumbnail?'],
+    ['fbi', 'did you mean fib?'],
+    ['THUMBNAIL', 'did you mean thumbnail?'],
+    ['nothing like it', 'registered: constructor2, fib, thumbnail'],
+    ['', 'registered: '],
+    ['x'.repeat(1_000_000), 'registered: '],
+  ])('%.20s: %s', (name, hint) => {
+    expect(() => table.check(name)).toThrow(hint)
+  })
+})
+
+describe('the CPUs of a container', () => {
+  const folder = temporaryFolder()
+  afterAll(() => folder.remove())
+
+  it.each([
+    ['200000 100000', 2],
+    ['50000 100000', 1],
+    ['150000 100000', 2],
+    ['max 100000', availableParallelism()],
+  ])('cpu.max %s are %i', (max, cpus) => {
+    writeFileSync(folder.path('cpu.max'), `${max}\n`)
+    expect(availableCpus(folder.path(''))).toBe(Math.min(cpus, availableParallelism()))
+  })
+
+  it('are those of the machine where there is no quota, also with cgroup v1', () => {
+    expect(availableCpus('/nowhere')).toBe(availableParallelism())
+    mkdirSync(folder.path('v1/cpu'), { recursive: true })
+    writeFileSync(folder.path('v1/cpu/cpu.cfs_quota_us'), '-1')
+    writeFileSync(folder.path('v1/cpu/cpu.cfs_period_us'), '100000')
+    expect(availableCpus(folder.path('v1'))).toBe(availableParallelism())
+    writeFileSync(folder.path('v1/cpu/cpu.cfs_quota_us'), '100000')
+    expect(availableCpus(folder.path('v1'))).toBe(1)
+  })
+})
+
+describe('the options of serve', () => {
+  const modules = [FUNCTIONS]
+
+  it.each<[Partial<ServeOptions>, string]>([
+    [{ modules: [] }, 'modules is []'],
+    [{ modules: ['./nowhere.js'] }, 'there is no module'],
+    [{ listen: 'localhost' }, 'listen is "localhost"; it must be host:port'],
+    [{ listen: 'localhost:99999' }, 'listen is'],
+    [{ processes: 0 }, 'processes is 0; it must be an integer, from 1 to 1024'],
+    [{ processes: 1.5 }, 'processes is 1.5'],
+    [{ maxTasksPerChild: -1 }, 'max-tasks-per-child is -1'],
+    [{ graceMs: -1 }, 'grace is -1'],
+    [{ initargs: [1] }, 'given together with an initializer'],
+    [{ maxMessageBytes: 2 ** 40 }, 'max-message-bytes'],
+  ])('%j are refused: %s', (options, message) => {
+    expect(() => resolveConfig({ modules, ...options })).toThrow(message)
+  })
+
+  it.each([
+    ['127.0.0.1:0', true],
+    ['localhost:1', true],
+    ['[::1]:1', true],
+    ['unix:/tmp/x', true],
+    ['0.0.0.0:1', false],
+    ['example.org:1', false],
+  ])('on %s stacks are sent: %s', (listen, stacks) => {
+    expect(resolveConfig({ modules, listen }).stacks).toBe(stacks)
+    expect(resolveConfig({ modules, listen, stacks: !stacks }).stacks).toBe(!stacks)
+  })
+})

@@ -1,0 +1,153 @@
+import { isDeepStrictEqual } from 'node:util'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { DecodeError } from '../../wire/codec-errors.js'
+import { decodeJson, encodeJson } from '../../wire/json.js'
+import { decodePayload, encodePayload } from '../../wire/payload.js'
+
+const travel = (value: unknown) => decodePayload(encodePayload(value, 'cbor')).value
+
+/** Text without lone surrogates; those arrive as U+FFFD. */
+const text = fc.string({ unit: 'binary' }).map((string) => Buffer.from(string).toString())
+const key = fc.oneof(text, fc.constantFrom('__proto__', 'constructor', 'toString', '0', '-1', ''))
+
+const object = <T>(value: fc.Arbitrary<T>) =>
+  fc.array(fc.tuple(key, value), { maxLength: 6 }).map((entries) => {
+    const made = {}
+    for (const [name, item] of entries) {
+      Object.defineProperty(made, name, { value: item, writable: true, enumerable: true, configurable: true })
+    }
+    return made
+  })
+
+const scalar = fc.oneof(
+  fc.double(),
+  fc.integer(),
+  fc.maxSafeInteger(),
+  fc.constantFrom(
+    -0,
+    Number.NaN,
+    Number.POSITIVE_INFINITY,
+    Number.NEGATIVE_INFINITY,
+    2 ** 53,
+    -(2 ** 53),
+    23,
+    24,
+    255,
+    256,
+    65_535,
+    65_536,
+    2 ** 32,
+  ),
+  fc.bigInt(),
+  fc.bigInt({ min: -(2n ** 65n), max: 2n ** 65n }),
+  fc.constantFrom(2n ** 53n, -(2n ** 53n), 2n ** 63n, 2n ** 64n, 2n ** 64n - 1n, -(2n ** 64n), 0n),
+  text,
+  fc.boolean(),
+  fc.constant(null),
+  fc.constant(undefined),
+  fc.date({ noInvalidDate: false }),
+  fc.uint8Array(),
+  fc.int16Array(),
+  fc.float32Array(),
+  fc.float64Array(),
+  fc.bigInt64Array(),
+  fc.uint8ClampedArray(),
+)
+
+const { value } = fc.letrec<{ value: unknown }>((tie) => ({
+  value: fc.oneof(
+    { maxDepth: 4, withCrossShrink: true },
+    scalar,
+    fc.array(tie('value'), { maxLength: 6 }),
+    object(tie('value')),
+    fc.array(fc.tuple(tie('value'), tie('value')), { maxLength: 4 }).map((entries) => new Map(entries)),
+    fc.array(tie('value'), { maxLength: 4 }).map((items) => new Set(items)),
+  ),
+}))
+
+describe('values over CBOR', () => {
+  it('arrive as what they were', () => {
+    fc.assert(
+      fc.property(value, (sent) => {
+        const arrived = travel(sent)
+        // Not vitest's: an own property called constructor would count as the class.
+        return isDeepStrictEqual(arrived, sent) && prototypes(arrived)
+      }),
+      { numRuns: 2_000 },
+    )
+  })
+
+  it('arrive with -0 and NaN as they were', () => {
+    fc.assert(
+      fc.property(fc.array(fc.double()), (sent) => {
+        const arrived = travel(sent) as number[]
+        return arrived.length === sent.length && sent.every((number, i) => Object.is(number, arrived[i]))
+      }),
+    )
+  })
+
+  it('of hostile bytes are a value or a DecodeError, nothing else', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => onlyDecodeErrors(() => decodePayload(bytes))),
+      { numRuns: 20_000 },
+    )
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) =>
+        onlyDecodeErrors(() =>
+          decodePayload(Buffer.concat([Buffer.from([0x12, 0x80 | (bytes.length & 127), bytes.length >> 7]), bytes])),
+        ),
+      ),
+      { numRuns: 20_000 },
+    )
+  })
+
+  it('of mutated encodings are a value or a DecodeError, nothing else', () => {
+    fc.assert(
+      fc.property(value, fc.nat(), fc.nat(255), (sent, at, byte) => {
+        const bytes = Uint8Array.from(encodePayload(sent, 'cbor'))
+        bytes[at % bytes.length] = byte
+        onlyDecodeErrors(() => decodePayload(bytes))
+        onlyDecodeErrors(() => decodePayload(bytes.subarray(0, at % bytes.length)))
+      }),
+      { numRuns: 5_000 },
+    )
+  })
+})
+
+describe('values over JSON', () => {
+  it('arrive as what they were, where JSON has them', () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ maxDepth: 4 }), (sent) => {
+        const plain = JSON.parse(
+          Buffer.from(JSON.stringify(sent))
+            .toString()
+            .replaceAll(/\\ud[89a-f][0-9a-f]{2}/g, '?'),
+        )
+        expect(decodeJson(encodeJson(plain))).toStrictEqual(JSON.parse(JSON.stringify(plain)))
+      }),
+      { numRuns: 1_000 },
+    )
+  })
+
+  it('of hostile text are a value or a DecodeError, nothing else', () => {
+    fc.assert(fc.property(fc.string({ unit: 'binary' }), (hostile) => onlyDecodeErrors(() => decodeJson(hostile))))
+  })
+})
+
+function onlyDecodeErrors(decode: () => unknown): void {
+  try {
+    decode()
+  } catch (error) {
+    expect(error).toBeInstanceOf(DecodeError)
+  }
+}
+
+/** No object in the value has a prototype that the value chose. */
+function prototypes(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return true
+  if (value instanceof Map) return [...value].flat().every(prototypes)
+  if (value instanceof Set || Array.isArray(value)) return [...value].every(prototypes)
+  if (ArrayBuffer.isView(value) || value instanceof Date) return true
+  return Object.getPrototypeOf(value) === Object.prototype && Object.values(value).every(prototypes)
+}

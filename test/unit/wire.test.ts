@@ -1,0 +1,109 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { Channel } from '../../wire/channel.js'
+import { cutChunks, defaultChunksize } from '../../wire/chunks.js'
+import { cutUtf8, percentEncodedLength } from '../../wire/cut.js'
+import { decodeFromWorker, decodeToWorker, encodeFromWorker, encodeToWorker, FrameReader } from '../../wire/frame.js'
+
+describe('frames', () => {
+  it('come out as they went in, however the bytes are cut', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.nat(100_000), { minLength: 1, maxLength: 8 }),
+        fc.array(fc.integer({ min: 1, max: 5_000 })),
+        (tasks, cuts) => {
+          const stream = Buffer.concat(
+            tasks.map((task) => encodeToWorker({ $case: 'abort', value: { task, reason: 'r'.repeat(task % 300) } })),
+          )
+          const seen: unknown[] = []
+          const reader = new FrameReader((frame) => seen.push(decodeToWorker(frame)))
+          let at = 0
+          for (const cut of cuts) {
+            reader.push(stream.subarray(at, at + cut))
+            at += cut
+          }
+          reader.push(stream.subarray(at))
+          expect(seen).toEqual(
+            tasks.map((task) => ({ $case: 'abort', value: { task, reason: 'r'.repeat(task % 300) } })),
+          )
+        },
+      ),
+    )
+  })
+
+  it('of a length that cannot be are refused', () => {
+    const reader = new FrameReader(() => {})
+    expect(() => reader.push(Buffer.from('ffffffff', 'hex'))).toThrow('is announced')
+  })
+
+  it('of a kind that this end does not know are passed over', () => {
+    expect(decodeFromWorker(Buffer.from([0x7a, 0]))).toBeUndefined()
+    const ready = encodeFromWorker({ $case: 'started', value: { task: 2 ** 40 } })
+    expect(decodeFromWorker(ready.subarray(4))).toEqual({ $case: 'started', value: { task: 2 ** 40 } })
+  })
+})
+
+describe('chunks', () => {
+  it.each([
+    [0, 2, 1],
+    [1, 2, 1],
+    [8, 2, 1],
+    [9, 2, 2],
+    [17, 2, 3],
+    [1_000_000, 4, 62_500],
+  ])('%i items on %i processes are chunks of %i', (items, processes, size) => {
+    expect(defaultChunksize(items, processes)).toBe(size)
+  })
+
+  it('hold every item once, in order', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat()), fc.integer({ min: 1, max: 20 }), (items, size) => {
+        const chunks = cutChunks(items, size)
+        expect(chunks.flat()).toEqual(items)
+        expect(chunks.slice(0, -1).every((chunk) => chunk.length === size)).toBe(true)
+      }),
+    )
+  })
+})
+
+describe('cutUtf8', () => {
+  it('gives well-formed text of at most so many bytes', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), fc.nat(100), (text, bytes) => {
+        const cut = cutUtf8(text, bytes)
+        expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(bytes)
+        expect(Buffer.from(cut).toString()).toBe(cut)
+        if (Buffer.byteLength(text) <= bytes) expect(cut).toBe(Buffer.from(text).toString())
+      }),
+    )
+  })
+
+  it('counts what percent-encoding makes of it', () => {
+    expect([percentEncodedLength('abc'), percentEncodedLength('%é\n')]).toEqual([3, 12])
+  })
+})
+
+describe('a channel', () => {
+  it('gives what was pushed, in order, then its end', async () => {
+    const channel = new Channel<number>()
+    channel.push(1)
+    setImmediate(() => {
+      channel.push(2)
+      channel.push(3)
+      channel.end()
+      channel.push(4)
+    })
+    const seen: number[] = []
+    for await (const value of channel) seen.push(value)
+    expect(seen).toEqual([1, 2, 3])
+    expect(await channel.take()).toEqual([])
+  })
+
+  it('gives what is left before the error that ended it', async () => {
+    const channel = new Channel<number>()
+    channel.push(1)
+    channel.end(new Error('over'))
+    expect(await channel.take()).toEqual([1])
+    await expect(channel.take()).rejects.toThrow('over')
+  })
+})
