@@ -76,6 +76,18 @@ describe('the structure', () => {
     expect(long).toEqual([])
   })
 
+  it('the lock file names the packages of every platform, and no registry', () => {
+    const text = readFileSync(join(ROOT, 'package-lock.json'), 'utf8')
+    const packages: Record<string, { optionalDependencies?: Record<string, string> }> = JSON.parse(text).packages
+    const missing = Object.entries(packages).flatMap(([path, { optionalDependencies = {} }]) =>
+      Object.keys(optionalDependencies).filter(
+        (name) => !(`node_modules/${name}` in packages) && !(`${path}/node_modules/${name}` in packages),
+      ),
+    )
+    expect(missing).toEqual([])
+    expect(text).not.toContain('"resolved"')
+  })
+
   it('every row of docs/semantics.md has a test of its name', () => {
     const tests = readFileSync(join(ROOT, 'test/integration/semantics.test.ts'), 'utf8')
     const table = readFileSync(join(ROOT, 'docs/semantics.md'), 'utf8').match(/^\|.*\|$/gm) ?? []
