@@ -49,7 +49,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const admission = new Admission()
   const health = new Health()
   const server = new Server({
-    'grpc.max_receive_message_length': config.maxMessageBytes,
+    // What is larger never gets to a handler, and its caller no reason; what is a little too large does.
+    'grpc.max_receive_message_length': 2 * config.maxMessageBytes + 64 * 1024,
     'grpc.max_send_message_length': -1,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
@@ -62,10 +63,11 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     allowTerminate: config.allowTerminate,
     version: VERSION,
   }
-  server.addService(
-    serviceDefinition,
-    implementation(context, (error) => logger.error({ err: error }, 'internal fault')),
-  )
+  const edge = {
+    maxMessageBytes: config.maxMessageBytes,
+    report: (error: unknown) => logger.error({ err: error }, 'internal fault'),
+  }
+  server.addService(serviceDefinition, implementation(context, edge))
   health.addTo(server)
   addReflection(server)
   let address: string

@@ -47,3 +47,6 @@ export const KEEPALIVE_MS = 10_000
 
 /** A ping that is not answered for so long ends the connection. */
 export const KEEPALIVE_TIMEOUT_MS = 5_000
+
+/** When a call that never started is worth sending again: a restart, or another server behind the same name. */
+export const RETRY_MS = 1_000

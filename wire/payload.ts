@@ -4,6 +4,7 @@ import { encodeCborBehind } from './cbor-encode.js'
 import type { Writer } from './cbor-writer.js'
 import { DecodeError, EncodeError } from './codec-errors.js'
 import { decodeJson, encodeJson } from './json.js'
+import { decodeStrictly } from './message.js'
 import { describeKind } from './place.js'
 
 /** How a value is encoded: the members of farpool.v1.Payload. */
@@ -49,7 +50,7 @@ export function decodePayload(payload: Uint8Array): { kind: Kind; value: unknown
 
 function parse(payload: Uint8Array): Payload {
   try {
-    return Payload.decode(payload)
+    return decodeStrictly(Payload, payload)
   } catch (error) {
     throw new DecodeError(`not a farpool.v1.Payload: ${error instanceof Error ? error.message : String(error)}`)
   }

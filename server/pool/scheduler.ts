@@ -1,5 +1,5 @@
 import { Failure } from '../../wire/failure.js'
-import { START_ATTEMPTS } from '../../wire/limits.js'
+import { RETRY_MS, START_ATTEMPTS } from '../../wire/limits.js'
 import { TaskQueue } from './queue.js'
 import { crash, describeExit, type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
 import { failed, type Outcome, type Task, type TaskSpec } from './task.js'
@@ -172,13 +172,8 @@ export class Scheduler {
     if (starting) this.#deadStarts++
     if (slot.task) this.#lost(slot.task, exit)
     if (this.#deadStarts >= START_ATTEMPTS) {
-      const how = describeExit(exit)
-      this.#fail(
-        new Failure(
-          'NO_WORKERS',
-          `${START_ATTEMPTS} workers in a row died before they were ready; the last one ${how}`,
-        ),
-      )
+      const message = `${START_ATTEMPTS} workers in a row died before they were ready; the last one ${describeExit(exit)}`
+      this.#fail(new Failure('NO_WORKERS', message, { retryDelayMs: RETRY_MS }))
     }
     this.#fill()
     this.#settleState()

@@ -85,8 +85,8 @@ export class WorkerHandle {
     frames.on('error', () => {})
     frames.on('close', () => {
       this.#framesEnded = true
-      // Without frames no task can end: a worker that closed them, but lives, is of no use.
-      if (!this.#exit) this.kill()
+      // Without frames no task can end: a worker that closed them without being told to is of no use.
+      if (!this.#exit && this.#state.kind === 'running') this.kill()
       this.#finish()
     })
     this.#readOutput(stdout, 'stdout')
@@ -119,8 +119,7 @@ export class WorkerHandle {
   stop(): void {
     if (this.#state.kind !== 'running') return
     this.#send({ $case: 'stop', value: {} })
-    clearTimeout(this.#state.grace)
-    this.#state = { kind: 'ending', timer: setTimeout(() => this.kill(), STOP_MS) }
+    this.#endWithin(STOP_MS)
   }
 
   kill(): void {
@@ -128,6 +127,12 @@ export class WorkerHandle {
     clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
     this.#state = { kind: 'ending', timer: undefined }
     killWorker(this.#process.child)
+  }
+
+  #endWithin(ms: number): void {
+    if (this.#state.kind !== 'running') return
+    clearTimeout(this.#state.grace)
+    this.#state = { kind: 'ending', timer: setTimeout(() => this.kill(), ms) }
   }
 
   #send(frame: ToWorkerFrame): void {
@@ -139,6 +144,8 @@ export class WorkerHandle {
       case 'ready':
         return this.events.ready(frame.value.functions, frame.value.runtime)
       case 'initFailed':
+        // It exits by itself, once its last words are out.
+        this.#endWithin(STOP_MS)
         return this.events.initFailed(
           frame.value.status
             ? statusToFailure(frame.value.status)

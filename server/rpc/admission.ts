@@ -1,4 +1,5 @@
 import { Failure } from '../../wire/failure.js'
+import { RETRY_MS } from '../../wire/limits.js'
 
 /**
  * Who may come in. Calls that run tasks enter here and leave when they have been answered; once draining, none comes
@@ -23,7 +24,7 @@ export class Admission {
   check(): void {
     if (!this.#draining) return
     throw new Failure('SERVER_DRAINING', 'the server is shutting down; send the call to another, or again', {
-      retryDelayMs: 1_000,
+      retryDelayMs: RETRY_MS,
     })
   }
 

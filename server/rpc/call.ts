@@ -6,6 +6,8 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
+import { MAX_TIMER_MS } from '../../wire/limits.js'
+import type { Reason } from '../../wire/reason.js'
 import type { Codec } from './definition.js'
 
 /**
@@ -27,8 +29,15 @@ export interface Call {
 export type UnaryHandler<Req, Res> = (request: Req, call: Call) => Promise<Res>
 export type StreamHandler<Req, Res> = (request: Req, call: Call) => AsyncIterable<Res>
 
-/** Told of faults of farpool itself: an error that is not a Failure. */
-export type ReportFault = (error: unknown) => void
+/** What the adapter needs beside a codec and a handler. */
+export interface Edge {
+  readonly maxMessageBytes: number
+  /** Told of faults of farpool itself: an error that is not a Failure. */
+  report(error: unknown): void
+}
+
+/** How long before a deadline the call is ended, in milliseconds. */
+const EARLY_MS = 2
 
 type Grpc = ServerUnaryCall<Uint8Array, Uint8Array> | ServerWritableStream<Uint8Array, Uint8Array>
 
@@ -37,20 +46,28 @@ class GrpcCall implements Call {
   readonly deadline: number
   #finished = false
   #ended: Failure | undefined
+  readonly #timer: NodeJS.Timeout | undefined
   #listener: ((reason: Failure) => void) | undefined
 
   constructor(call: Grpc) {
     this.peer = call.getPeer()
     const deadline = call.getDeadline()
     this.deadline = typeof deadline === 'number' ? deadline : deadline.getTime()
+    if (this.deadline < Number.POSITIVE_INFINITY) {
+      // A moment before grpc-js would answer by itself, without a reason.
+      const left = Math.min(MAX_TIMER_MS, Math.max(0, this.deadline - Date.now() - EARLY_MS))
+      this.#timer = setTimeout(() => this.#end('TASK_TIMEOUT', "the call's deadline passed before it ended"), left)
+    }
     // Also emitted after a call has succeeded: hence #finished.
-    call.on('cancelled', () => this.#end())
-    if (call.cancelled) this.#end()
+    const cancelled = () => this.#end('CANCELLED', 'the call was cancelled, or its client is gone')
+    call.on('cancelled', cancelled)
+    if (call.cancelled) cancelled()
   }
 
   /** From here on nothing ends the call any more: its answer is on the way. */
   finish(): void {
     this.#finished = true
+    clearTimeout(this.#timer)
   }
 
   get ended(): boolean {
@@ -62,12 +79,10 @@ class GrpcCall implements Call {
     if (this.#ended) listener(this.#ended)
   }
 
-  #end(): void {
+  #end(reason: Reason, message: string): void {
+    clearTimeout(this.#timer)
     if (this.#finished || this.#ended) return
-    this.#ended =
-      Date.now() >= this.deadline
-        ? new Failure('TASK_TIMEOUT', "the call's deadline passed before it ended")
-        : new Failure('CANCELLED', 'the call was cancelled, or its client is gone')
+    this.#ended = new Failure(reason, message)
     this.#listener?.(this.#ended)
   }
 }
@@ -75,17 +90,17 @@ class GrpcCall implements Call {
 export function unary<Req, Res>(
   codec: Codec<Req, Res>,
   handler: UnaryHandler<Req, Res>,
-  report: ReportFault,
+  edge: Edge,
 ): handleUnaryCall<Uint8Array, Uint8Array> {
   return async (grpcCall, callback) => {
     const call = new GrpcCall(grpcCall)
     try {
-      const response = codec.encode(await handler(decode(codec, grpcCall.request), call))
+      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge.maxMessageBytes), call))
       call.finish()
       callback(null, response)
     } catch (error) {
       call.finish()
-      callback(statusOf(error, report))
+      callback(statusOf(error, edge))
     }
   }
 }
@@ -93,14 +108,14 @@ export function unary<Req, Res>(
 export function serverStreaming<Req, Res>(
   codec: Codec<Req, Res>,
   handler: StreamHandler<Req, Res>,
-  report: ReportFault,
+  edge: Edge,
 ): handleServerStreamingCall<Uint8Array, Uint8Array> {
   return async (grpcCall) => {
     const call = new GrpcCall(grpcCall)
     // A peer that resets the stream makes it fail; `cancelled` has told the handler already.
     grpcCall.on('error', () => {})
     try {
-      for await (const response of handler(decode(codec, grpcCall.request), call)) {
+      for await (const response of handler(decode(codec, grpcCall.request, edge.maxMessageBytes), call)) {
         if (call.ended) break
         if (!grpcCall.write(codec.encode(response))) await drained(grpcCall)
       }
@@ -108,7 +123,7 @@ export function serverStreaming<Req, Res>(
       grpcCall.end()
     } catch (error) {
       call.finish()
-      grpcCall.emit('error', statusOf(error, report))
+      grpcCall.emit('error', statusOf(error, edge))
     }
   }
 }
@@ -128,7 +143,11 @@ const drained = (call: ServerWritableStream<Uint8Array, Uint8Array>): Promise<vo
     if (call.cancelled) done()
   })
 
-function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array): Req {
+function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array, maxMessageBytes: number): Req {
+  if (bytes.length > maxMessageBytes) {
+    const message = `the request takes ${bytes.length} bytes; a message may take ${maxMessageBytes}`
+    throw new Failure('PAYLOAD_TOO_LARGE', message)
+  }
   try {
     return codec.decode(bytes)
   } catch (error) {
@@ -137,8 +156,8 @@ function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array): Req {
   }
 }
 
-function statusOf(error: unknown, report: ReportFault) {
-  if (!(error instanceof Failure)) report(error)
+function statusOf(error: unknown, edge: Edge) {
+  if (!(error instanceof Failure)) edge.report(error)
   const { code, message, details } = failureToTrailer(asFailure(error))
   const metadata = new Metadata()
   metadata.set('grpc-status-details-bin', Buffer.from(details))

@@ -1,6 +1,8 @@
+import type { BinaryReader } from '@bufbuild/protobuf/wire'
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import * as api from '../../proto/gen/farpool/v1/pool_service.js'
+import { decodeStrictly } from '../../wire/message.js'
 
 /** How one method's messages are read and written. */
 export interface Codec<Req, Res> {
@@ -11,13 +13,13 @@ export interface Codec<Req, Res> {
 }
 
 interface Message<T> {
-  decode(bytes: Uint8Array): T
+  decode(bytes: BinaryReader): T
   encode(message: T): { finish(): Uint8Array }
 }
 
 const codec = <Req, Res>(request: string, requests: Message<Req>, responses: Message<Res>): Codec<Req, Res> => ({
   request: `farpool.v1.${request}`,
-  decode: (bytes) => requests.decode(bytes),
+  decode: (bytes) => decodeStrictly(requests, bytes),
   encode: (response) => responses.encode(response).finish(),
 })
 

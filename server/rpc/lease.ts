@@ -58,7 +58,7 @@ export async function joinPool({ pools }: RpcContext, request: JoinPoolRequest, 
   if (pool.state.kind === 'open') {
     throw new Failure('POOL_NOT_CLOSED', `pool ${JSON.stringify(pool.name)} is open; close or terminate it before join`)
   }
-  await Promise.race([pool.ended, new Promise<void>((resolve) => call.onEnd(() => resolve()))])
+  await Promise.race([pool.ended, new Promise<never>((_, reject) => call.onEnd(reject))])
   return {}
 }
 

@@ -138,7 +138,8 @@ function decodeBound(run: Run): { args: unknown[]; kwargs: unknown[]; kind: Kind
   return { args, kwargs: Object.keys(value).length > 0 ? [value] : [], kind }
 }
 
-function decodePart(payload: Uint8Array, part: string): { kind: Kind; value: unknown } {
+/** A payload's value. @throws Failure (PAYLOAD_DECODE_FAILED) that names the part. */
+export function decodePart(payload: Uint8Array, part: string): { kind: Kind; value: unknown } {
   try {
     return decodePayload(payload)
   } catch (error) {

@@ -8,10 +8,9 @@ import {
   type FromWorkerFrame,
   type ToWorkerFrame,
 } from '../../wire/frame.js'
-import { decodePayload } from '../../wire/payload.js'
 import { RunningTask, setCurrentTask } from './context.js'
 import { describe } from './describe.js'
-import { failedDone, invoke } from './invoke.js'
+import { decodePart, failedDone, invoke } from './invoke.js'
 import { type LoadedFunction, loadFunctions } from './load.js'
 import { capturePrints } from './prints.js'
 
@@ -96,8 +95,9 @@ async function runInitializer(init: Init): Promise<void> {
       `the initializer ${JSON.stringify(init.initializer)} is not exported; there are: ${names}`,
     )
   }
+  const args = init.initargs.map((arg, at) => decodePart(arg, `initializer argument ${at + 1}`).value)
   try {
-    await initializer.call(...init.initargs.map((arg) => decodePayload(arg).value))
+    await initializer.call(...args)
   } catch (error) {
     const remote = describe(error, stacks)
     throw new Failure(
