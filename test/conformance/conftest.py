@@ -9,7 +9,7 @@ import pytest
 pytest.register_assert_rewrite('calling', 'failing', 'running')
 
 from calling import Caller, Lease  # noqa: E402
-from running import Server  # noqa: E402
+from running import GRACE, Server  # noqa: E402
 
 # No test takes so long; one that hangs fails, and the servers are stopped.
 TEST_SECONDS = 90
@@ -40,7 +40,7 @@ def stopped_when_told():
 @pytest.fixture(scope='session')
 def server():
     """One server for all tests that leave it as it was: two processes, a short grace."""
-    running = Server('--processes', '2', '--grace', '200')
+    running = Server('--processes', '2', '--grace', str(int(GRACE * 1000)))
     yield running
     running.stop()
 

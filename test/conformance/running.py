@@ -18,6 +18,9 @@ MAIN = HERE.parent.parent / 'dist' / 'cli' / 'main.js'
 # Whatever a test waits for comes in well under a second; a test that has waited this long has failed.
 PATIENCE = 20.0
 
+# How long the common server lets a cancelled function go on before it kills its process, in seconds.
+GRACE = 0.5
+
 # The size limits of grpcio stay what they are for trailers; messages may be as large as the server sends them.
 CHANNEL_OPTIONS = [('grpc.max_receive_message_length', -1), ('grpc.max_send_message_length', -1)]
 

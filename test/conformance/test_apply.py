@@ -12,7 +12,7 @@ from farpool.v1 import payload_pb2, pool_service_pb2 as api
 
 from calling import Payload, as_cbor, as_json, as_raw, same, value_of
 from failing import failure_of
-from running import PATIENCE, is_alive
+from running import PATIENCE, is_alive, until
 
 JSON_VALUES = [
     None,
@@ -146,7 +146,10 @@ def test_a_result_of_10_mb_arrives_whole(pool):
 
 
 def test_an_argument_of_10_mb_arrives_whole(pool):
-    assert pool.apply('byteCount', bytes(10_000_000), encode=as_raw, reply_kind=payload_pb2.PAYLOAD_KIND_JSON) == 10_000_000
+    assert (
+        pool.apply('byteCount', bytes(10_000_000), encode=as_raw, reply_kind=payload_pb2.PAYLOAD_KIND_JSON)
+        == 10_000_000
+    )
 
 
 def test_many_calls_at_once_each_get_their_own_answer(pool):
@@ -198,7 +201,9 @@ def test_a_result_that_its_kind_cannot_carry_fails_and_the_worker_lives(open_poo
 
 
 def test_a_large_integer_cannot_be_sent_as_json_without_loss(pool):
-    failure = failure_of(lambda: pool.apply('echo', 2**60 + 1, encode=as_cbor, reply_kind=payload_pb2.PAYLOAD_KIND_JSON))
+    failure = failure_of(
+        lambda: pool.apply('echo', 2**60 + 1, encode=as_cbor, reply_kind=payload_pb2.PAYLOAD_KIND_JSON)
+    )
     assert failure.row == ('INTERNAL', 'RESULT_ENCODE_FAILED', True)
 
 
@@ -227,6 +232,9 @@ def test_the_server_tells_its_version_and_limits(pool, serve):
 
 def test_a_pool_counts_its_tasks(open_pool):
     lease = open_pool(processes=2)
+    until(
+        lambda: {worker.state for worker in lease.state().workers} == {api.WORKER_STATE_IDLE}, 'both workers are ready'
+    )
     assert lease.map('echo', [[1, 2], [3]]) == [[1, 2], [3]]
     lease.apply('pid')
     failure_of(lambda: lease.apply('boom'))

@@ -81,7 +81,9 @@ def example(method: str):
             return api.ApplyRequest(pool='default', function='power', args=[payload, payload], reply_kind=1, retries=1)
         case 'Map' | 'IMap':
             kind = api.MapRequest if method == 'Map' else api.IMapRequest
-            return kind(pool='default', function='power', chunks=chunks, args=[payload], reply_kind=1, retries=1, on_error=2)
+            return kind(
+                pool='default', function='power', chunks=chunks, args=[payload], reply_kind=1, retries=1, on_error=2
+            )
         case 'OpenPool':
             return api.OpenPoolRequest(processes=0, initializer='initialize', initargs=[payload], maxtasksperchild=0)
         case _:
@@ -134,7 +136,9 @@ def test_a_payload_of_no_kind(pool):
     assert failure.started is False
 
 
-@pytest.mark.parametrize('json', ['', '{', 'nope', '[1,]', '1 2', 'NaN', "'x'", '"\n"', '01', '[' * 100_000], ids=lambda t: t[:8])
+@pytest.mark.parametrize(
+    'json', ['', '{', 'nope', '[1,]', '1 2', 'NaN', "'x'", '"\n"', '01', '[' * 100_000], ids=lambda t: t[:8]
+)
 def test_text_that_is_no_json(pool, json):
     for call in _everywhere(pool, Payload(json=json)):
         assert failure_of(call).row == UNDECODABLE
@@ -181,7 +185,9 @@ def _everywhere(pool, bad):
 
 
 def test_one_undecodable_chunk_leaves_the_others_alone(pool):
-    request = api.MapRequest(function='echo', chunks=[as_json([1]), Payload(json='['), as_json([3])], on_error=api.ON_ERROR_SETTLE)
+    request = api.MapRequest(
+        function='echo', chunks=[as_json([1]), Payload(json='['), as_json([3])], on_error=api.ON_ERROR_SETTLE
+    )
     response = pool.stub.Map(request)
     assert [value_of(response.chunks[at]) for at in (0, 2)] == [[1], [3]]
     assert [(failed.chunk, failed.HasField('item')) for failed in response.failures] == [(1, False)]
@@ -241,7 +247,20 @@ def test_a_way_to_handle_errors_that_does_not_exist(pool, number):
 
 # Names that nothing is registered under.
 
-NAMES = ['', ' ', 'toString', '__proto__', 'constructor', 'hasOwnProperty', 'default', 'echo ', 'ECHO', 'a\nb', 'ü🙂', 'x' * 50_000]
+NAMES = [
+    '',
+    ' ',
+    'toString',
+    '__proto__',
+    'constructor',
+    'hasOwnProperty',
+    'default',
+    'echo ',
+    'ECHO',
+    'a\nb',
+    'ü🙂',
+    'x' * 50_000,
+]
 
 
 @pytest.mark.parametrize('name', NAMES, ids=lambda name: repr(name[:20]))
@@ -256,7 +275,9 @@ def test_a_name_that_nothing_is_registered_under(pool, name):
         assert failure_of(call).row == NOT_FOUND
 
 
-@pytest.mark.parametrize(('typed', 'meant'), [('ehco', 'echo'), ('Echo', 'echo'), ('powr', 'power'), ('bytecount', 'byteCount')])
+@pytest.mark.parametrize(
+    ('typed', 'meant'), [('ehco', 'echo'), ('Echo', 'echo'), ('powr', 'power'), ('bytecount', 'byteCount')]
+)
 def test_a_typing_error_is_answered_with_the_nearest_names(pool, typed, meant):
     failure = failure_of(lambda: pool.apply(typed, 1))
     assert meant in failure.metadata['nearest'].split(',')

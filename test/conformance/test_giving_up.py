@@ -10,7 +10,7 @@ import pytest
 
 from calling import Caller, value_of
 from failing import code_of
-from running import is_alive, lines, until, until_begun
+from running import GRACE, is_alive, lines, until, until_begun
 
 
 @pytest.fixture
@@ -29,7 +29,8 @@ def test_a_running_function_is_told_when_the_deadline_passes_and_keeps_its_proce
     assert code_of(lambda: lease.apply('untilAborted', *map(str, files), timeout=0.5)) == 'DEADLINE_EXCEEDED'
     assert until_begun(begun) == [pid]
     until(lambda: len(lines(ended)) == 1, 'the function has ended')
-    assert 'TASK_TIMEOUT' in lines(ended)[0]
+    # The client ends the call at its own deadline: the server may see that before its own clock says the same.
+    assert lines(ended)[0].endswith(('TASK_TIMEOUT', 'CANCELLED'))
     assert lease.apply('pid') == pid
 
 
@@ -147,8 +148,8 @@ def test_calls_that_have_ended_well_are_not_taken_for_cancelled(open_pool, serve
         channel = server.connect()
         assert Caller(channel, lease.pool).apply('pid') == pid
         channel.close()
-    # Longer than the grace, after which a worker that was taken for hanging would be killed.
-    time.sleep(0.4)
+    # After the grace, a worker that was taken for one that hangs would be killed.
+    time.sleep(2 * GRACE)
     assert lease.apply('pid') == pid
     assert lease.state().tasks.cancelled == 0
 
@@ -167,7 +168,9 @@ def test_the_function_of_a_client_that_was_killed_is_told(open_pool, server, fil
     begun, ended = files
     lease = open_pool()
     environment = os.environ | {'PYTHONPATH': os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen([sys.executable, '-c', CLIENT, server.address, lease.pool, *map(str, files)], env=environment) as client:
+    with subprocess.Popen(
+        [sys.executable, '-c', CLIENT, server.address, lease.pool, *map(str, files)], env=environment
+    ) as client:
         try:
             until_begun(begun)
         finally:

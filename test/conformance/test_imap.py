@@ -28,7 +28,9 @@ def test_ordered_outcomes_wait_for_those_before_them(open_pool, tmp_path):
 
 def test_unordered_outcomes_come_as_they_end(open_pool, tmp_path):
     go = tmp_path / 'go'
-    stream = outcomes(open_pool(processes=2).imap('act', [[{'wait': str(go), 'value': 0}], [{'value': 1}]], ordered=False))
+    stream = outcomes(
+        open_pool(processes=2).imap('act', [[{'wait': str(go), 'value': 0}], [{'value': 1}]], ordered=False)
+    )
     # The first chunk ends only after this one has been received.
     first = next(stream)
     assert (first.chunk, value_of(first.payload)) == (1, [1])
@@ -48,7 +50,9 @@ def test_an_ordered_outcome_is_sent_while_later_chunks_still_run(open_pool, tmp_
 
 @ORDERS
 def test_a_failing_item_comes_in_its_place_and_iteration_goes_on(pool, ordered):
-    found = {outcome.chunk: outcome for outcome in outcomes(pool.imap('unlucky', [[1], [2, 13, 3], [13], [4]], ordered))}
+    found = {
+        outcome.chunk: outcome for outcome in outcomes(pool.imap('unlucky', [[1], [2, 13, 3], [13], [4]], ordered))
+    }
     assert {chunk: value_of(outcome.payload) for chunk, outcome in found.items()} == {0: [1], 1: [2, 3], 2: [], 3: [4]}
     places = {chunk: [(failed.chunk, failed.item) for failed in outcome.failures] for chunk, outcome in found.items()}
     assert places == {0: [], 1: [(1, 1)], 2: [(2, 0)], 3: []}

@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from farpool.v1 import pool_service_pb2 as api
 
-from calling import Caller, Lease, as_cbor, open_request
+from calling import Caller, Lease, as_cbor, as_json, open_request
 from failing import code_of, failure_of
 from running import PATIENCE, is_alive, until, until_begun
 
@@ -17,7 +18,7 @@ def test_the_first_event_names_the_pool_and_its_size(open_pool):
     assert lease.opened.processes == 3
     state = lease.state()
     assert (state.pool, state.shared, state.processes) == (lease.pool, False, 3)
-    assert state.state == 1, 'the pool is open'
+    assert state.state == api.POOL_STATE_OPEN
 
 
 def test_a_pool_has_processes_of_its_own(open_pool, pool):
@@ -54,9 +55,15 @@ def test_maxtasksperchild_replaces_a_worker_after_so_many_tasks(open_pool):
     lease = open_pool(maxtasksperchild=2)
     pids = [lease.apply('pid') for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] != pids[0]
-    for pid in (pids[0], pids[2]):
-        exited = lease.next_event('worker_exited')
-        assert (exited.pid, exited.exit_code, exited.signal) == (pid, 0, '')
+    assert [lease.next_event('worker_exited').pid for _ in range(2)] == [pids[0], pids[2]]
+
+
+def test_a_replaced_worker_ends_by_itself_and_is_not_killed(open_pool):
+    lease = open_pool(maxtasksperchild=1)
+    for _ in range(20):
+        lease.apply('pid')
+    exits = [lease.next_event('worker_exited') for _ in range(19)]
+    assert [(exited.signal, exited.HasField('exit_code'), exited.exit_code) for exited in exits] == [('', True, 0)] * 19
 
 
 def test_a_chunk_is_one_task(open_pool):
@@ -65,10 +72,9 @@ def test_a_chunk_is_one_task(open_pool):
     assert len({chunk[0] for chunk in pids}) == 3
 
 
-@pytest.mark.parametrize('encode', [None, as_cbor], ids=['json', 'cbor'])
-def test_every_worker_calls_the_initializer_once_with_the_initargs(open_pool, encode, tmp_path):
-    options = {} if encode is None else {'encode': encode}
-    lease = open_pool(processes=2, initializer='initialize', initargs=[1, {'two': [3]}], **options)
+@pytest.mark.parametrize('encode', [as_json, as_cbor], ids=['json', 'cbor'])
+def test_every_worker_calls_the_initializer_once_with_the_initargs(open_pool, encode):
+    lease = open_pool(processes=2, initializer='initialize', initargs=[1, {'two': [3]}], encode=encode)
     seen = {}
     until(lambda: _ask(lease, seen) == 2, 'both workers have answered')
     for pid, found in seen.items():
@@ -95,10 +101,9 @@ def test_the_shared_pool_is_not_initialized_by_it(open_pool, pool):
 
 def test_a_failing_initializer_ends_the_pool_with_its_reason(open_pool):
     lease = open_pool(processes=2, initializer='failToInitialize')
-    name, calls = lease.pool, [lambda: list(lease.events), lambda: lease.apply('pid')]
-    for call in calls:
+    for call in (lambda: list(lease.events), lambda: lease.apply('pid')):
         failure = failure_of(call)
-        assert failure.row == ('FAILED_PRECONDITION', 'INITIALIZER_FAILED', False), name
+        assert failure.row == ('FAILED_PRECONDITION', 'INITIALIZER_FAILED', False)
         assert 'no licence' in failure.message
         assert (failure.remote.type, failure.remote.message) == ('RangeError', 'no licence')
 
@@ -183,7 +188,9 @@ def test_a_client_that_is_killed_takes_its_pool_with_it(server, tmp_path):
             client.send_signal(signal.SIGKILL)
     assert len(pids) == 2
     until(lambda: not any(is_alive(int(pid)) for pid in pids), 'the workers of the dead client are gone')
-    until(lambda: code_of(lambda: Caller(server.channel, name).apply('pid')) == 'FAILED_PRECONDITION', 'its pool is gone')
+    until(
+        lambda: code_of(lambda: Caller(server.channel, name).apply('pid')) == 'FAILED_PRECONDITION', 'its pool is gone'
+    )
 
 
 # Options that make no sense: a clear error, and nothing is started.

@@ -64,11 +64,15 @@ def test_the_service_is_described_with_all_that_it_imports(server, version):
     service = pool.FindServiceByName(SERVICE)
     streaming = {method.name for method in service.methods if method.server_streaming}
     assert streaming == {'IMap', 'OpenPool'}
-    assert set(service.methods_by_name) == set(pool_service_pb2.DESCRIPTOR.services_by_name['PoolService'].methods_by_name)
+    assert set(service.methods_by_name) == set(
+        pool_service_pb2.DESCRIPTOR.services_by_name['PoolService'].methods_by_name
+    )
 
 
 @VERSIONS
-@pytest.mark.parametrize('symbol', ['google.rpc.Status', 'google.protobuf.Any', 'farpool.v1.MapRequest', 'farpool.v1.OnError'])
+@pytest.mark.parametrize(
+    'symbol', ['google.rpc.Status', 'google.protobuf.Any', 'farpool.v1.MapRequest', 'farpool.v1.OnError']
+)
 def test_a_symbol_is_found(server, version, symbol):
     short = symbol.rsplit('.', 1)[1]
     found = files(server, version, file_containing_symbol=symbol).values()
@@ -82,12 +86,17 @@ def test_a_symbol_that_is_not_there(server, version):
 
 
 @VERSIONS
-@pytest.mark.parametrize('module', [pool_service_pb2, payload_pb2, status_pb2, any_pb2], ids=lambda module: module.DESCRIPTOR.name)
+@pytest.mark.parametrize(
+    'module', [pool_service_pb2, payload_pb2, status_pb2, any_pb2], ids=lambda module: module.DESCRIPTOR.name
+)
 def test_what_is_described_is_what_the_proto_files_say(server, version, module):
     said = reflected(server, version).FindFileByName(module.DESCRIPTOR.name)
     for name, message in module.DESCRIPTOR.message_types_by_name.items():
         there = said.message_types_by_name[name]
-        fields = [[(f.number, f.name, f.type, f.is_repeated, f.has_presence) for f in each.fields] for each in (message, there)]
+        fields = [
+            [(f.number, f.name, f.type, f.is_repeated, f.has_presence) for f in each.fields]
+            for each in (message, there)
+        ]
         assert fields[0] == fields[1]
     assert said.enum_types_by_name.keys() == module.DESCRIPTOR.enum_types_by_name.keys()
 

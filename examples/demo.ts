@@ -1,0 +1,174 @@
+// npm run demo: real work on one process and on all, and what it gains. --quick for a few items only.
+import { createHash } from 'node:crypto'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Pool, partial } from 'farpool'
+import { Progress } from '../cli/progress.js'
+import { findFiles } from './data.js'
+
+type Functions = typeof import('./functions.js')
+
+const quick = process.argv.includes('--quick')
+const processes = Math.max(2, availableParallelism())
+const packages = fileURLToPath(new URL('../../node_modules', import.meta.url))
+const { texts, markdown } = findFiles(packages, quick ? 20 : 600)
+// Read once now: otherwise the first run would wait for the disk and the second would not.
+for (const path of [...texts, ...markdown]) readFileSync(path)
+const folder = mkdtempSync(join(tmpdir(), 'farpool-demo-'))
+process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
+process.on('SIGINT', () => process.exit(130))
+process.on('SIGTERM', () => process.exit(143))
+
+const size = quick ? [320, 240] : [1600, 1200]
+const pictures = Array.from({ length: quick ? 4 : 32 }, (_, i): [string, number, number, number, number] => {
+  const angle = (2 * Math.PI * i) / 32
+  return [
+    join(folder, `picture-${i}.jpg`),
+    0.7885 * Math.cos(angle),
+    0.7885 * Math.sin(angle),
+    size[0] ?? 0,
+    size[1] ?? 0,
+  ]
+})
+const jpegs = pictures.map(([path]) => path)
+
+/** What one run gathers, to be compared with the other's. */
+interface Facts {
+  pictureBytes: number
+  thumbnailBytes: number
+  words: number
+  htmlBytes: number
+  digests: string
+}
+
+interface Operation {
+  name: string
+  items: number
+  /** Loads what the operation needs into a worker, untimed. */
+  warmUp(pool: Pool<Functions>): Promise<unknown>
+  run(pool: Pool<Functions>, facts: Facts, progress: (done: number) => void): Promise<void>
+}
+
+const sum = (numbers: number[]) => numbers.reduce((total, number) => total + number, 0)
+const warmPicture = join(folder, 'warm-up.jpg')
+
+const operations: Operation[] = [
+  {
+    name: 'render pictures (starmap)',
+    items: pictures.length,
+    warmUp: (pool) => pool.apply('renderPicture', [warmPicture, 0, 0.8, 64, 48]),
+    async run(pool, facts) {
+      facts.pictureBytes = sum(await pool.starmap('renderPicture', pictures, { chunksize: 1 }))
+    },
+  },
+  {
+    name: 'thumbnails (imapUnordered)',
+    items: 2 * jpegs.length,
+    warmUp: (pool) => pool.apply('thumbnail', [warmPicture]),
+    async run(pool, facts, progress) {
+      let done = 0
+      facts.thumbnailBytes = 0
+      for (const width of [800, 320]) {
+        for await (const { bytes } of pool.imapUnordered(partial('thumbnail', [], { width }), jpegs)) {
+          facts.thumbnailBytes += bytes.length
+          progress(++done)
+        }
+      }
+    },
+  },
+  {
+    name: 'SHA-256 of text files (map)',
+    items: texts.length,
+    warmUp: (pool) => pool.apply('sha256', [warmPicture]),
+    async run(pool, facts) {
+      facts.digests = (await pool.map('sha256', texts)).join('')
+    },
+  },
+  {
+    name: 'count words (imap)',
+    items: texts.length,
+    warmUp: (pool) => pool.apply('countWords', [warmPicture]),
+    async run(pool, facts, progress) {
+      let done = 0
+      facts.words = 0
+      for await (const { words } of pool.imap('countWords', texts, { chunksize: 4 })) {
+        facts.words += words
+        progress(++done)
+      }
+    },
+  },
+  {
+    name: 'Markdown to HTML (map)',
+    items: markdown.length,
+    warmUp: (pool) => pool.apply('markdownToHtml', [markdown[0] ?? '']),
+    async run(pool, facts) {
+      facts.htmlBytes = sum((await pool.map('markdownToHtml', markdown)).map((html) => html.length))
+    },
+  },
+]
+
+/** Runs everything on a pool of so many processes; resolves with the seconds of each operation. */
+async function runAll(count: number): Promise<{ seconds: number[]; facts: Facts }> {
+  await using pool = await Pool.local<Functions>(new URL('./functions.js', import.meta.url), { processes: count })
+  const facts: Facts = { pictureBytes: 0, thumbnailBytes: 0, words: 0, htmlBytes: 0, digests: '' }
+  const seconds: number[] = []
+  const everything = sum(operations.map(({ items }) => items))
+  const progress = new Progress(`${count} ${count === 1 ? 'process  ' : 'processes'}`)
+  let before = 0
+  for (const { name, items, warmUp, run } of operations) {
+    await Promise.all(Array.from({ length: 2 * count }, () => warmUp(pool)))
+    const started = performance.now()
+    await run(pool, facts, (done) => progress.update(before + done, (before + done) / everything))
+    const took = (performance.now() - started) / 1000
+    seconds.push(took)
+    before += items
+    progress.update(before, before / everything)
+    if (!process.stderr.isTTY)
+      console.log(`${count === 1 ? '1 process' : `${count} processes`}: ${name}, ${items} items, ${took.toFixed(2)} s`)
+  }
+  progress.end(before)
+  return { seconds, facts }
+}
+
+function table(rows: string[][]): string {
+  const widths = rows[0]?.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0))) ?? []
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) => (column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0)))
+        .join('   '),
+    )
+    .join('\n')
+}
+
+const one = await runAll(1)
+const all = await runAll(processes)
+
+const rows = operations.flatMap(({ name, items }, i) => {
+  const [alone = 0, together = 0] = [one.seconds[i], all.seconds[i]]
+  return [
+    [name, String(items), '1', `${alone.toFixed(2)} s`, ''],
+    ['', '', String(processes), `${together.toFixed(2)} s`, `${(alone / together).toFixed(2)} ×`],
+  ]
+})
+const [alone, together] = [sum(one.seconds), sum(all.seconds)]
+rows.push(
+  ['all', '', '1', `${alone.toFixed(2)} s`, ''],
+  ['', '', String(processes), `${together.toFixed(2)} s`, `${(alone / together).toFixed(2)} ×`],
+)
+console.log(`\n${table([['operation', 'items', 'processes', 'time', 'speed-up'], ...rows])}\n`)
+
+// The work was real, and the same whoever did it.
+const { facts } = all
+const local = createHash('sha256')
+  .update(readFileSync(texts[0] ?? ''))
+  .digest('hex')
+const same = JSON.stringify(one.facts) === JSON.stringify(facts) && facts.digests.startsWith(local)
+console.log(
+  `${facts.words} words counted, ${Math.round(facts.pictureBytes / 1000)} kB of pictures made into ` +
+    `${Math.round(facts.thumbnailBytes / 1000)} kB of thumbnails, ${Math.round(facts.htmlBytes / 1000)} kB of HTML.`,
+)
+console.log(same ? 'Both runs gave the same results, and a digest computed here agrees.' : 'The runs DIFFER.')
+process.exitCode = same ? 0 : 1

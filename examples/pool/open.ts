@@ -1,0 +1,7 @@
+import { Pool, type PoolOptions } from 'farpool'
+
+/** The programs' pool: on the server whose address is the first argument, or on one that is started for it. */
+export const open = async (options: PoolOptions = {}): Promise<Pool<typeof import('./functions.js')>> =>
+  process.argv[2] === undefined
+    ? Pool.local(new URL('./functions.js', import.meta.url), options)
+    : new Pool(process.argv[2], { processes: 2, ...options })

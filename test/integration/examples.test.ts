@@ -1,0 +1,95 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import { ServerProcess } from '../support/server.js'
+
+const built = (name: string) => fileURLToPath(new URL(`../../dist/examples/${name}.js`, import.meta.url))
+
+async function run(name: string, ...args: string[]): Promise<string[]> {
+  const child = spawn(process.execPath, [built(name), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
+  let output = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    output += text
+  })
+  const [code] = await once(child, 'close')
+  expect([name, code]).toEqual([name, 0])
+  return output.trim().split('\n')
+}
+
+const listed = (line = '') => line.replace(/^\w+ /, '').split(',').map(Number)
+
+describe("the six programs of Python's Pool documentation", () => {
+  it('(a) initializer with arguments, maxtasksperchild=2 over 5 tasks on 2 processes', async () => {
+    const lines = await run('pool/a-initializer')
+    const facts = lines.map((line) =>
+      /^task (\d) ran in process (\d+), which was initialized 1 time as hello-7$/.exec(line),
+    )
+    expect(facts.map((fact) => fact?.[1])).toEqual(['0', '1', '2', '3', '4'])
+    const tasksOf = new Map<string, number>()
+    for (const fact of facts) tasksOf.set(String(fact?.[2]), (tasksOf.get(String(fact?.[2])) ?? 0) + 1)
+    expect(Math.max(...tasksOf.values())).toBeLessThanOrEqual(2)
+    expect(tasksOf.size).toBeGreaterThanOrEqual(3)
+  })
+
+  it('(b) apply_async with kwargs and a callback, then apply', async () => {
+    expect(await run('pool/b-apply')).toEqual(['callback 1025', 'get 1025', 'apply 8'])
+  })
+
+  it('(c) map and map_async with chunksize=2 and a partial', async () => {
+    expect(await run('pool/c-map')).toEqual(['map 0,1,4,9,16,25,36', 'map_async 1,2,4,8,16,32,64'])
+  })
+
+  it('(d) imap and imap_unordered with chunksize=2, consumed after close()', async () => {
+    const [ordered, unordered, joined] = await run('pool/d-imap')
+    const squares = [0, 1, 4, 9, 16, 25, 36, 49]
+    expect(listed(ordered)).toEqual(squares)
+    expect(listed(unordered).sort((a, b) => a - b)).toEqual(squares)
+    // Two by two: the items of a chunk stay together.
+    for (let i = 0; i < 8; i += 2) {
+      const [first = 0, second = 0] = listed(unordered)
+        .slice(i, i + 2)
+        .map(Math.sqrt)
+      expect(second).toBe(first + 1)
+    }
+    expect(joined).toBe('joined')
+  })
+
+  it('(e) map_async with wait(timeout), ready(), successful(), get(timeout)', async () => {
+    expect(await run('pool/e-async-result')).toEqual([
+      'ready false',
+      'TimeoutError: not yet',
+      'get 300,300',
+      'ready true successful true',
+    ])
+  })
+
+  it('(f) starmap', async () => {
+    expect(await run('pool/f-starmap')).toEqual(['starmap 8,9,1', 'starmap_async 8,9,1'])
+  })
+
+  it('run on a server that is there, too', async () => {
+    await using server = await ServerProcess.start(['--processes', '1'], [built('pool/functions')])
+    for (const name of ['a-initializer', 'c-map', 'd-imap']) {
+      const [first] = await run(`pool/${name}`, server.address)
+      expect(first).toMatch(/^(task 0 ran|map 0,1,4|imap 0,1,4)/)
+    }
+  })
+})
+
+describe('the demo', () => {
+  it('shows operation, items, processes, time and speed-up, and that its results are right', async () => {
+    const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith('farpool-demo-'))
+    const before = left()
+    const lines = await run('demo', '--quick')
+    const header = lines.findIndex((line) => /^operation +items +processes +time +speed-up$/.test(line))
+    expect(header).toBeGreaterThan(0)
+    const rows = lines.slice(header + 1).filter((line) => /\d s( +[\d.]+ ×)?\s*$/.test(line))
+    expect(rows).toHaveLength(12)
+    expect(rows.filter((row) => row.trimEnd().endsWith('×'))).toHaveLength(6)
+    expect(lines.at(-1)).toBe('Both runs gave the same results, and a digest computed here agrees.')
+    expect(left()).toEqual(before)
+  })
+})
