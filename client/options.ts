@@ -4,7 +4,7 @@ import { errorOf } from './errors.js'
 
 /** The options of multiprocessing.Pool, under Python's names. Any of them makes a pool of this client's own. */
 export interface OwnedPoolOptions {
-  /** How many worker processes; an integer of 1 or more. Default: as many as the server's CPUs. */
+  /** How many worker processes; an integer of 1 or more. Default: as many as the shared pool has. */
   processes?: number
   /** The name of a function that every worker calls when it starts. */
   initializer?: string

@@ -56,6 +56,11 @@ export class Pools {
     })
   }
 
+  /** Whether this was an owned pool whose processes are gone. */
+  hasEnded(name: string): boolean {
+    return this.#ended.has(name)
+  }
+
   isShared(pool: Pool): boolean {
     return pool.name === DEFAULT_POOL
   }

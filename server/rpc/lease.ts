@@ -46,14 +46,15 @@ export async function* openPool(
   }
 }
 
-/** ClosePool */
+/** ClosePool. On a pool that has ended, this and the two below have nothing to do, as in Python. */
 export async function closePool(context: RpcContext, request: ClosePoolRequest): Promise<ClosePoolResponse> {
-  own(context, request.pool, 'close').close()
+  if (!context.pools.hasEnded(request.pool)) own(context, request.pool, 'close').close()
   return {}
 }
 
 /** JoinPool */
 export async function joinPool({ pools }: RpcContext, request: JoinPoolRequest, call: Call): Promise<JoinPoolResponse> {
+  if (pools.hasEnded(request.pool)) return {}
   const pool = pools.get(request.pool)
   if (pool.state.kind === 'open') {
     throw new Failure('POOL_NOT_CLOSED', `pool ${JSON.stringify(pool.name)} is open; close or terminate it before join`)
@@ -64,7 +65,7 @@ export async function joinPool({ pools }: RpcContext, request: JoinPoolRequest, 
 
 /** Terminate */
 export async function terminate(context: RpcContext, request: TerminateRequest): Promise<TerminateResponse> {
-  await own(context, request.pool, 'terminate').terminate()
+  if (!context.pools.hasEnded(request.pool)) await own(context, request.pool, 'terminate').terminate()
   return {}
 }
 

@@ -181,7 +181,7 @@ export interface ChunkOutcome {
 
 /** The options of multiprocessing.Pool. */
 export interface OpenPoolRequest {
-  /** How many worker processes, 1 or more; by default as many as the server's CPUs. */
+  /** How many worker processes, 1 or more; by default as many as the shared pool has. */
   processes?:
     | number
     | undefined;
