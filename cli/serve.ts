@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { Command, Option } from 'commander'
 import { type ServeOptions, serve } from '../server/index.js'
 import { LOG_LEVELS } from '../server/ops/log.js'
@@ -62,17 +63,29 @@ export const serveCommand = () =>
         .choices(LOG_LEVELS)
         .default('info'),
     )
-    .action(async (modules: string[], options: Omit<ServeOptions, 'modules'> & { grace: number; drain: number }) => {
-      const { grace, drain, ...rest } = options
-      try {
-        await run({ ...rest, modules, graceMs: grace, drainMs: drain })
-      } catch (error) {
-        fail(error)
-        process.exitCode ||= Exit.FAILED
-      }
-    })
+    .addOption(
+      new Option(
+        '--exit-on-stdin-end',
+        'end when standard input ends: for a program that starts a server for itself',
+      ).env('FARPOOL_EXIT_ON_STDIN_END'),
+    )
+    .action(
+      async (
+        modules: string[],
+        options: Omit<ServeOptions, 'modules'> & { grace: number; drain: number; exitOnStdinEnd?: boolean },
+      ) => {
+        const { grace, drain, exitOnStdinEnd = false, ...rest } = options
+        try {
+          await run({ ...rest, modules, graceMs: grace, drainMs: drain }, exitOnStdinEnd)
+        } catch (error) {
+          fail(error)
+          process.exitCode ||= Exit.FAILED
+        }
+      },
+    )
 
-async function run(options: ServeOptions): Promise<void> {
+async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void> {
+  const stdinEnd = exitOnStdinEnd ? once(process.stdin.resume(), 'close') : undefined
   const server = await serve(options)
   let signals = 0
   const onSignal = (signal: NodeJS.Signals) => {
@@ -87,6 +100,7 @@ async function run(options: ServeOptions): Promise<void> {
       },
     )
   }
+  void stdinEnd?.then(() => server.stop()).finally(() => process.exit(Exit.OK))
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
 }

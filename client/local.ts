@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { rm } from 'node:fs/promises'
 import type { Socket } from 'node:net'
+import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Status } from '../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
@@ -31,8 +33,10 @@ export class LocalBacking implements Backing {
     private readonly child: ChildProcess,
     private readonly processes: number,
   ) {
-    this.#exited = once(child, 'exit').then(() => {
+    this.#exited = once(child, 'exit').then(async () => {
       this.#failure = new Failure('POOL_CLOSED', 'the local server has ended')
+      // It removes its folder itself, unless it was killed.
+      await rm(dirname(address.replace('unix:', '')), { recursive: true, force: true })
     })
   }
 

@@ -5,6 +5,7 @@ import { unlisten } from './listen.js'
 import type { Health } from './ops/health.js'
 import type { Logger } from './ops/log.js'
 import type { Pools } from './pool/pools.js'
+import type { Spawner } from './pool/spawn.js'
 import type { Admission } from './rpc/admission.js'
 
 /** What is still open when every call has been answered (a health watch, a lease) is given so long to close. */
@@ -13,6 +14,7 @@ const CLOSE_MS = 1_000
 export interface Drain {
   readonly server: Server
   readonly pools: Pools
+  readonly spawner: Spawner
   readonly admission: Admission
   readonly health: Health
   readonly logger: Logger
@@ -25,7 +27,16 @@ export interface Drain {
  * The end of a server, in order: health says so, new calls are refused, calls in flight end (or time runs out), the
  * workers end, the connections close, the socket's file goes.
  */
-export async function drain({ server, pools, admission, health, logger, address, drainMs }: Drain): Promise<void> {
+export async function drain({
+  server,
+  pools,
+  spawner,
+  admission,
+  health,
+  logger,
+  address,
+  drainMs,
+}: Drain): Promise<void> {
   health.set(false)
   admission.drain()
   if (drainMs > 0 && admission.inside > 0) {
@@ -36,6 +47,7 @@ export async function drain({ server, pools, admission, health, logger, address,
   // Workers that have nothing to do exit by themselves: their functions' own exit handlers run.
   if (drainMs > 0 && admission.inside === 0) await before(STOP_MS, pools.close())
   await pools.terminate()
+  spawner.close()
   const closed = await before(CLOSE_MS, new Promise<void>((resolve) => server.tryShutdown(() => resolve())))
   if (!closed) server.forceShutdown()
   await unlisten(address)

@@ -8,6 +8,7 @@ import { Health } from './ops/health.js'
 import { createLogger, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
 import { Pools } from './pool/pools.js'
+import { Spawner } from './pool/spawn.js'
 import { Admission } from './rpc/admission.js'
 import { serviceDefinition } from './rpc/definition.js'
 import { implementation } from './rpc/service.js'
@@ -34,6 +35,7 @@ export interface RunningServer extends AsyncDisposable {
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
   const logger = createLogger(config.logLevel)
+  const spawner = new Spawner()
   const pools = new Pools(
     {
       modules: config.modules,
@@ -43,6 +45,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       maxTasksPerChild: config.maxTasksPerChild,
       graceMs: config.graceMs,
       stacks: config.stacks,
+      spawner,
     },
     (pool) => poolLog(logger, pool),
   )
@@ -77,6 +80,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     void pool.ended.then(() => health.set(false))
   } catch (error) {
     await pools.terminate()
+    spawner.close()
     server.forceShutdown()
     throw error
   }
@@ -86,7 +90,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     'serving',
   )
   let ending: Promise<void> | undefined
-  const end = (drainMs: number) => drain({ server, pools, admission, health, logger, address, drainMs })
+  const end = (drainMs: number) => drain({ server, pools, spawner, admission, health, logger, address, drainMs })
   const stop = () => end(0)
   return {
     address,

@@ -1,6 +1,7 @@
 import type { Failure } from '../../wire/failure.js'
 import type { Line } from './lines.js'
 import { Scheduler } from './scheduler.js'
+import type { Spawner } from './spawn.js'
 import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
 import type { Outcome, TaskSpec } from './task.js'
 import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
@@ -16,6 +17,7 @@ export interface PoolOptions extends WorkerInit {
   /** At least 1. */
   readonly processes: number
   readonly maxTasksPerChild: number | undefined
+  readonly spawner: Spawner
   /** How long an aborted task may go on before its process is killed, in milliseconds. */
   readonly graceMs: number
 }
@@ -141,7 +143,7 @@ export class Pool {
   #spawn(worker: number, delayMs: number): void {
     const start = () => {
       this.#respawns.delete(worker)
-      const handle: WorkerHandle = new WorkerHandle(this.options, this.options.graceMs, {
+      const handle: WorkerHandle = new WorkerHandle(this.options.spawner.spawn(), this.options, this.options.graceMs, {
         ready: (functions, runtime) => {
           this.#runtime = runtime
           this.events.workerStarted?.({ pid: handle.pid })

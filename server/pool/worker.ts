@@ -9,7 +9,7 @@ import {
 } from '../../wire/frame.js'
 import { STOP_MS } from '../../wire/limits.js'
 import { type Line, LineSplitter } from './lines.js'
-import { killWorker, spawnWorker, type WorkerProcess } from './spawn.js'
+import { killWorker, type WorkerProcess } from './spawn.js'
 import type { WorkerExit } from './state.js'
 import { failed, type Outcome, type Task } from './task.js'
 
@@ -61,11 +61,12 @@ export class WorkerHandle {
   #task = 0
 
   constructor(
+    process: WorkerProcess,
     init: WorkerInit,
     private readonly graceMs: number,
     private readonly events: WorkerEvents,
   ) {
-    this.#process = spawnWorker()
+    this.#process = process
     const { child, frames, stdout, stderr } = this.#process
     const reader = new FrameReader((frame) => this.#receive(decodeFromWorker(frame)))
     frames.on('data', (bytes: Buffer) => {

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -173,15 +174,23 @@ describe('a server', () => {
     expect(pids.filter(isAlive)).toEqual([])
   })
 
-  it('that is killed leaves no idle or waiting worker behind', async () => {
-    await using server = await ServerProcess.start(['--processes', '2'])
+  it('that is killed leaves no worker behind: none that is idle, waits, or is busy in a loop', async () => {
+    await using server = await ServerProcess.start(['--processes', '3'])
     await using pool = new Pool(server.address)
     const pids = await pidsOf(pool)
-    const inFlight = pool.apply('never').catch((error: unknown) => error)
-    await until(async () => (await pool.info()).running === 1, 'the call is running')
+    const inFlight = ['never', 'spin'].map((name) => pool.apply(name).catch((error: unknown) => error))
+    await until(async () => (await pool.info()).running === 2, 'the calls are running')
     server.signal('SIGKILL')
-    expect(await inFlight).toBeInstanceOf(UnavailableError)
+    for (const call of inFlight) expect(await call).toBeInstanceOf(UnavailableError)
     await until(() => !pids.some(isAlive), 'its workers are gone')
+  })
+
+  it('ends when its standard input ends, if it was told to', async () => {
+    const child = spawn(process.execPath, [CLI, 'serve', FUNCTIONS, '--listen', '127.0.0.1:0', '--exit-on-stdin-end'], {
+      stdio: ['pipe', 'ignore', 'ignore'],
+    })
+    child.stdin.end()
+    expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(0)
   })
 
   it('listens on a Unix socket, takes over the file of one that was killed, and removes it in the end', async () => {

@@ -29,7 +29,10 @@ export class ServerProcess implements AsyncDisposable {
   address = ''
 
   private constructor(args: string[]) {
-    this.#child = spawn(process.execPath, [CLI, 'serve', ...args], { stdio: ['ignore', 'inherit', 'pipe'] })
+    this.#child = spawn(process.execPath, [CLI, 'serve', ...args, '--exit-on-stdin-end'], {
+      // Ends with the tests, also when they are killed.
+      stdio: ['pipe', 'inherit', 'pipe'],
+    })
     this.#exited = once(this.#child, 'exit').then(([code]) => code as number | null)
     if (this.#child.stderr) {
       createInterface({ input: this.#child.stderr }).on('line', (line) => {
