@@ -1,6 +1,13 @@
-import { credentials, makeGenericClientConstructor, type ServiceError } from '@grpc/grpc-js'
+import {
+  credentials,
+  type GrpcObject,
+  loadPackageDefinition,
+  type ServiceClientConstructor,
+  type ServiceError,
+} from '@grpc/grpc-js'
+import { loadSync } from '@grpc/proto-loader'
 import { Command, Option } from 'commander'
-import { service as healthService } from 'grpc-health-check'
+import { protoPath } from 'grpc-health-check'
 import { Exit } from './exit.js'
 import { addressOption, count, jsonOption } from './options.js'
 
@@ -18,8 +25,10 @@ export const healthCommand = () =>
     })
 
 function check(address: string, timeout: number): Promise<string> {
-  const Client = makeGenericClientConstructor(healthService, 'Health')
-  const client = new Client(address, credentials.createInsecure(), { 'grpc.enable_channelz': 0 })
+  const { grpc } = loadPackageDefinition(loadSync(protoPath, { enums: String })) as unknown as {
+    grpc: { health: { v1: GrpcObject & { Health: ServiceClientConstructor } } }
+  }
+  const client = new grpc.health.v1.Health(address, credentials.createInsecure(), { 'grpc.enable_channelz': 0 })
   return new Promise((resolve) => {
     const deadline = Date.now() + timeout
     client['check']?.({ service: '' }, { deadline }, (error: ServiceError | null, response?: { status: string }) => {
