@@ -9,6 +9,12 @@ export const Tag = {
   SELF_DESCRIBED: 55799,
 } as const
 
+/**
+ * A bignum may take so many bytes, which is 32,768 bits, in both directions: what is sent can be received. The time to
+ * make a BigInt, and to print one, grows faster than its length.
+ */
+export const MAX_BIGNUM_BYTES = 4096
+
 export const Major = { UNSIGNED: 0, NEGATIVE: 1, BYTES: 2, TEXT: 3, ARRAY: 4, MAP: 5, TAG: 6, SIMPLE: 7 } as const
 
 type TypedArrayConstructor = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView
@@ -22,7 +28,7 @@ interface TypedArrayRow {
 }
 
 /** By the name that Object.prototype.toString gives. Uint8Array is not here: it is a byte string. */
-export const TYPED_ARRAYS: Readonly<Record<string, TypedArrayRow>> = {
+const TYPED_ARRAYS: Readonly<Record<string, TypedArrayRow>> = {
   Uint8ClampedArray: { littleEndian: 68, bigEndian: undefined, bytes: 1, make: Uint8ClampedArray },
   Uint16Array: { littleEndian: 69, bigEndian: 65, bytes: 2, make: Uint16Array },
   Uint32Array: { littleEndian: 70, bigEndian: 66, bytes: 4, make: Uint32Array },
@@ -34,6 +40,11 @@ export const TYPED_ARRAYS: Readonly<Record<string, TypedArrayRow>> = {
   Float32Array: { littleEndian: 85, bigEndian: 81, bytes: 4, make: Float32Array },
   Float64Array: { littleEndian: 86, bigEndian: 82, bytes: 8, make: Float64Array },
 }
+
+/** What is sent for a typed array of this name. */
+export const TAG_OF_TYPED_ARRAY: ReadonlyMap<string, number> = new Map(
+  Object.entries(TYPED_ARRAYS).map(([name, { littleEndian }]) => [name, littleEndian]),
+)
 
 export interface TaggedArray {
   readonly bytes: 1 | 2 | 4 | 8

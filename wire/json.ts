@@ -1,4 +1,4 @@
-import { DecodeError, EncodeError } from './codec-errors.js'
+import { DecodeError, EncodeError, reasonOf, toEncodeError } from './codec-errors.js'
 import { describeKind, MAX_DEPTH, Place } from './place.js'
 
 /**
@@ -14,20 +14,23 @@ export function encodeJson(value: unknown): string {
     // A lone surrogate is written as an escape; rarely, so that only then the value is walked again.
     return text.includes('\\ud') ? JSON.stringify(wellFormed(JSON.parse(text))) : text
   } catch (error) {
-    if (error instanceof EncodeError) throw error
-    const why = error instanceof Error ? error.message : String(error)
-    throw new EncodeError(`${check.place} cannot be read: ${why}`, { cause: error })
+    throw toEncodeError(error, check.place)
   }
 }
 
 /** Decodes a JSON text; a key `__proto__` is an own property. @throws DecodeError */
 export function decodeJson(text: string): unknown {
-  checkDepth(text)
+  const value = parse(text)
+  // Every level takes two characters.
+  if (text.length > 2 * MAX_DEPTH) checkDepth(value, 0)
+  return text.includes('\\u') ? wellFormed(value) : value
+}
+
+function parse(text: string): unknown {
   try {
-    const value: unknown = JSON.parse(text)
-    return text.includes('\\u') ? wellFormed(value) : value
+    return JSON.parse(text)
   } catch (error) {
-    throw new DecodeError(`malformed JSON: ${error instanceof Error ? error.message : String(error)}`)
+    throw new DecodeError(`malformed JSON: ${reasonOf(error)}`, { cause: error })
   }
 }
 
@@ -52,21 +55,26 @@ class Checker {
         if (!Number.isFinite(value)) this.#refuse(String(value))
         return
       case 'object':
-        if (value !== null) this.#object(value, key)
+        if (value !== null) this.#object(value, key, true)
         return
       default:
         this.#refuse(describeKind(value))
     }
   }
 
-  #object(value: object, key: string): void {
+  #object(value: object, key: string, mayConvert: boolean): void {
     const depth = this.#inside.length
     if (this.#inside.includes(value))
       throw new EncodeError(`${this.place} is a cycle: it contains itself; send it without`)
     if (depth >= MAX_DEPTH) throw new EncodeError(`${this.#place.at(4)}… is nested deeper than ${MAX_DEPTH} levels`)
     if (value instanceof Date && Number.isNaN(value.getTime())) this.#refuse('an invalid Date')
     if (ArrayBuffer.isView(value)) this.#refuse(describeKind(value))
-    if ('toJSON' in value && typeof value.toJSON === 'function') return this.value(value.toJSON(key), key)
+    if (mayConvert && 'toJSON' in value && typeof value.toJSON === 'function') {
+      const converted: unknown = value.toJSON(key)
+      // Once, as JSON.stringify does it: toJSON may return its own object.
+      if (typeof converted === 'object' && converted !== null) return this.#object(converted, key, false)
+      return this.value(converted, key)
+    }
     const kind = Object.prototype.toString.call(value)
     if (kind !== '[object Object]' && kind !== '[object Array]') this.#refuse(describeKind(value))
     this.#inside.push(value)
@@ -76,9 +84,9 @@ class Checker {
         this.value(value[i], String(i))
       }
     } else {
-      for (const [name, item] of Object.entries(value)) {
+      for (const name of Object.keys(value)) {
         this.#place.set(depth, name)
-        this.value(item, name)
+        this.value((value as Record<string, unknown>)[name], name)
       }
     }
     this.#inside.pop()
@@ -104,28 +112,10 @@ function wellFormed(value: unknown): unknown {
   return copy
 }
 
-/** Brackets in texts do not count. @throws DecodeError */
-function checkDepth(text: string): void {
-  // Every level takes two characters.
-  if (text.length <= 2 * MAX_DEPTH) return
-  let depth = 0
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i)
-    if (unit === 0x22) {
-      i = endOfText(text, i)
-      if (i < 0) return
-    } else if (unit === 0x5b || unit === 0x7b) {
-      if (++depth > MAX_DEPTH) throw new DecodeError(`malformed JSON: it is nested deeper than ${MAX_DEPTH} levels`)
-    } else if (unit === 0x5d || unit === 0x7d) depth--
-  }
-}
-
-/** The quote that ends the text which begins at `start`; -1 for none. */
-function endOfText(text: string, start: number): number {
-  for (let end = text.indexOf('"', start + 1); end >= 0; end = text.indexOf('"', end + 1)) {
-    let escapes = 0
-    while (text.charCodeAt(end - 1 - escapes) === 0x5c) escapes++
-    if (escapes % 2 === 0) return end
-  }
-  return -1
+/** @throws DecodeError where a value stands in more than MAX_DEPTH containers. */
+function checkDepth(value: unknown, depth: number): void {
+  if (typeof value !== 'object' || value === null) return
+  if (depth === MAX_DEPTH) throw new DecodeError(`malformed JSON: it is nested deeper than ${MAX_DEPTH} levels`)
+  const items: unknown[] = Array.isArray(value) ? value : Object.values(value)
+  for (const item of items) if (typeof item === 'object') checkDepth(item, depth + 1)
 }

@@ -1,8 +1,7 @@
 import { Payload } from '../proto/gen/farpool/v1/payload.js'
 import { decodeCbor } from './cbor-decode.js'
 import { encodeCborBehind } from './cbor-encode.js'
-import type { Writer } from './cbor-writer.js'
-import { DecodeError, EncodeError } from './codec-errors.js'
+import { DecodeError, EncodeError, reasonOf, toEncodeError } from './codec-errors.js'
 import { decodeJson, encodeJson } from './json.js'
 import { decodeStrictly } from './message.js'
 import { describeKind } from './place.js'
@@ -22,11 +21,28 @@ const TAG: Readonly<Record<Kind, number>> = { json: 0x0a, cbor: 0x12, raw: 0x1a 
 export function encodePayload(value: unknown, kind: Kind): Uint8Array {
   switch (kind) {
     case 'cbor':
-      return encodeCborBehind(value, HEAD_BYTES, (writer) => writer.copy(putHead(writer)))
-    case 'json':
-      return Payload.encode({ kind: { $case: 'json', value: encodeJson(value) } }).finish()
-    case 'raw':
-      return Payload.encode({ kind: { $case: 'raw', value: rawBytes(value) } }).finish()
+      return encodeCborBehind(value, HEAD_BYTES, (writer) => {
+        const head = headOf(kind, writer.length - HEAD_BYTES)
+        const start = HEAD_BYTES - head.length
+        for (const [i, byte] of head.entries()) writer.put(start + i, byte)
+        return writer.copy(start)
+      })
+    case 'json': {
+      const text = encodeJson(value)
+      const head = headOf(kind, Buffer.byteLength(text))
+      const payload = Buffer.allocUnsafeSlow(head.length + Buffer.byteLength(text))
+      payload.set(head)
+      payload.write(text, head.length)
+      return new Uint8Array(payload.buffer)
+    }
+    case 'raw': {
+      const bytes = rawBytes(value)
+      const head = headOf(kind, bytes.length)
+      const payload = Buffer.allocUnsafeSlow(head.length + bytes.length)
+      payload.set(head)
+      payload.set(bytes, head.length)
+      return new Uint8Array(payload.buffer)
+    }
   }
 }
 
@@ -52,26 +68,27 @@ function parse(payload: Uint8Array): Payload {
   try {
     return decodeStrictly(Payload, payload)
   } catch (error) {
-    throw new DecodeError(`not a farpool.v1.Payload: ${error instanceof Error ? error.message : String(error)}`)
+    throw new DecodeError(`not a farpool.v1.Payload: ${reasonOf(error)}`, { cause: error })
   }
 }
 
-/** Writes the head into the room in front; returns where it begins. */
-function putHead(writer: Writer): number {
-  const varint: number[] = []
-  for (let rest = writer.length - HEAD_BYTES; ; rest = Math.floor(rest / 128)) {
-    varint.push(rest < 128 ? rest : (rest % 128) | 128)
-    if (rest < 128) break
-  }
-  const start = HEAD_BYTES - varint.length - 1
-  writer.put(start, TAG.cbor)
-  for (const [i, byte] of varint.entries()) writer.put(start + 1 + i, byte)
-  return start
+function headOf(kind: Kind, length: number): number[] {
+  const head = [TAG[kind]]
+  let rest = length
+  // Not by shifts, which would cut it to 32 bits.
+  for (; rest > 127; rest = Math.floor(rest / 128)) head.push((rest % 128) | 128)
+  head.push(rest)
+  return head
 }
 
 function rawBytes(value: unknown): Uint8Array {
-  if (value instanceof Uint8Array) return value
-  if (value instanceof ArrayBuffer) return new Uint8Array(value)
+  try {
+    if (value instanceof Uint8Array) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+    if (value instanceof ArrayBuffer) return new Uint8Array(value, 0, value.byteLength)
+  } catch (error) {
+    // A buffer that was transferred to another thread, or a Proxy that throws.
+    throw toEncodeError(error, 'value')
+  }
   throw new EncodeError(
     `value is ${describeKind(value)}; a raw payload carries bytes: a Uint8Array, a Buffer or an ArrayBuffer`,
   )

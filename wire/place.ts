@@ -22,6 +22,15 @@ export const MAX_DEPTH = 500
 /** "a function", "a Promise", …: what something is, for messages. */
 export function describeKind(value: unknown): string {
   if (typeof value !== 'object' || value === null) return `a ${typeof value}`
-  const tag = Object.prototype.toString.call(value).slice(8, -1)
-  return /^[AEIO]/.test(tag) ? `an ${tag}` : `a ${tag}`
+  const tag = tagOf(value)
+  return /^[AEIO]/i.test(tag) ? `an ${tag}` : `a ${tag}`
+}
+
+function tagOf(value: object): string {
+  try {
+    return Object.prototype.toString.call(value).slice(8, -1)
+  } catch {
+    // A revoked Proxy, or a getter of Symbol.toStringTag that throws.
+    return 'object'
+  }
 }
