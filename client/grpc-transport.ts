@@ -1,4 +1,11 @@
-import { type CallOptions, type ClientReadableStream, credentials, Metadata, type ServiceError } from '@grpc/grpc-js'
+import {
+  type CallOptions,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+} from '@grpc/grpc-js'
 import * as routing from '../proto/gen/farpool/routing/v1/routing.js'
 import { OnError, PoolServiceClient, PoolServiceService } from '../proto/gen/farpool/v1/pool_service.js'
 import { Status } from '../proto/gen/google/rpc/status.js'
@@ -65,6 +72,15 @@ export class GrpcTransport implements Transport {
       rpc.on('end', resolve)
     })
     return { outcome, cancel: (reason) => cancelled.cancel(reason) }
+  }
+
+  /** A new stream of calls. */
+  callStream(): ClientDuplexStream<routing.CallRequest, routing.CallResponse> {
+    return this.#client.makeBidiStreamRequest(
+      PoolServiceService.call.path,
+      (request: routing.CallRequest) => asBuffer(routing.CallRequest.encode(request).finish()),
+      (bytes) => routing.CallResponse.decode(bytes),
+    )
   }
 
   openPool(call: OpenPoolCall): Lease {
@@ -161,7 +177,8 @@ const TRANSPORT_REASONS: Readonly<Record<number, Reason>> = {
   [Code.PERMISSION_DENIED]: 'PERMISSION_DENIED',
 }
 
-function failureOf(error: ServiceError | null): Failure {
+/** The failure that a status of gRPC stands for. */
+export function failureOf(error: ServiceError | null): Failure {
   if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
   const [details] = error.metadata?.get('grpc-status-details-bin') ?? []
   if (Buffer.isBuffer(details)) return statusToFailure(Status.decode(details))

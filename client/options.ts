@@ -18,6 +18,11 @@ export interface OwnedPoolOptions {
 export interface ClientOptions {
   /** How values travel: 'cbor' (default) carries all of docs/values.md; 'json' what JSON can. */
   encoding?: 'cbor' | 'json'
+  /**
+   * 'stream' (default) sends many calls in one stream; 'unary' makes one RPC of each, so that a proxy between client
+   * and servers can spread them.
+   */
+  transport?: 'stream' | 'unary'
 }
 
 export type PoolOptions = OwnedPoolOptions & ClientOptions
@@ -80,7 +85,7 @@ export const badRequest = (message: string) => errorOf(new Failure('BAD_REQUEST'
 export function checkPoolOptions(options: PoolOptions): void {
   checkCount('processes', options.processes)
   checkCount('maxtasksperchild', options.maxtasksperchild)
-  const { initializer, initargs, encoding } = options
+  const { initializer, initargs, encoding, transport } = options
   if (initializer !== undefined && (typeof initializer !== 'string' || initializer === '')) {
     throw badRequest(
       `initializer is ${JSON.stringify(initializer) ?? typeof initializer}; it must be the name of a function`,
@@ -92,6 +97,9 @@ export function checkPoolOptions(options: PoolOptions): void {
     throw badRequest('initargs were given without an initializer')
   if (encoding !== undefined && encoding !== 'cbor' && encoding !== 'json') {
     throw badRequest(`encoding is ${JSON.stringify(encoding)}; it must be 'cbor' or 'json'`)
+  }
+  if (transport !== undefined && transport !== 'stream' && transport !== 'unary') {
+    throw badRequest(`transport is ${JSON.stringify(transport)}; it must be 'stream' or 'unary'`)
   }
 }
 

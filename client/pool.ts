@@ -22,6 +22,7 @@ import {
   type PoolOptions,
 } from './options.js'
 import { checkInput, functionCall } from './request.js'
+import { StreamTransport } from './stream-transport.js'
 import type { Transport } from './transport.js'
 import type { AnyModule, Args, Bound, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'
 
@@ -44,7 +45,6 @@ type State =
  * Without pool options it uses the server's shared pool, and close, join and terminate act on this Pool's own calls.
  * With any of `processes`, `initializer`, `initargs`, `maxtasksperchild` it opens a pool of its own, which ends with
  * this Pool or with this process. As with Python's `with`, `await using` terminates it.
- *
  * Times are in milliseconds. Every method fails with a subclass of FarpoolError; see docs/errors.md.
  */
 export class Pool<M = AnyModule> implements AsyncDisposable {
@@ -62,7 +62,8 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     if (typeof address !== 'string' || address === '') throw badRequest('address must be "host:port" or "unix:/path"')
     checkPoolOptions(options)
     this.#encoding = options.encoding ?? 'cbor'
-    this.#transport = new GrpcTransport(address)
+    const unary = new GrpcTransport(address)
+    this.#transport = options.transport === 'unary' ? unary : new StreamTransport(unary)
     this.#backing = backings.get(options) ?? this.#backingFor(options)
   }
 
@@ -82,7 +83,7 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
         throw toError(error)
       },
     )
-    const client: PoolOptions = { encoding: options.encoding ?? 'cbor' }
+    const client: PoolOptions = { encoding: options.encoding ?? 'cbor', transport: options.transport ?? 'stream' }
     backings.set(client, backing)
     return new Pool<M>(backing.address, client)
   }

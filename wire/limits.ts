@@ -50,3 +50,9 @@ export const KEEPALIVE_TIMEOUT_MS = 5_000
 
 /** When a call that never started is worth sending again: a restart, or another server behind the same name. */
 export const RETRY_MS = 1_000
+
+/** A stream of calls is not read while its calls and outcomes hold more than this: its client has to wait, not our memory. */
+export const STREAM_BYTES = 64 * 1024 * 1024
+
+/** A client ends its stream of calls when it has had none for so long: an open stream would keep its process alive. */
+export const STREAM_IDLE_MS = 500

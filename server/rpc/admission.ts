@@ -8,6 +8,7 @@ import { RETRY_MS } from '../../wire/limits.js'
 export class Admission {
   #inside = 0
   #draining = false
+  readonly #listeners = new Set<() => void>()
   #whenIdle: (() => void)[] = []
 
   /** Throws SERVER_DRAINING; otherwise the caller must call the returned function once, when it leaves. */
@@ -30,6 +31,17 @@ export class Admission {
 
   drain(): void {
     this.#draining = true
+    for (const listener of [...this.#listeners]) listener()
+  }
+
+  get draining(): boolean {
+    return this.#draining
+  }
+
+  /** Calls back when draining begins; returns how to stop listening. For streams, which nobody ends otherwise. */
+  onDrain(listener: () => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   get inside(): number {

@@ -1,8 +1,10 @@
+import type { EventEmitter } from 'node:events'
 import {
+  type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   Metadata,
-  type ServerUnaryCall,
+  type ServerDuplexStream,
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
@@ -28,6 +30,16 @@ export interface Call {
 
 export type UnaryHandler<Req, Res> = (request: Req, call: Call) => Promise<Res>
 export type StreamHandler<Req, Res> = (request: Req, call: Call) => AsyncIterable<Res>
+export type DuplexHandler<Req, Res> = (requests: Requests<Req>, call: Call) => AsyncIterable<Res>
+
+/** The messages of a client, as they come. */
+export interface Requests<Req> {
+  /** `end`: the client sends no more. `fail`: a message was no message, or `message` threw. */
+  listen(listeners: { message(request: Req): void; end(): void; fail(error: unknown): void }): void
+  /** Reads no more until `resume`: the client's window fills, and it has to wait. */
+  pause(): void
+  resume(): void
+}
 
 /** What the adapter needs beside a codec and a handler. */
 export interface Edge {
@@ -39,7 +51,12 @@ export interface Edge {
 /** How long before a deadline the call is ended, in milliseconds. */
 const EARLY_MS = 2
 
-type Grpc = ServerUnaryCall<Uint8Array, Uint8Array> | ServerWritableStream<Uint8Array, Uint8Array>
+/** What the calls of every kind have in common. */
+interface Grpc extends EventEmitter {
+  readonly cancelled: boolean
+  getPeer(): string
+  getDeadline(): Date | number
+}
 
 class GrpcCall implements Call {
   readonly peer: string
@@ -114,22 +131,64 @@ export function serverStreaming<Req, Res>(
     const call = new GrpcCall(grpcCall)
     // A peer that resets the stream makes it fail; `cancelled` has told the handler already.
     grpcCall.on('error', () => {})
-    try {
-      for await (const response of handler(decode(codec, grpcCall.request, edge.maxMessageBytes), call)) {
-        if (call.ended) break
-        if (!grpcCall.write(codec.encode(response))) await drained(grpcCall)
-      }
-      call.finish()
-      grpcCall.end()
-    } catch (error) {
-      call.finish()
-      grpcCall.emit('error', statusOf(error, edge))
+    const responses = async function* () {
+      yield* handler(decode(codec, grpcCall.request, edge.maxMessageBytes), call)
     }
+    await respond(grpcCall, call, codec.encode, responses(), edge)
+  }
+}
+
+export function duplex<Req, Res>(
+  codec: Codec<Req, Res>,
+  handler: DuplexHandler<Req, Res>,
+  edge: Edge,
+): handleBidiStreamingCall<Uint8Array, Uint8Array> {
+  return async (grpcCall) => {
+    const call = new GrpcCall(grpcCall)
+    grpcCall.on('error', () => {})
+    const requests: Requests<Req> = {
+      listen({ message, end, fail }) {
+        grpcCall.on('end', end)
+        grpcCall.on('data', (bytes: Uint8Array) => {
+          try {
+            message(decode(codec, bytes, edge.maxMessageBytes))
+          } catch (error) {
+            fail(error)
+          }
+        })
+      },
+      pause: () => grpcCall.pause(),
+      resume: () => grpcCall.resume(),
+    }
+    await respond(grpcCall, call, codec.encode, handler(requests, call), edge)
+  }
+}
+
+/** Writes what a handler yields, as fast as the other end reads it, and then its end. */
+async function respond<Res>(
+  grpcCall: ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>,
+  call: GrpcCall,
+  encode: (response: Res) => Uint8Array,
+  responses: AsyncIterable<Res>,
+  edge: Edge,
+): Promise<void> {
+  try {
+    for await (const response of responses) {
+      if (call.ended) break
+      if (!grpcCall.write(encode(response))) await drained(grpcCall)
+    }
+    call.finish()
+    grpcCall.end()
+  } catch (error) {
+    call.finish()
+    grpcCall.emit('error', statusOf(error, edge))
   }
 }
 
 /** Resolves when the stream takes more, or never will. */
-const drained = (call: ServerWritableStream<Uint8Array, Uint8Array>): Promise<void> =>
+const drained = (
+  call: ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>,
+): Promise<void> =>
   new Promise((resolve) => {
     const done = () => {
       call.off('drain', done)

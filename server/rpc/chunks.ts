@@ -38,9 +38,7 @@ export class ChunkRun {
     this.#pool = context.pools.get(request.pool)
     context.pools.functions.check(request.function)
     checkRetries(request.retries)
-    if (OnError[request.onError] === undefined) {
-      throw new Failure('BAD_REQUEST', `on_error is ${request.onError}; it must be 0 to 2, see farpool.v1.OnError`)
-    }
+    checkOnError(request.onError)
     this.#release = once(this.#pool.hold())
     call.onEnd((reason) => this.end(reason))
     this.#submit()
@@ -88,6 +86,12 @@ export class ChunkRun {
     }
     if (this.#submitted === chunks.length) this.#release()
   }
+}
+
+/** Throws BAD_REQUEST for a number that is none of farpool.v1.OnError. */
+export function checkOnError(onError: number): void {
+  if (OnError[onError] !== undefined) return
+  throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
 }
 
 function once(action: () => void): () => void {

@@ -28,6 +28,7 @@ export const codecs = {
   apply: codec('ApplyRequest', routing.ApplyRequest, routing.ApplyResponse),
   map: codec('MapRequest', routing.MapRequest, routing.MapResponse),
   iMap: codec('IMapRequest', routing.MapRequest, routing.IMapResponse),
+  call: codec('CallRequest', routing.CallRequest, routing.CallResponse),
   openPool: codec('OpenPoolRequest', routing.OpenPoolRequest, api.OpenPoolResponse),
   closePool: codec('ClosePoolRequest', api.ClosePoolRequest, api.ClosePoolResponse),
   joinPool: codec('JoinPoolRequest', api.JoinPoolRequest, api.JoinPoolResponse),

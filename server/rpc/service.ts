@@ -1,18 +1,20 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js'
 import { apply } from './apply.js'
-import { type Edge, serverStreaming, unary } from './call.js'
+import { duplex, type Edge, serverStreaming, unary } from './call.js'
 import type { RpcContext } from './context.js'
 import { codecs } from './definition.js'
 import { imap } from './imap.js'
 import { getPool, getServerInfo, listFunctions } from './info.js'
 import { closePool, joinPool, openPool, terminate } from './lease.js'
 import { map } from './map.js'
+import { callStream } from './stream.js'
 
 /** Method → handler, as grpc-js wants them. */
 export const implementation = (context: RpcContext, edge: Edge): UntypedServiceImplementation => ({
   apply: unary(codecs.apply, (request, call) => apply(context, request, call), edge),
   map: unary(codecs.map, (request, call) => map(context, request, call), edge),
   iMap: serverStreaming(codecs.iMap, (request, call) => imap(context, request, call), edge),
+  call: duplex(codecs.call, (requests, call) => callStream(context, requests, call), edge),
   openPool: serverStreaming(codecs.openPool, (request, call) => openPool(context, request, call), edge),
   closePool: unary(codecs.closePool, (request) => closePool(context, request), edge),
   joinPool: unary(codecs.joinPool, (request, call) => joinPool(context, request, call), edge),

@@ -3,15 +3,19 @@ import { AsyncResult, Pool, partial } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { ServerProcess, temporaryFolder } from '../support/server.js'
 
-/** Every row of Python's Pool, remotely; once with CBOR, once with JSON. */
-describe.each(['cbor', 'json'] as const)('multiprocessing.Pool over %s', (encoding) => {
+/** Every row of Python's Pool, remotely: with CBOR and with JSON, over a stream and call by call. */
+describe.each([
+  { encoding: 'cbor', transport: 'stream' },
+  { encoding: 'json', transport: 'stream' },
+  { encoding: 'cbor', transport: 'unary' },
+] as const)('multiprocessing.Pool over $encoding, $transport', ({ encoding, transport }) => {
   let server: ServerProcess
   let pool: Pool
   const folder = temporaryFolder()
 
   beforeAll(async () => {
     server = await ServerProcess.start(['--processes', '2'])
-    pool = new Pool(server.address, { encoding })
+    pool = new Pool(server.address, { encoding, transport })
   })
   afterAll(async () => {
     await pool.terminate()
@@ -20,13 +24,14 @@ describe.each(['cbor', 'json'] as const)('multiprocessing.Pool over %s', (encodi
   })
 
   it('Pool(processes, initializer, initargs, maxtasksperchild)', async () => {
-    const file = folder.path(`initialized-${encoding}`)
+    const file = folder.path(`initialized-${encoding}-${transport}`)
     await using own = new Pool(server.address, {
       processes: 2,
       initializer: 'logInitialization',
       initargs: [file],
       maxtasksperchild: 2,
       encoding,
+      transport,
     })
     const pids = await own.map('pid', [1, 2, 3, 4, 5], { chunksize: 1 })
     for (const pid of pids) expect(pids.filter((other) => other === pid).length).toBeLessThanOrEqual(2)
@@ -44,6 +49,7 @@ describe.each(['cbor', 'json'] as const)('multiprocessing.Pool over %s', (encodi
       initializer: 'initialize',
       initargs: [1, { deep: ['x'] }],
       encoding,
+      transport,
     })
     expect(await own.map('initializedWith', [0, 0, 0, 0], { chunksize: 1 })).toEqual(
       Array(4).fill([1, { deep: ['x'] }]),
@@ -119,7 +125,7 @@ describe.each(['cbor', 'json'] as const)('multiprocessing.Pool over %s', (encodi
   })
 
   it('close, join', async () => {
-    const own = new Pool(server.address, { processes: 1, encoding })
+    const own = new Pool(server.address, { processes: 1, encoding, transport })
     const results = [own.applyAsync('add', [1, 2]), own.mapAsync('square', [1, 2])]
     await own.close()
     await own.join()
@@ -128,7 +134,7 @@ describe.each(['cbor', 'json'] as const)('multiprocessing.Pool over %s', (encodi
   })
 
   it('terminate', async () => {
-    const own = new Pool(server.address, { processes: 1, encoding })
+    const own = new Pool(server.address, { processes: 1, encoding, transport })
     const result = own.applyAsync('never')
     await own.terminate()
     await own.join()

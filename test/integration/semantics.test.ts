@@ -7,6 +7,7 @@ import {
   InitializerError,
   Pool,
   PoolClosedError,
+  type PoolOptions,
   PoolTerminatedError,
   RemoteError,
   TimeoutError,
@@ -19,482 +20,493 @@ import { isAlive, ServerProcess, temporaryFolder, until } from '../support/serve
 
 /** One test or group for each row of docs/semantics.md, under the row's own name (a test of the structure holds that). */
 
-let server: ServerProcess
-let pool: Pool
-let folder: ReturnType<typeof temporaryFolder>
+describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
+  let server: ServerProcess
+  let pool: Pool
+  let folder: ReturnType<typeof temporaryFolder>
 
-beforeAll(async () => {
-  server = await ServerProcess.start(['--processes', '2', '--grace', '200'])
-})
-afterAll(() => server[Symbol.asyncDispose]())
-beforeEach(() => {
-  pool = new Pool(server.address)
-  folder = temporaryFolder()
-})
-afterEach(async () => {
-  await pool.terminate()
-  folder.remove()
-})
-
-/** Everything that an iterator hands out; errors as they come, in their places. */
-async function drain(results: AsyncIterator<unknown>): Promise<unknown[]> {
-  const seen: unknown[] = []
-  for (;;) {
-    try {
-      const step = await results.next()
-      if (step.done) return seen
-      seen.push(step.value)
-    } catch (error) {
-      seen.push(error)
-    }
-  }
-}
-
-const tasksSubmitted = async () => (await pool.info()).tasks.submitted
-const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
-  Promise.resolve(promise).then(
-    () => expect.fail('it should have failed'),
-    (error: unknown) => error,
-  )
-
-describe('default chunksize of map, starmap', () => {
-  it('is ceil(items / (4 × processes)): 17 items on 2 processes are 6 tasks', async () => {
-    const before = await tasksSubmitted()
-    await pool.map(
-      'identity',
-      Array.from({ length: 17 }, (_, i) => i),
-    )
-    expect((await tasksSubmitted()) - before).toBe(Math.ceil(17 / 3))
+  beforeAll(async () => {
+    server = await ServerProcess.start(['--processes', '2', '--grace', '200'])
   })
-
-  it('of imap and imapUnordered is 1: 5 items are 5 tasks', async () => {
-    const before = await tasksSubmitted()
-    await drain(pool.imap('identity', [1, 2, 3, 4, 5]))
-    await drain(pool.imapUnordered('identity', [1, 2, 3, 4, 5]))
-    expect((await tasksSubmitted()) - before).toBe(10)
+  afterAll(() => server[Symbol.asyncDispose]())
+  beforeEach(() => {
+    pool = connect()
+    folder = temporaryFolder()
   })
-})
-
-describe('map, an item fails', () => {
-  it('every item still runs, then the failure of the first is thrown, with its index', async () => {
-    const file = folder.path('ran')
-    const error = await rejection(pool.map('notThirteen', [1, 2, 13, 4, 13, 6], { chunksize: 2 }))
-    expect(error).toBeInstanceOf(RemoteError)
-    expect(error).toMatchObject({
-      index: 2,
-      type: 'RangeError',
-      message: '13 is unlucky',
-      reason: 'FUNCTION_ERROR',
-      code: 'UNKNOWN',
-    })
-    await rejection(
-      pool.starmap(
-        'appendLine',
-        [
-          [file, 'a'],
-          [null, 'b'],
-          [file, 'c'],
-          [file, 'd'],
-        ],
-        { chunksize: 2 },
-      ),
-    )
-    expect(readFileSync(file, 'utf8').split('\n').sort().join('')).toBe('acd')
-  })
-
-  it('failFast throws the first failure that comes and drops the rest', async () => {
-    const items = ['fail', ...Array.from({ length: 20 }, () => folder.path('never'))]
-    expect(await rejection(pool.map('failOrWait', items, { chunksize: 1, failFast: true }))).toMatchObject({ index: 0 })
-    await until(async () => {
-      const { queued, running } = await pool.info()
-      return queued === 0 && running === 0
-    }, 'nothing of the map is left')
-  })
-
-  it('settle resolves with one outcome for every item', async () => {
-    const outcomes = await pool.map('notThirteen', [12, 13, 14], { chunksize: 2, settle: true })
-    expect(outcomes).toMatchObject([
-      { status: 'fulfilled', value: 12 },
-      { status: 'rejected', reason: { name: 'RemoteError', index: 1 } },
-      { status: 'fulfilled', value: 14 },
-    ])
-  })
-})
-
-describe('imap', () => {
-  it.each([1, 2, 5])(
-    'hands out results in order; a failure is thrown at its own position and iteration goes on (chunksize %i)',
-    async (chunksize) => {
-      const seen = await drain(pool.imap('notThirteen', [11, 12, 13, 14, 15], { chunksize }))
-      expect(seen).toMatchObject([11, 12, { name: 'RemoteError', index: 2 }, 14, 15])
-    },
-  )
-
-  it('unordered, hands out each result once, in any order', async () => {
-    const items = Array.from({ length: 100 }, (_, i) => i)
-    const seen = await drain(pool.imapUnordered('identity', items, { chunksize: 3 }))
-    expect(seen.sort((a, b) => Number(a) - Number(b))).toEqual(items)
-  })
-
-  it('next(timeout) throws TimeoutError and loses nothing', async () => {
-    const go = folder.path('go')
-    const results = new Pool(server.address)
-    const iterator = results.imap('identity', slowly(go))
-    async function* slowly(file: string) {
-      await until(() => existsSync(file), 'the test lets the input go')
-      yield 'late'
-    }
-    expect(await rejection(iterator.next(20))).toBeInstanceOf(TimeoutError)
-    writeFileSync(go, '')
-    expect(await iterator.next()).toEqual({ done: false, value: 'late' })
-    expect(await iterator.next()).toEqual({ done: true, value: undefined })
-    await results.terminate()
-  })
-})
-
-describe('imap input', () => {
-  it('may be endless: it is pulled only as the window allows, and closed when its consumer leaves', async () => {
-    let pulled = 0
-    let closed = false
-    function* naturals() {
-      try {
-        for (;;) yield pulled++
-      } finally {
-        closed = true
-      }
-    }
-    const seen: unknown[] = []
-    for await (const value of pool.imap('square', naturals())) {
-      seen.push(value)
-      if (seen.length === 50) break
-    }
-    expect(seen).toEqual(Array.from({ length: 50 }, (_, i) => i * i))
-    expect(pulled).toBeLessThanOrEqual(50 + 16)
-    expect(closed).toBe(true)
-  })
-
-  it('may be asynchronous', async () => {
-    async function* letters() {
-      yield 'a'
-      yield 'b'
-    }
-    expect(await drain(pool.imap('identity', letters()))).toEqual(['a', 'b'])
-  })
-})
-
-describe('input iterable throws', () => {
-  function* three() {
-    yield 1
-    yield 2
-    throw new Error('the source is dry')
-  }
-
-  it('at its position in imap; the pool is unharmed', async () => {
-    expect(await drain(pool.imap('identity', three()))).toMatchObject([1, 2, { message: 'the source is dry' }])
-    expect(await pool.apply('identity', [1])).toBe(1)
-  })
-
-  it('from map, before anything has run', async () => {
-    const before = await tasksSubmitted()
-    expect(await rejection(pool.map('identity', three()))).toMatchObject({ message: 'the source is dry' })
-    expect(await tasksSubmitted()).toBe(before)
-  })
-})
-
-describe('empty iterable', () => {
-  it('is [] at once, and the end at once', async () => {
-    expect(await pool.map('identity', [])).toEqual([])
-    expect(await pool.starmap('identity', [])).toEqual([])
-    expect(await drain(pool.imap('identity', []))).toEqual([])
-    expect(await drain(pool.imapUnordered('identity', new Set()))).toEqual([])
-  })
-})
-
-describe('AsyncResult.get(timeout)', () => {
-  it('throws TimeoutError after it; the task goes on, and get can be called again', async () => {
-    const go = folder.path('go')
-    const result = pool.applyAsync('waitFor', [folder.path('begun'), go, 'done'])
-    expect(await rejection(result.get(20))).toBeInstanceOf(TimeoutError)
-    await result.wait(20)
-    expect(result.ready()).toBe(false)
-    writeFileSync(go, '')
-    expect(await result.get(30_000)).toBe('done')
-    expect(await result.get()).toBe('done')
-    expect(await result).toBe('done')
-  })
-})
-
-describe('ready(), successful()', () => {
-  it('successful() throws before the result is ready, then tells', async () => {
-    const go = folder.path('go')
-    const result = pool.applyAsync('waitFor', [folder.path('begun'), go, 1])
-    expect(result.ready()).toBe(false)
-    expect(() => result.successful()).toThrow(BadRequestError)
-    writeFileSync(go, '')
-    await result.wait()
-    expect(result.ready()).toBe(true)
-    expect(result.successful()).toBe(true)
-    const failing = pool.applyAsync('throwIt', ['cause'])
-    await failing.wait()
-    expect(failing.successful()).toBe(false)
-  })
-})
-
-describe('callback, errorCallback', () => {
-  it('are called exactly once, before get() resolves', async () => {
-    const seen: unknown[] = []
-    const callback = (value: unknown) => seen.push(['callback', value])
-    const errorCallback = (error: unknown) => seen.push(['errorCallback', (error as Error).message])
-    await pool.applyAsync('add', [1, 2], undefined, { callback, errorCallback })
-    seen.push('got')
-    await pool.mapAsync('square', [1, 2], { callback, errorCallback })
-    await rejection(pool.applyAsync('throwIt', ['cause'], undefined, { callback, errorCallback }))
-    expect(seen).toEqual([['callback', 3], 'got', ['callback', [1, 4]], ['errorCallback', 'outer']])
-  })
-
-  it('one that throws is reported as a warning, and harms neither the call nor the program', async () => {
-    const warned = once(process, 'warning')
-    const callback = () => {
-      throw new Error('a careless callback')
-    }
-    expect(await pool.applyAsync('add', [1, 2], undefined, { callback })).toBe(3)
-    expect((await warned)[0]).toMatchObject({ message: 'a careless callback' })
-  })
-})
-
-describe('close, then apply', () => {
-  it('is PoolClosedError at once; accepted work completes', async () => {
-    const go = folder.path('go')
-    const accepted = pool.applyAsync('waitFor', [folder.path('begun'), go, 'kept'])
-    const iterated = pool.imap('identity', [1, 2, 3])
-    await pool.close()
-    expect(() => pool.applyAsync('add', [1])).toThrow(PoolClosedError)
-    expect(() => pool.imap('add', [1])).toThrow(PoolClosedError)
-    await expect(pool.apply('add', [1])).rejects.toBeInstanceOf(PoolClosedError)
-    await expect(pool.map('add', [1])).rejects.toBeInstanceOf(PoolClosedError)
-    writeFileSync(go, '')
-    await pool.join()
-    expect(await accepted).toBe('kept')
-    expect(await drain(iterated)).toEqual([1, 2, 3])
-  })
-
-  it('join before close or terminate is an error', async () => {
-    await expect(pool.join()).rejects.toMatchObject({ name: 'BadRequestError', reason: 'POOL_NOT_CLOSED' })
-  })
-
-  it('join completes an imap of more items than the window that nobody has consumed yet', async () => {
-    const items = Array.from({ length: 100 }, (_, i) => i)
-    const results = pool.imap('identity', items)
-    await pool.close()
-    await pool.join()
-    expect(await drain(results)).toEqual(items)
-  })
-})
-
-describe('terminate', () => {
-  it('fails queued and running work at once, kills the workers of an owned pool, and join resolves', async () => {
-    const own = new Pool(server.address, { processes: 1 })
-    const workers = (await own.info()).workers.map(({ pid }) => pid)
-    const running = own.applyAsync('spin')
-    const queued = own.applyAsync('add', [1])
-    const iterated = own.imap('identity', [1])
-    await until(async () => (await own.info()).running === 1, 'the loop is running')
-    await own.terminate()
-    await own.join()
-    for (const result of [running, queued]) expect(await rejection(result)).toBeInstanceOf(PoolTerminatedError)
-    expect(await drain(iterated)).toMatchObject([{ name: 'PoolTerminatedError' }])
-    expect(workers.filter(isAlive)).toEqual([])
-    expect(() => own.applyAsync('add', [1])).toThrow(PoolClosedError)
-  })
-
-  it("of a shared pool ends this client's own calls only", async () => {
-    const go = folder.path('go')
-    const other = new Pool(server.address)
-    const theirs = other.applyAsync('waitFor', [folder.path('theirs'), go, 'theirs'])
-    const ours = pool.applyAsync('waitFor', [folder.path('ours'), folder.path('never'), 'ours'])
-    await until(() => existsSync(folder.path('ours')) && existsSync(folder.path('theirs')), 'both are running')
+  afterEach(async () => {
     await pool.terminate()
-    expect(await rejection(ours)).toBeInstanceOf(PoolTerminatedError)
-    writeFileSync(go, '')
-    expect(await theirs).toBe('theirs')
-    await other.terminate()
+    folder.remove()
   })
-})
 
-describe('await using', () => {
-  it('terminates the pool at the end of the block', async () => {
-    let left: Pool
-    {
-      await using own = new Pool(server.address, { processes: 1 })
-      left = own
-      expect(await own.apply('add', [1, 2])).toBe(3)
-    }
-    expect(() => left.applyAsync('add')).toThrow(PoolClosedError)
-  })
-})
+  const connect = (options: PoolOptions = {}) => new Pool(server.address, { ...options, transport })
 
-describe('initializer fails', () => {
-  it('fails the pool with INITIALIZER_FAILED and its reason', async () => {
-    await using own = new Pool(server.address, { processes: 2, initializer: 'failToInitialize' })
-    const error = await rejection(own.apply('add', [1, 2]))
-    expect(error).toBeInstanceOf(InitializerError)
-    expect(error).toMatchObject({ reason: 'INITIALIZER_FAILED', code: 'FAILED_PRECONDITION' })
-    expect((error as Error).message).toContain('no licence')
-    await until(() => {
+  /** Everything that an iterator hands out; errors as they come, in their places. */
+  async function drain(results: AsyncIterator<unknown>): Promise<unknown[]> {
+    const seen: unknown[] = []
+    for (;;) {
       try {
-        own.applyAsync('add')
-        return false
-      } catch {
-        return true
+        const step = await results.next()
+        if (step.done) return seen
+        seen.push(step.value)
+      } catch (error) {
+        seen.push(error)
       }
-    }, 'the client knows that its pool has failed')
-    expect(() => own.applyAsync('add')).toThrow('no licence')
-  })
-})
-
-describe('worker dies in a task', () => {
-  it('fails that task with WORKER_CRASHED, exit code and signal; a new worker takes its place', async () => {
-    const exit = await rejection(pool.apply('exit', [3]))
-    expect(exit).toBeInstanceOf(WorkerCrashedError)
-    expect(exit).toMatchObject({ code: 'INTERNAL', reason: 'WORKER_CRASHED', exitCode: 3, started: true })
-    const killed = await rejection(pool.apply('killSelf'))
-    expect(killed).toMatchObject({ reason: 'WORKER_CRASHED', signal: 'SIGKILL', exitCode: undefined })
-    expect(await pool.map('square', [1, 2, 3, 4])).toEqual([1, 4, 9, 16])
-    await until(
-      async () => (await pool.info()).workers.filter(({ state }) => state === 'idle').length === 2,
-      'the pool is whole again',
-    )
-  })
-
-  it('retries: n runs it again', async () => {
-    expect(await pool.apply('crashUntilAttempt', [3], undefined, { retries: 2 })).toBe(3)
-    await expect(pool.apply('crashUntilAttempt', [3], undefined, { retries: 1 })).rejects.toBeInstanceOf(
-      WorkerCrashedError,
-    )
-  })
-})
-
-describe('unencodable result', () => {
-  it('is an EncodingError for that task; the worker lives', async () => {
-    await using own = new Pool(server.address, { processes: 1 })
-    const before = await own.apply('pid')
-    for (const what of ['function', 'symbol', 'cycle']) {
-      const error = await rejection(own.apply('giveBack', [what]))
-      expect(error).toBeInstanceOf(EncodingError)
-      expect(error).toMatchObject({ reason: 'RESULT_ENCODE_FAILED', code: 'INTERNAL', started: true })
     }
-    expect(await own.apply('pid')).toBe(before)
-  })
+  }
 
-  it('in a map is the failure of its own item', async () => {
-    const outcomes = await pool.map('oddFunction', [2, 3, 4, 5], { chunksize: 4, settle: true })
-    expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected'])
-    expect(outcomes[1]).toMatchObject({ reason: { name: 'EncodingError', index: 1 } })
-  })
-})
+  const tasksSubmitted = async () => (await pool.info()).tasks.submitted
+  const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
+    Promise.resolve(promise).then(
+      () => expect.fail('it should have failed'),
+      (error: unknown) => error,
+    )
 
-describe('processes < 1, chunksize < 1, unknown function', () => {
-  it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '2'])(
-    'processes, maxtasksperchild and chunksize %s are refused at once',
-    async (bad) => {
-      const count = bad as number
-      expect(() => new Pool(server.address, { processes: count })).toThrow(BadRequestError)
-      expect(() => new Pool(server.address, { maxtasksperchild: count })).toThrow(BadRequestError)
-      expect(() => pool.imap('add', [1], { chunksize: count })).toThrow(
-        `chunksize is ${bad}; it must be an integer, 1 or more`,
-      )
-      await expect(pool.map('add', [1], { chunksize: count })).rejects.toBeInstanceOf(BadRequestError)
-      expect((await pool.info()).processes).toBe(2)
-    },
-  )
-
-  it.each(['toString', '__proto__', 'constructor', '', 'nothing', 'hasOwnProperty'])(
-    '%j is not a function',
-    async (name) => {
+  describe('default chunksize of map, starmap', () => {
+    it('is ceil(items / (4 × processes)): 17 items on 2 processes are 6 tasks', async () => {
       const before = await tasksSubmitted()
-      const error = await rejection(pool.apply(name))
-      expect(error).toBeInstanceOf(UnknownFunctionError)
-      expect(error).toMatchObject({ code: 'NOT_FOUND', reason: 'FUNCTION_NOT_FOUND', started: false })
-      await expect(pool.map(name, [1])).rejects.toBeInstanceOf(UnknownFunctionError)
-      expect(await drain(pool.imap(name, [1, 2]))).toMatchObject([{ name: 'UnknownFunctionError' }])
+      await pool.map(
+        'identity',
+        Array.from({ length: 17 }, (_, i) => i),
+      )
+      expect((await tasksSubmitted()) - before).toBe(Math.ceil(17 / 3))
+    })
+
+    it('of imap and imapUnordered is 1: 5 items are 5 tasks', async () => {
+      const before = await tasksSubmitted()
+      await drain(pool.imap('identity', [1, 2, 3, 4, 5]))
+      await drain(pool.imapUnordered('identity', [1, 2, 3, 4, 5]))
+      expect((await tasksSubmitted()) - before).toBe(10)
+    })
+  })
+
+  describe('map, an item fails', () => {
+    it('every item still runs, then the failure of the first is thrown, with its index', async () => {
+      const file = folder.path('ran')
+      const error = await rejection(pool.map('notThirteen', [1, 2, 13, 4, 13, 6], { chunksize: 2 }))
+      expect(error).toBeInstanceOf(RemoteError)
+      expect(error).toMatchObject({
+        index: 2,
+        type: 'RangeError',
+        message: '13 is unlucky',
+        reason: 'FUNCTION_ERROR',
+        code: 'UNKNOWN',
+      })
+      await rejection(
+        pool.starmap(
+          'appendLine',
+          [
+            [file, 'a'],
+            [null, 'b'],
+            [file, 'c'],
+            [file, 'd'],
+          ],
+          { chunksize: 2 },
+        ),
+      )
+      expect(readFileSync(file, 'utf8').split('\n').sort().join('')).toBe('acd')
+    })
+
+    it('failFast throws the first failure that comes and drops the rest', async () => {
+      const items = ['fail', ...Array.from({ length: 20 }, () => folder.path('never'))]
+      expect(await rejection(pool.map('failOrWait', items, { chunksize: 1, failFast: true }))).toMatchObject({
+        index: 0,
+      })
+      await until(async () => {
+        const { queued, running } = await pool.info()
+        return queued === 0 && running === 0
+      }, 'nothing of the map is left')
+    })
+
+    it('settle resolves with one outcome for every item', async () => {
+      const outcomes = await pool.map('notThirteen', [12, 13, 14], { chunksize: 2, settle: true })
+      expect(outcomes).toMatchObject([
+        { status: 'fulfilled', value: 12 },
+        { status: 'rejected', reason: { name: 'RemoteError', index: 1 } },
+        { status: 'fulfilled', value: 14 },
+      ])
+    })
+  })
+
+  describe('imap', () => {
+    it.each([1, 2, 5])(
+      'hands out results in order; a failure is thrown at its own position and iteration goes on (chunksize %i)',
+      async (chunksize) => {
+        const seen = await drain(pool.imap('notThirteen', [11, 12, 13, 14, 15], { chunksize }))
+        expect(seen).toMatchObject([11, 12, { name: 'RemoteError', index: 2 }, 14, 15])
+      },
+    )
+
+    it('unordered, hands out each result once, in any order', async () => {
+      const items = Array.from({ length: 100 }, (_, i) => i)
+      const seen = await drain(pool.imapUnordered('identity', items, { chunksize: 3 }))
+      expect(seen.sort((a, b) => Number(a) - Number(b))).toEqual(items)
+    })
+
+    it('next(timeout) throws TimeoutError and loses nothing', async () => {
+      const go = folder.path('go')
+      const results = connect()
+      const iterator = results.imap('identity', slowly(go))
+      async function* slowly(file: string) {
+        await until(() => existsSync(file), 'the test lets the input go')
+        yield 'late'
+      }
+      expect(await rejection(iterator.next(20))).toBeInstanceOf(TimeoutError)
+      writeFileSync(go, '')
+      expect(await iterator.next()).toEqual({ done: false, value: 'late' })
+      expect(await iterator.next()).toEqual({ done: true, value: undefined })
+      await results.terminate()
+    })
+  })
+
+  describe('imap input', () => {
+    it('may be endless: it is pulled only as the window allows, and closed when its consumer leaves', async () => {
+      let pulled = 0
+      let closed = false
+      function* naturals() {
+        try {
+          for (;;) yield pulled++
+        } finally {
+          closed = true
+        }
+      }
+      const seen: unknown[] = []
+      for await (const value of pool.imap('square', naturals())) {
+        seen.push(value)
+        if (seen.length === 50) break
+      }
+      expect(seen).toEqual(Array.from({ length: 50 }, (_, i) => i * i))
+      expect(pulled).toBeLessThanOrEqual(50 + 16)
+      expect(closed).toBe(true)
+    })
+
+    it('may be asynchronous', async () => {
+      async function* letters() {
+        yield 'a'
+        yield 'b'
+      }
+      expect(await drain(pool.imap('identity', letters()))).toEqual(['a', 'b'])
+    })
+  })
+
+  describe('input iterable throws', () => {
+    function* three() {
+      yield 1
+      yield 2
+      throw new Error('the source is dry')
+    }
+
+    it('at its position in imap; the pool is unharmed', async () => {
+      expect(await drain(pool.imap('identity', three()))).toMatchObject([1, 2, { message: 'the source is dry' }])
+      expect(await pool.apply('identity', [1])).toBe(1)
+    })
+
+    it('from map, before anything has run', async () => {
+      const before = await tasksSubmitted()
+      expect(await rejection(pool.map('identity', three()))).toMatchObject({ message: 'the source is dry' })
       expect(await tasksSubmitted()).toBe(before)
-    },
-  )
-
-  it('names the nearest', async () => {
-    await expect(pool.apply('sqaure', [2])).rejects.toThrow('did you mean square?')
-  })
-})
-
-describe('a call is cancelled, its deadline passes, its client dies', () => {
-  it('queued: it is dropped at once and never runs', async () => {
-    await using own = new Pool(server.address, { processes: 1 })
-    const go = folder.path('go')
-    const running = own.applyAsync('waitFor', [folder.path('begun'), go, 1])
-    await until(() => existsSync(folder.path('begun')), 'the worker is busy')
-    const controller = new AbortController()
-    const cancelled = own.applyAsync('appendLine', [folder.path('ran'), 'x'], undefined, { signal: controller.signal })
-    const late = own.applyAsync('appendLine', [folder.path('ran'), 'y'], undefined, { timeout: 50 })
-    await until(async () => (await own.info()).queued === 2, 'both wait')
-    controller.abort(new Error('changed my mind'))
-    expect(await rejection(cancelled)).toBeInstanceOf(CancelledError)
-    expect(await rejection(late)).toBeInstanceOf(TimeoutError)
-    await until(async () => (await own.info()).queued === 0, 'none waits')
-    writeFileSync(go, '')
-    await running
-    expect(existsSync(folder.path('ran'))).toBe(false)
+    })
   })
 
-  it("running: the function's AbortSignal fires, and its process lives when it ends", async () => {
-    await using own = new Pool(server.address, { processes: 1 })
-    const before = await own.apply('pid')
-    const file = folder.path('log')
-    await rejection(own.apply('untilAborted', [file], undefined, { timeout: 200 }))
-    const controller = new AbortController()
-    const second = own.applyAsync('untilAborted', [file], undefined, { signal: controller.signal })
-    await until(() => readFileSync(file, 'utf8').split('\n').length === 4, 'the second call is running')
-    controller.abort()
-    await rejection(second)
-    await until(() => readFileSync(file, 'utf8').split('\n').length === 5, 'both calls have seen their signal')
-    expect(readFileSync(file, 'utf8')).toMatch(
-      /^(begun\naborted: the caller has given up: (TASK_TIMEOUT|CANCELLED)\n){2}$/,
+  describe('empty iterable', () => {
+    it('is [] at once, and the end at once', async () => {
+      expect(await pool.map('identity', [])).toEqual([])
+      expect(await pool.starmap('identity', [])).toEqual([])
+      expect(await drain(pool.imap('identity', []))).toEqual([])
+      expect(await drain(pool.imapUnordered('identity', new Set()))).toEqual([])
+    })
+  })
+
+  describe('AsyncResult.get(timeout)', () => {
+    it('throws TimeoutError after it; the task goes on, and get can be called again', async () => {
+      const go = folder.path('go')
+      const result = pool.applyAsync('waitFor', [folder.path('begun'), go, 'done'])
+      expect(await rejection(result.get(20))).toBeInstanceOf(TimeoutError)
+      await result.wait(20)
+      expect(result.ready()).toBe(false)
+      writeFileSync(go, '')
+      expect(await result.get(30_000)).toBe('done')
+      expect(await result.get()).toBe('done')
+      expect(await result).toBe('done')
+    })
+  })
+
+  describe('ready(), successful()', () => {
+    it('successful() throws before the result is ready, then tells', async () => {
+      const go = folder.path('go')
+      const result = pool.applyAsync('waitFor', [folder.path('begun'), go, 1])
+      expect(result.ready()).toBe(false)
+      expect(() => result.successful()).toThrow(BadRequestError)
+      writeFileSync(go, '')
+      await result.wait()
+      expect(result.ready()).toBe(true)
+      expect(result.successful()).toBe(true)
+      const failing = pool.applyAsync('throwIt', ['cause'])
+      await failing.wait()
+      expect(failing.successful()).toBe(false)
+    })
+  })
+
+  describe('callback, errorCallback', () => {
+    it('are called exactly once, before get() resolves', async () => {
+      const seen: unknown[] = []
+      const callback = (value: unknown) => seen.push(['callback', value])
+      const errorCallback = (error: unknown) => seen.push(['errorCallback', (error as Error).message])
+      await pool.applyAsync('add', [1, 2], undefined, { callback, errorCallback })
+      seen.push('got')
+      await pool.mapAsync('square', [1, 2], { callback, errorCallback })
+      await rejection(pool.applyAsync('throwIt', ['cause'], undefined, { callback, errorCallback }))
+      expect(seen).toEqual([['callback', 3], 'got', ['callback', [1, 4]], ['errorCallback', 'outer']])
+    })
+
+    it('one that throws is reported as a warning, and harms neither the call nor the program', async () => {
+      const warned = once(process, 'warning')
+      const callback = () => {
+        throw new Error('a careless callback')
+      }
+      expect(await pool.applyAsync('add', [1, 2], undefined, { callback })).toBe(3)
+      expect((await warned)[0]).toMatchObject({ message: 'a careless callback' })
+    })
+  })
+
+  describe('close, then apply', () => {
+    it('is PoolClosedError at once; accepted work completes', async () => {
+      const go = folder.path('go')
+      const accepted = pool.applyAsync('waitFor', [folder.path('begun'), go, 'kept'])
+      const iterated = pool.imap('identity', [1, 2, 3])
+      await pool.close()
+      expect(() => pool.applyAsync('add', [1])).toThrow(PoolClosedError)
+      expect(() => pool.imap('add', [1])).toThrow(PoolClosedError)
+      await expect(pool.apply('add', [1])).rejects.toBeInstanceOf(PoolClosedError)
+      await expect(pool.map('add', [1])).rejects.toBeInstanceOf(PoolClosedError)
+      writeFileSync(go, '')
+      await pool.join()
+      expect(await accepted).toBe('kept')
+      expect(await drain(iterated)).toEqual([1, 2, 3])
+    })
+
+    it('join before close or terminate is an error', async () => {
+      await expect(pool.join()).rejects.toMatchObject({ name: 'BadRequestError', reason: 'POOL_NOT_CLOSED' })
+    })
+
+    it('join completes an imap of more items than the window that nobody has consumed yet', async () => {
+      const items = Array.from({ length: 100 }, (_, i) => i)
+      const results = pool.imap('identity', items)
+      await pool.close()
+      await pool.join()
+      expect(await drain(results)).toEqual(items)
+    })
+  })
+
+  describe('terminate', () => {
+    it('fails queued and running work at once, kills the workers of an owned pool, and join resolves', async () => {
+      const own = connect({ processes: 1 })
+      const workers = (await own.info()).workers.map(({ pid }) => pid)
+      const running = own.applyAsync('spin')
+      const queued = own.applyAsync('add', [1])
+      const iterated = own.imap('identity', [1])
+      await until(async () => (await own.info()).running === 1, 'the loop is running')
+      await own.terminate()
+      await own.join()
+      for (const result of [running, queued]) expect(await rejection(result)).toBeInstanceOf(PoolTerminatedError)
+      expect(await drain(iterated)).toMatchObject([{ name: 'PoolTerminatedError' }])
+      expect(workers.filter(isAlive)).toEqual([])
+      expect(() => own.applyAsync('add', [1])).toThrow(PoolClosedError)
+    })
+
+    it("of a shared pool ends this client's own calls only", async () => {
+      const go = folder.path('go')
+      const other = connect()
+      const theirs = other.applyAsync('waitFor', [folder.path('theirs'), go, 'theirs'])
+      const ours = pool.applyAsync('waitFor', [folder.path('ours'), folder.path('never'), 'ours'])
+      await until(() => existsSync(folder.path('ours')) && existsSync(folder.path('theirs')), 'both are running')
+      await pool.terminate()
+      expect(await rejection(ours)).toBeInstanceOf(PoolTerminatedError)
+      writeFileSync(go, '')
+      expect(await theirs).toBe('theirs')
+      await other.terminate()
+    })
+  })
+
+  describe('await using', () => {
+    it('terminates the pool at the end of the block', async () => {
+      let left: Pool
+      {
+        await using own = connect({ processes: 1 })
+        left = own
+        expect(await own.apply('add', [1, 2])).toBe(3)
+      }
+      expect(() => left.applyAsync('add')).toThrow(PoolClosedError)
+    })
+  })
+
+  describe('initializer fails', () => {
+    it('fails the pool with INITIALIZER_FAILED and its reason', async () => {
+      await using own = connect({ processes: 2, initializer: 'failToInitialize' })
+      const error = await rejection(own.apply('add', [1, 2]))
+      expect(error).toBeInstanceOf(InitializerError)
+      expect(error).toMatchObject({ reason: 'INITIALIZER_FAILED', code: 'FAILED_PRECONDITION' })
+      expect((error as Error).message).toContain('no licence')
+      await until(() => {
+        try {
+          own.applyAsync('add')
+          return false
+        } catch {
+          return true
+        }
+      }, 'the client knows that its pool has failed')
+      expect(() => own.applyAsync('add')).toThrow('no licence')
+    })
+  })
+
+  describe('worker dies in a task', () => {
+    it('fails that task with WORKER_CRASHED, exit code and signal; a new worker takes its place', async () => {
+      const exit = await rejection(pool.apply('exit', [3]))
+      expect(exit).toBeInstanceOf(WorkerCrashedError)
+      expect(exit).toMatchObject({ code: 'INTERNAL', reason: 'WORKER_CRASHED', exitCode: 3, started: true })
+      const killed = await rejection(pool.apply('killSelf'))
+      expect(killed).toMatchObject({ reason: 'WORKER_CRASHED', signal: 'SIGKILL', exitCode: undefined })
+      expect(await pool.map('square', [1, 2, 3, 4])).toEqual([1, 4, 9, 16])
+      await until(
+        async () => (await pool.info()).workers.filter(({ state }) => state === 'idle').length === 2,
+        'the pool is whole again',
+      )
+    })
+
+    it('retries: n runs it again', async () => {
+      expect(await pool.apply('crashUntilAttempt', [3], undefined, { retries: 2 })).toBe(3)
+      await expect(pool.apply('crashUntilAttempt', [3], undefined, { retries: 1 })).rejects.toBeInstanceOf(
+        WorkerCrashedError,
+      )
+    })
+  })
+
+  describe('unencodable result', () => {
+    it('is an EncodingError for that task; the worker lives', async () => {
+      await using own = connect({ processes: 1 })
+      const before = await own.apply('pid')
+      for (const what of ['function', 'symbol', 'cycle']) {
+        const error = await rejection(own.apply('giveBack', [what]))
+        expect(error).toBeInstanceOf(EncodingError)
+        expect(error).toMatchObject({ reason: 'RESULT_ENCODE_FAILED', code: 'INTERNAL', started: true })
+      }
+      expect(await own.apply('pid')).toBe(before)
+    })
+
+    it('in a map is the failure of its own item', async () => {
+      const outcomes = await pool.map('oddFunction', [2, 3, 4, 5], { chunksize: 4, settle: true })
+      expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected'])
+      expect(outcomes[1]).toMatchObject({ reason: { name: 'EncodingError', index: 1 } })
+    })
+  })
+
+  describe('processes < 1, chunksize < 1, unknown function', () => {
+    it.each([0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, '2'])(
+      'processes, maxtasksperchild and chunksize %s are refused at once',
+      async (bad) => {
+        const count = bad as number
+        expect(() => connect({ processes: count })).toThrow(BadRequestError)
+        expect(() => connect({ maxtasksperchild: count })).toThrow(BadRequestError)
+        expect(() => pool.imap('add', [1], { chunksize: count })).toThrow(
+          `chunksize is ${bad}; it must be an integer, 1 or more`,
+        )
+        await expect(pool.map('add', [1], { chunksize: count })).rejects.toBeInstanceOf(BadRequestError)
+        expect((await pool.info()).processes).toBe(2)
+      },
     )
-    expect(await own.apply('pid')).toBe(before)
+
+    it.each(['toString', '__proto__', 'constructor', '', 'nothing', 'hasOwnProperty'])(
+      '%j is not a function',
+      async (name) => {
+        const before = await tasksSubmitted()
+        const error = await rejection(pool.apply(name))
+        expect(error).toBeInstanceOf(UnknownFunctionError)
+        expect(error).toMatchObject({ code: 'NOT_FOUND', reason: 'FUNCTION_NOT_FOUND', started: false })
+        await expect(pool.map(name, [1])).rejects.toBeInstanceOf(UnknownFunctionError)
+        expect(await drain(pool.imap(name, [1, 2]))).toMatchObject([{ name: 'UnknownFunctionError' }])
+        expect(await tasksSubmitted()).toBe(before)
+      },
+    )
+
+    it('names the nearest', async () => {
+      await expect(pool.apply('sqaure', [2])).rejects.toThrow('did you mean square?')
+    })
   })
 
-  it('running and deaf: its process is killed after the grace, and replaced', async () => {
-    await using own = new Pool(server.address, { processes: 1 })
-    const before = await own.apply<'pid'>('pid')
-    expect(await rejection(own.apply('spin', [], undefined, { timeout: 50 }))).toBeInstanceOf(TimeoutError)
-    expect(await own.apply('pid')).not.toBe(before)
-    expect(isAlive(before as number)).toBe(false)
-  })
+  describe('a call is cancelled, its deadline passes, its client dies', () => {
+    it('queued: it is dropped at once and never runs', async () => {
+      await using own = connect({ processes: 1 })
+      const go = folder.path('go')
+      const running = own.applyAsync('waitFor', [folder.path('begun'), go, 1])
+      await until(() => existsSync(folder.path('begun')), 'the worker is busy')
+      const controller = new AbortController()
+      const cancelled = own.applyAsync('appendLine', [folder.path('ran'), 'x'], undefined, {
+        signal: controller.signal,
+      })
+      const late = own.applyAsync('appendLine', [folder.path('ran'), 'y'], undefined, { timeout: 50 })
+      await until(async () => (await own.info()).queued === 2, 'both wait')
+      controller.abort(new Error('changed my mind'))
+      expect(await rejection(cancelled)).toBeInstanceOf(CancelledError)
+      expect(await rejection(late)).toBeInstanceOf(TimeoutError)
+      await until(async () => (await own.info()).queued === 0, 'none waits')
+      writeFileSync(go, '')
+      await running
+      expect(existsSync(folder.path('ran'))).toBe(false)
+    })
 
-  it('an item of a map that was cancelled ends between items', async () => {
-    await using own = new Pool(server.address, { processes: 1 })
-    const controller = new AbortController()
-    const before = await own.apply('pid')
-    const file = folder.path('log')
-    const mapped = own.mapAsync('untilAborted', [file, file, file], { chunksize: 3, signal: controller.signal })
-    await until(() => existsSync(file), 'the first item is running')
-    controller.abort()
-    expect(await rejection(mapped)).toBeInstanceOf(CancelledError)
-    expect(await own.apply('pid')).toBe(before)
-    expect(readFileSync(file, 'utf8').match(/begun/g)).toHaveLength(1)
-  })
+    it("running: the function's AbortSignal fires, and its process lives when it ends", async () => {
+      await using own = connect({ processes: 1 })
+      const before = await own.apply('pid')
+      const file = folder.path('log')
+      await rejection(own.apply('untilAborted', [file], undefined, { timeout: 200 }))
+      const controller = new AbortController()
+      const second = own.applyAsync('untilAborted', [file], undefined, { signal: controller.signal })
+      await until(() => readFileSync(file, 'utf8').split('\n').length === 4, 'the second call is running')
+      controller.abort()
+      await rejection(second)
+      await until(() => readFileSync(file, 'utf8').split('\n').length === 5, 'both calls have seen their signal')
+      expect(readFileSync(file, 'utf8')).toMatch(
+        /^(begun\naborted: the caller has given up: (TASK_TIMEOUT|CANCELLED)\n){2}$/,
+      )
+      expect(await own.apply('pid')).toBe(before)
+    })
 
-  it('a client that is killed leaves nothing of its calls behind', async () => {
-    const begun = folder.path('begun')
-    const client = runClient(
-      `const pool = new Pool(${JSON.stringify(server.address)})
+    it('running and deaf: its process is killed after the grace, and replaced', async () => {
+      await using own = connect({ processes: 1 })
+      const before = await own.apply<'pid'>('pid')
+      expect(await rejection(own.apply('spin', [], undefined, { timeout: 50 }))).toBeInstanceOf(TimeoutError)
+      expect(await own.apply('pid')).not.toBe(before)
+      expect(isAlive(before as number)).toBe(false)
+    })
+
+    it('an item of a map that was cancelled ends between items', async () => {
+      await using own = connect({ processes: 1 })
+      const controller = new AbortController()
+      const before = await own.apply('pid')
+      const file = folder.path('log')
+      const mapped = own.mapAsync('untilAborted', [file, file, file], { chunksize: 3, signal: controller.signal })
+      await until(() => existsSync(file), 'the first item is running')
+      controller.abort()
+      expect(await rejection(mapped)).toBeInstanceOf(CancelledError)
+      expect(await own.apply('pid')).toBe(before)
+      expect(readFileSync(file, 'utf8').match(/begun/g)).toHaveLength(1)
+    })
+
+    it('a client that is killed leaves nothing of its calls behind', async () => {
+      const begun = folder.path('begun')
+      const client = runClient(
+        `const pool = new Pool(${JSON.stringify(server.address)})
        await pool.starmap('waitFor', Array(10).fill([${JSON.stringify(begun)}, ${JSON.stringify(folder.path('never'))}, 1]), { chunksize: 1 })`,
-    )
-    await until(() => existsSync(begun) && readFileSync(begun, 'utf8').split('\n').length >= 3, 'its tasks are running')
-    client.kill('SIGKILL')
-    await until(async () => {
-      const { queued, running } = await pool.info()
-      return queued === 0 && running === 0
-    }, 'its tasks are gone')
-    expect(await pool.apply('add', [1, 2])).toBe(3)
+      )
+      await until(
+        () => existsSync(begun) && readFileSync(begun, 'utf8').split('\n').length >= 3,
+        'its tasks are running',
+      )
+      client.kill('SIGKILL')
+      await until(async () => {
+        const { queued, running } = await pool.info()
+        return queued === 0 && running === 0
+      }, 'its tasks are gone')
+      expect(await pool.apply('add', [1, 2])).toBe(3)
+    })
   })
 })

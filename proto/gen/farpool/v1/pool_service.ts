@@ -7,9 +7,11 @@ import {
   type CallOptions,
   type ChannelCredentials,
   Client,
+  type ClientDuplexStream,
   type ClientOptions,
   type ClientReadableStream,
   type ClientUnaryCall,
+  type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
@@ -176,6 +178,68 @@ export interface ChunkOutcome {
     | Payload
     | undefined;
   /** The items that failed, in their order; one entry without an item where the whole chunk failed. */
+  failures: ItemFailure[];
+}
+
+/** Calls that begin, and calls that are given up. */
+export interface CallRequest {
+  /** Calls that begin. */
+  groups: CallGroup[];
+  /** The ids of calls that are given up. One that has ended already stays as it is. */
+  cancelled: number[];
+}
+
+/** Calls of one function that have all but their own arguments in common. */
+export interface CallGroup {
+  /** The pool; empty for the shared pool "default". */
+  pool: string;
+  /** The name under which the function is registered. */
+  function: string;
+  /** Arguments that stand before those of each call, or before each item of a chunk (functools.partial). */
+  args: Payload[];
+  /** Keyword arguments of every call, a payload that holds an object. */
+  kwargs:
+    | Payload
+    | undefined;
+  /** The kind of the replies; by default the kind of a call's first argument, or of its chunk. */
+  replyKind: PayloadKind;
+  /** How often a call is run again after its worker died while running it. */
+  retries: number;
+  /** For chunks: each item is an array, passed on as the function's arguments (starmap). */
+  spread: boolean;
+  /** For chunks: ON_ERROR_FAIL_FAST stops a chunk at its first failed item. */
+  onError: OnError;
+  /** How long each call may take from its arrival on, queued and running, in milliseconds; 0 for any time. */
+  timeoutMs: number;
+  /** The calls. */
+  calls: CallItem[];
+}
+
+/** One call, or one chunk of a map. */
+export interface CallItem {
+  /** Names the call in this stream. Each is larger than the one before. */
+  id: number;
+  /** The call's own arguments. */
+  args: Payload[];
+  /** Instead of arguments: an array of items, or one raw item. The function is called with each. */
+  chunk: Payload | undefined;
+}
+
+/** Calls that have ended. */
+export interface CallResponse {
+  /** Each call has exactly one outcome, unless it was cancelled. */
+  outcomes: CallOutcome[];
+}
+
+/** What became of a call. */
+export interface CallOutcome {
+  /** The call. */
+  id: number;
+  /** The result; for a chunk, an array with the results of the items that succeeded. Absent where the call failed. */
+  payload:
+    | Payload
+    | undefined;
+  /** Why the call failed: one entry without an item. For a chunk also the items that failed, in their order. */
   failures: ItemFailure[];
 }
 
@@ -1016,6 +1080,415 @@ export const ChunkOutcome: MessageFns<ChunkOutcome> = {
             }
 
             message.chunk = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.payload = Payload.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.failures.push(ItemFailure.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallRequest(): CallRequest {
+  return { groups: [], cancelled: [] };
+}
+
+export const CallRequest: MessageFns<CallRequest> = {
+  encode(message: CallRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.groups) {
+      CallGroup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.cancelled.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.cancelled) {
+        writer.uint64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.groups.push(CallGroup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.cancelled.push(longToNumber(reader.uint64()));
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.cancelled.push(longToNumber(reader.uint64()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallGroup(): CallGroup {
+  return {
+    pool: "",
+    function: "",
+    args: [],
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    spread: false,
+    onError: 0,
+    timeoutMs: 0,
+    calls: [],
+  };
+}
+
+export const CallGroup: MessageFns<CallGroup> = {
+  encode(message: CallGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pool !== "") {
+      writer.uint32(10).string(message.pool);
+    }
+    if (message.function !== "") {
+      writer.uint32(18).string(message.function);
+    }
+    for (const v of message.args) {
+      Payload.encode(v!, writer.uint32(26).fork()).join();
+    }
+    if (message.kwargs !== undefined) {
+      Payload.encode(message.kwargs, writer.uint32(34).fork()).join();
+    }
+    if (message.replyKind !== 0) {
+      writer.uint32(40).int32(message.replyKind);
+    }
+    if (message.retries !== 0) {
+      writer.uint32(48).int32(message.retries);
+    }
+    if (message.spread !== false) {
+      writer.uint32(56).bool(message.spread);
+    }
+    if (message.onError !== 0) {
+      writer.uint32(64).int32(message.onError);
+    }
+    if (message.timeoutMs !== 0) {
+      writer.uint32(72).uint64(message.timeoutMs);
+    }
+    for (const v of message.calls) {
+      CallItem.encode(v!, writer.uint32(82).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallGroup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pool = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.args.push(Payload.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kwargs = Payload.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.replyKind = reader.int32() as any;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.retries = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.spread = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.onError = reader.int32() as any;
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.timeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.calls.push(CallItem.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallItem(): CallItem {
+  return { id: 0, args: [], chunk: undefined };
+}
+
+export const CallItem: MessageFns<CallItem> = {
+  encode(message: CallItem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    for (const v of message.args) {
+      Payload.encode(v!, writer.uint32(18).fork()).join();
+    }
+    if (message.chunk !== undefined) {
+      Payload.encode(message.chunk, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallItem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallItem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.args.push(Payload.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.chunk = Payload.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallResponse(): CallResponse {
+  return { outcomes: [] };
+}
+
+export const CallResponse: MessageFns<CallResponse> = {
+  encode(message: CallResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.outcomes) {
+      CallOutcome.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.outcomes.push(CallOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallOutcome(): CallOutcome {
+  return { id: 0, payload: undefined, failures: [] };
+}
+
+export const CallOutcome: MessageFns<CallOutcome> = {
+  encode(message: CallOutcome, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.payload !== undefined) {
+      Payload.encode(message.payload, writer.uint32(18).fork()).join();
+    }
+    for (const v of message.failures) {
+      ItemFailure.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallOutcome {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallOutcome();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
             continue;
           }
           case 2: {
@@ -2281,6 +2754,20 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): IMapResponse => IMapResponse.decode(value),
   },
   /**
+   * Carries many calls: any number in a message, their outcomes as they come. For clients that make many calls; each
+   * call keeps its own timeout, cancellation and failure. When the stream ends, its calls are cancelled; when the
+   * client closes its side, they are completed first.
+   */
+  call: {
+    path: "/farpool.v1.PoolService/Call" as const,
+    requestStream: true as const,
+    responseStream: true as const,
+    requestSerialize: (value: CallRequest): Buffer => Buffer.from(CallRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CallRequest => CallRequest.decode(value),
+    responseSerialize: (value: CallResponse): Buffer => Buffer.from(CallResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CallResponse => CallResponse.decode(value),
+  },
+  /**
    * Opens a pool of the caller's own. It lives as long as this stream: when the stream ends, for whatever reason, the
    * pool is terminated and its processes are gone.
    */
@@ -2365,6 +2852,12 @@ export interface PoolServiceServer extends UntypedServiceImplementation {
   /** Runs one function on every item of every chunk and sends each chunk's outcome when it is there. */
   iMap: handleServerStreamingCall<IMapRequest, IMapResponse>;
   /**
+   * Carries many calls: any number in a message, their outcomes as they come. For clients that make many calls; each
+   * call keeps its own timeout, cancellation and failure. When the stream ends, its calls are cancelled; when the
+   * client closes its side, they are completed first.
+   */
+  call: handleBidiStreamingCall<CallRequest, CallResponse>;
+  /**
    * Opens a pool of the caller's own. It lives as long as this stream: when the stream ends, for whatever reason, the
    * pool is terminated and its processes are gone.
    */
@@ -2416,6 +2909,14 @@ export interface PoolServiceClient extends Client {
   /** Runs one function on every item of every chunk and sends each chunk's outcome when it is there. */
   iMap(request: IMapRequest, options?: Partial<CallOptions>): ClientReadableStream<IMapResponse>;
   iMap(request: IMapRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<IMapResponse>;
+  /**
+   * Carries many calls: any number in a message, their outcomes as they come. For clients that make many calls; each
+   * call keeps its own timeout, cancellation and failure. When the stream ends, its calls are cancelled; when the
+   * client closes its side, they are completed first.
+   */
+  call(): ClientDuplexStream<CallRequest, CallResponse>;
+  call(options: Partial<CallOptions>): ClientDuplexStream<CallRequest, CallResponse>;
+  call(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<CallRequest, CallResponse>;
   /**
    * Opens a pool of the caller's own. It lives as long as this stream: when the stream ends, for whatever reason, the
    * pool is terminated and its processes are gone.

@@ -97,6 +97,68 @@ export interface ChunkOutcome {
   failures: ItemFailure[];
 }
 
+/** farpool.v1.CallRequest. */
+export interface CallRequest {
+  /** As in farpool.v1. */
+  groups: CallGroup[];
+  /** As in farpool.v1. */
+  cancelled: number[];
+}
+
+/** farpool.v1.CallGroup. */
+export interface CallGroup {
+  /** As in farpool.v1. */
+  pool: string;
+  /** As in farpool.v1. */
+  function: string;
+  /** Encoded payloads. */
+  args: Uint8Array[];
+  /** An encoded payload. */
+  kwargs?:
+    | Uint8Array
+    | undefined;
+  /** A farpool.v1.PayloadKind. */
+  replyKind: number;
+  /** As in farpool.v1. */
+  retries: number;
+  /** As in farpool.v1. */
+  spread: boolean;
+  /** A farpool.v1.OnError. */
+  onError: number;
+  /** As in farpool.v1. */
+  timeoutMs: number;
+  /** As in farpool.v1. */
+  calls: CallItem[];
+}
+
+/** farpool.v1.CallItem. */
+export interface CallItem {
+  /** As in farpool.v1. */
+  id: number;
+  /** Encoded payloads. */
+  args: Uint8Array[];
+  /** An encoded payload. */
+  chunk?: Uint8Array | undefined;
+}
+
+/** farpool.v1.CallResponse. */
+export interface CallResponse {
+  /** As in farpool.v1. */
+  outcomes: CallOutcome[];
+}
+
+/** farpool.v1.CallOutcome. */
+export interface CallOutcome {
+  /** As in farpool.v1. */
+  id: number;
+  /** An encoded payload. */
+  payload?:
+    | Uint8Array
+    | undefined;
+  /** As in farpool.v1. */
+  failures: ItemFailure[];
+}
+
 /** farpool.v1.OpenPoolRequest. */
 export interface OpenPoolRequest {
   /** As in farpool.v1. */
@@ -653,6 +715,415 @@ export const ChunkOutcome: MessageFns<ChunkOutcome> = {
   },
 };
 
+function createBaseCallRequest(): CallRequest {
+  return { groups: [], cancelled: [] };
+}
+
+export const CallRequest: MessageFns<CallRequest> = {
+  encode(message: CallRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.groups) {
+      CallGroup.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.cancelled.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.cancelled) {
+        writer.uint64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.groups.push(CallGroup.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag === 16) {
+              message.cancelled.push(longToNumber(reader.uint64()));
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.cancelled.push(longToNumber(reader.uint64()));
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallGroup(): CallGroup {
+  return {
+    pool: "",
+    function: "",
+    args: [],
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    spread: false,
+    onError: 0,
+    timeoutMs: 0,
+    calls: [],
+  };
+}
+
+export const CallGroup: MessageFns<CallGroup> = {
+  encode(message: CallGroup, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pool !== "") {
+      writer.uint32(10).string(message.pool);
+    }
+    if (message.function !== "") {
+      writer.uint32(18).string(message.function);
+    }
+    for (const v of message.args) {
+      writer.uint32(26).bytes(v!);
+    }
+    if (message.kwargs !== undefined) {
+      writer.uint32(34).bytes(message.kwargs);
+    }
+    if (message.replyKind !== 0) {
+      writer.uint32(40).int32(message.replyKind);
+    }
+    if (message.retries !== 0) {
+      writer.uint32(48).int32(message.retries);
+    }
+    if (message.spread !== false) {
+      writer.uint32(56).bool(message.spread);
+    }
+    if (message.onError !== 0) {
+      writer.uint32(64).int32(message.onError);
+    }
+    if (message.timeoutMs !== 0) {
+      writer.uint32(72).uint64(message.timeoutMs);
+    }
+    for (const v of message.calls) {
+      CallItem.encode(v!, writer.uint32(82).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallGroup {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallGroup();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pool = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.args.push(reader.bytes());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.kwargs = reader.bytes();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.replyKind = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.retries = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.spread = reader.bool();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.onError = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.timeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.calls.push(CallItem.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallItem(): CallItem {
+  return { id: 0, args: [], chunk: undefined };
+}
+
+export const CallItem: MessageFns<CallItem> = {
+  encode(message: CallItem, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    for (const v of message.args) {
+      writer.uint32(18).bytes(v!);
+    }
+    if (message.chunk !== undefined) {
+      writer.uint32(26).bytes(message.chunk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallItem {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallItem();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.args.push(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.chunk = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallResponse(): CallResponse {
+  return { outcomes: [] };
+}
+
+export const CallResponse: MessageFns<CallResponse> = {
+  encode(message: CallResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.outcomes) {
+      CallOutcome.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.outcomes.push(CallOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseCallOutcome(): CallOutcome {
+  return { id: 0, payload: undefined, failures: [] };
+}
+
+export const CallOutcome: MessageFns<CallOutcome> = {
+  encode(message: CallOutcome, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== 0) {
+      writer.uint32(8).uint64(message.id);
+    }
+    if (message.payload !== undefined) {
+      writer.uint32(18).bytes(message.payload);
+    }
+    for (const v of message.failures) {
+      ItemFailure.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CallOutcome {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCallOutcome();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.id = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.payload = reader.bytes();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.failures.push(ItemFailure.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
 function createBaseOpenPoolRequest(): OpenPoolRequest {
   return { processes: undefined, initializer: "", initargs: [], maxtasksperchild: undefined };
 }
@@ -731,6 +1202,17 @@ export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
     }
   },
 };
+
+function longToNumber(int64: { toString(): string }): number {
+  const num = globalThis.Number(int64.toString());
+  if (num > globalThis.Number.MAX_SAFE_INTEGER) {
+    throw new globalThis.Error("Value is larger than Number.MAX_SAFE_INTEGER");
+  }
+  if (num < globalThis.Number.MIN_SAFE_INTEGER) {
+    throw new globalThis.Error("Value is smaller than Number.MIN_SAFE_INTEGER");
+  }
+  return num;
+}
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;
