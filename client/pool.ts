@@ -4,7 +4,6 @@ import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
 import { Calls, toError } from './calls.js'
 import { decode, type Encoding, encodeArgs } from './encode.js'
 import { errorOf } from './errors.js'
-import { GrpcTransport } from './grpc-transport.js'
 import { Imap, type ImapIterator } from './imap.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
 import { LocalBacking, type LocalOptions } from './local.js'
@@ -22,7 +21,7 @@ import {
   type PoolOptions,
 } from './options.js'
 import { checkInput, functionCall } from './request.js'
-import { StreamTransport } from './stream-transport.js'
+import { connect } from './stream-transport.js'
 import type { Transport } from './transport.js'
 import type { AnyModule, Args, Bound, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'
 
@@ -62,8 +61,7 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     if (typeof address !== 'string' || address === '') throw badRequest('address must be "host:port" or "unix:/path"')
     checkPoolOptions(options)
     this.#encoding = options.encoding ?? 'cbor'
-    const unary = new GrpcTransport(address)
-    this.#transport = options.transport === 'unary' ? unary : new StreamTransport(unary)
+    this.#transport = connect(address, options)
     this.#backing = backings.get(options) ?? this.#backingFor(options)
   }
 

@@ -4,7 +4,8 @@ import { OnError } from '../proto/gen/farpool/v1/pool_service.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
 import { FRAME_TARGET_BYTES, MAX_TIMER_MS, STREAM_IDLE_MS } from '../wire/limits.js'
 import type { Reason } from '../wire/reason.js'
-import { failureOf, type GrpcTransport } from './grpc-transport.js'
+import { failureOf, GrpcTransport } from './grpc-transport.js'
+import type { ClientOptions } from './options.js'
 import type { ChunkOutcome, ChunksCall, FunctionCall, Pending, Transport } from './transport.js'
 
 export type CallStream = ClientDuplexStream<routing.CallRequest, routing.CallResponse>
@@ -274,4 +275,10 @@ function deadlined(call: FunctionCall, outcome: Promise<unknown>, cancel: (reaso
   const done = () => clearTimeout(timer)
   outcome.then(done, done)
   return cancel
+}
+
+/** The way to the server at this address, as the options choose it. */
+export function connect(address: string, { transport }: ClientOptions): Transport {
+  const unary = new GrpcTransport(address)
+  return transport === 'unary' ? unary : new StreamTransport(unary)
 }
