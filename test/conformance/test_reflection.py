@@ -63,7 +63,7 @@ def test_the_service_is_described_with_all_that_it_imports(server, version):
         assert pool.FindFileByName(name).name == name
     service = pool.FindServiceByName(SERVICE)
     streaming = {method.name for method in service.methods if method.server_streaming}
-    assert streaming == {'IMap', 'OpenPool'}
+    assert streaming == {'Call', 'IMap', 'OpenPool'}
     assert set(service.methods_by_name) == set(
         pool_service_pb2.DESCRIPTOR.services_by_name['PoolService'].methods_by_name
     )
