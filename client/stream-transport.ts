@@ -77,7 +77,7 @@ export class StreamTransport implements Transport {
   }
 
   close(): void {
-    this.#session?.end()
+    this.#session?.close()
     this.unary.close()
   }
 
@@ -177,12 +177,15 @@ class Session {
   }
 
   /** Takes no more calls. */
-  end(): void {
-    clearTimeout(this.#idle)
-    if (this.#state !== 'open') return
-    this.#flush()
+  #end(): void {
     this.#state = 'ending'
     this.stream.end()
+  }
+
+  /** Ends at once; what the server still has of it is cancelled there. */
+  close(): void {
+    clearTimeout(this.#idle)
+    if (this.#state !== 'ended') this.stream.cancel()
   }
 
   #settle({ id, payload, failures }: routing.CallOutcome): void {
@@ -208,7 +211,7 @@ class Session {
   #rest(): void {
     if (this.#open.size > 0 || this.#state !== 'open') return
     clearTimeout(this.#idle)
-    this.#idle = setTimeout(() => this.end(), STREAM_IDLE_MS)
+    this.#idle = setTimeout(() => this.#end(), STREAM_IDLE_MS)
   }
 
   /** The message being filled; it leaves at the end of this turn, or when the stream takes more. */
@@ -249,7 +252,7 @@ const groupOf = (call: FunctionCall, args: readonly Uint8Array[]): Group => ({
   retries: call.retries,
   spread: false,
   onError: OnError.ON_ERROR_UNSPECIFIED,
-  timeoutMs: call.deadline === undefined ? 0 : Math.max(1, call.deadline - Date.now()),
+  timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
 })
 
 /** Whether calls of these groups can share one. Bound values are compared by identity. */
