@@ -178,6 +178,8 @@ class Session {
 
   /** Takes no more calls. */
   #end(): void {
+    // Words that the server has not taken for so long are lost, and with them cancellations: it has to hear otherwise.
+    if (this.#frames.length > 0) return this.close()
     this.#state = 'ending'
     this.stream.end()
   }
