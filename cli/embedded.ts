@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Status } from '../proto/gen/google/rpc/status.js'
-import { type ServeOptions, serve } from '../server/index.js'
+import { type RunningServer, type ServeOptions, serve } from '../server/index.js'
 import { asFailure, failureToStatus } from '../wire/failure.js'
 import { decodePayload } from '../wire/payload.js'
 
@@ -24,15 +24,19 @@ const directory = mkdtempSync(join(tmpdir(), 'farpool-'))
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
 const say = (said: object) => writeSync(READY_FD, `${JSON.stringify(said)}\n`)
 
+let server: RunningServer | undefined
+const end = (how: () => Promise<void>) => void how().finally(() => process.exit(0))
+// While it is still starting, its workers end with it (server/pool/spawn.ts).
+void ownerGone.then(() => (server ? end(server.stop) : process.exit(1)))
+
 try {
   const options = decodePayload(Buffer.from(line, 'base64')).value as Omit<ServeOptions, 'listen'>
-  const server = await serve({ ...options, listen: `unix:${join(directory, 'farpool.sock')}` })
-  const end = (how: () => Promise<void>) => void how().finally(() => process.exit(0))
-  process.on('SIGTERM', () => end(server.drain))
+  const started = await serve({ ...options, listen: `unix:${join(directory, 'farpool.sock')}` })
+  server = started
+  process.on('SIGTERM', () => end(started.drain))
   // Ctrl-C is for the owner; what it does about it, it tells us.
   process.on('SIGINT', () => {})
-  void ownerGone.then(() => end(server.stop))
-  say({ address: server.address, processes: server.config.processes })
+  say({ address: started.address, processes: started.config.processes })
 } catch (error) {
   say({ status: Buffer.from(Status.encode(failureToStatus(asFailure(error))).finish()).toString('base64') })
   process.exit(1)

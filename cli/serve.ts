@@ -1,6 +1,5 @@
-import { once } from 'node:events'
 import { Command, Option } from 'commander'
-import { type ServeOptions, serve } from '../server/index.js'
+import { type RunningServer, type ServeOptions, serve } from '../server/index.js'
 import { LOG_LEVELS } from '../server/ops/log.js'
 import { Exit, fail } from './exit.js'
 import { count, json } from './options.js'
@@ -85,8 +84,20 @@ export const serveCommand = () =>
     )
 
 async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void> {
-  const stdinEnd = exitOnStdinEnd ? once(process.stdin.resume(), 'close') : undefined
-  const server = await serve(options)
+  let server: RunningServer | undefined
+  if (exitOnStdinEnd) {
+    // While it is still starting, its workers end with it (server/pool/spawn.ts).
+    process.stdin.resume().once('close', () => {
+      if (!server) process.exit(Exit.FAILED)
+      void server.stop().finally(() => process.exit(Exit.OK))
+    })
+  }
+  server = await serve(options)
+  endOnSignals(server)
+}
+
+/** The first SIGTERM or SIGINT drains, the second ends at once. */
+function endOnSignals(server: RunningServer): void {
   let signals = 0
   const onSignal = (signal: NodeJS.Signals) => {
     server.logger.info({ signal }, signals === 0 ? 'draining; the same signal again ends at once' : 'ending at once')
@@ -100,7 +111,6 @@ async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void
       },
     )
   }
-  void stdinEnd?.then(() => server.stop()).finally(() => process.exit(Exit.OK))
   process.on('SIGTERM', onSignal)
   process.on('SIGINT', onSignal)
 }

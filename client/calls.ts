@@ -1,5 +1,6 @@
 import { Failure } from '../wire/failure.js'
 import { errorOf } from './errors.js'
+import { onAbort } from './signals.js'
 import type { Pending } from './transport.js'
 
 /** Something of a pool that is under way and can be ended from outside. */
@@ -50,11 +51,13 @@ export class Calls {
     const call: Cancellable = {
       cancel: (reason) => (pending ? pending.cancel(reason) : rejectEarly(reason)),
     }
-    const onAbort = () => call.cancel(abortFailure(signal))
     this.add(call)
+    if (signal?.aborted) {
+      this.remove(call)
+      throw toError(abortFailure(signal))
+    }
+    const stopListening = signal && onAbort(signal, () => call.cancel(abortFailure(signal)))
     try {
-      if (signal?.aborted) throw abortFailure(signal)
-      signal?.addEventListener('abort', onAbort)
       if (target instanceof Promise) {
         const cancelled = new Promise<never>((_, reject) => {
           rejectEarly = reject
@@ -66,7 +69,7 @@ export class Calls {
     } catch (error) {
       throw toError(error)
     } finally {
-      signal?.removeEventListener('abort', onAbort)
+      stopListening?.()
       this.remove(call)
     }
   }

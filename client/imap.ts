@@ -6,6 +6,7 @@ import { abortFailure, type Calls, type Cancellable } from './calls.js'
 import { decodeChunk, type Encoding, encode, type ItemResult } from './encode.js'
 import { errorOf } from './errors.js'
 import { checkTimeout } from './options.js'
+import { onAbort } from './signals.js'
 import type { ChunkOutcome, FunctionCall, Transport } from './transport.js'
 
 /** Everything of an imap but its input. */
@@ -77,6 +78,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   /** Thrown behind the last result. */
   #error: { readonly error: unknown } | undefined
   #wake: (() => void)[] = []
+  #stopListening: () => void = () => {}
   /** Serialises next(): results are handed out in the order in which they were asked for. */
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -89,8 +91,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   ) {
     this.#input = Symbol.asyncIterator in input ? input[Symbol.asyncIterator]() : input[Symbol.iterator]()
     calls.add(this)
-    imap.signal?.addEventListener('abort', this.#onAbort)
-    if (imap.signal?.aborted) this.#onAbort()
+    if (imap.signal) this.#stopListening = onAbort(imap.signal, () => this.cancel(abortFailure(imap.signal)))
     target.then(
       ({ processes }) => {
         this.#window = Math.max(this.#window, 4 * processes)
@@ -273,12 +274,10 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   #ended(): void {
     this.#state = 'ended'
     this.#chunks.clear()
-    this.imap.signal?.removeEventListener('abort', this.#onAbort)
+    this.#stopListening()
     this.calls.remove(this)
     this.#signal()
   }
-
-  readonly #onAbort = (): void => this.cancel(abortFailure(this.imap.signal))
 
   #signal(): void {
     for (const wake of this.#wake.splice(0)) wake()

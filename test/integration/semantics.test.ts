@@ -453,6 +453,25 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       expect(existsSync(folder.path('ran'))).toBe(false)
     })
 
+    it('a signal that many calls share cancels each of them, without a warning', async () => {
+      await using own = connect({ processes: 1 })
+      const warnings: Error[] = []
+      const warned = (warning: Error) => warnings.push(warning)
+      process.on('warning', warned)
+      const controller = new AbortController()
+      const calls = Array.from({ length: 100 }, () =>
+        rejection(own.apply('never', [], undefined, { signal: controller.signal })),
+      )
+      await until(async () => (await own.info()).queued === 99, 'all have come in')
+      controller.abort()
+      for (const call of calls) expect(await call).toBeInstanceOf(CancelledError)
+      process.off('warning', warned)
+      expect(warnings).toEqual([])
+      await expect(own.apply('add', [1], undefined, { signal: controller.signal })).rejects.toBeInstanceOf(
+        CancelledError,
+      )
+    })
+
     it("running: the function's AbortSignal fires, and its process lives when it ends", async () => {
       await using own = connect({ processes: 1 })
       const before = await own.apply('pid')

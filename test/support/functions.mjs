@@ -150,3 +150,7 @@ export const failToInitialize = () => {
   throw new Error('no licence')
 }
 export const logInitialization = (file) => appendFileSync(file, `${process.pid}\n`)
+export const hangWhileInitializing = (file) => {
+  appendFileSync(file, String(process.pid))
+  for (;;);
+}
