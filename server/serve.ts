@@ -5,7 +5,7 @@ import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
 import { drain } from './drain.js'
 import { listen } from './listen.js'
 import { Health } from './ops/health.js'
-import { createLogger, type Logger, poolLog } from './ops/log.js'
+import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
 import { Pools } from './pool/pools.js'
 import { Spawner } from './pool/spawn.js'
@@ -34,7 +34,8 @@ export interface RunningServer extends AsyncDisposable {
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
-  const logger = createLogger(config.logLevel)
+  const log = new Log(config.logLevel)
+  const { logger } = log
   const spawner = new Spawner()
   const pools = new Pools(
     {
@@ -47,7 +48,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       stacks: config.stacks,
       spawner,
     },
-    (pool) => poolLog(logger, pool),
+    (pool) => poolLog(log, pool),
   )
   const admission = new Admission()
   const health = new Health()

@@ -23,7 +23,8 @@ export interface PoolOptions extends WorkerInit {
 }
 
 export interface PoolEvents {
-  printed?(worker: { pid: number }, line: Line): void
+  /** A promise holds the worker's output until it resolves: the log is full. */
+  printed?(worker: { pid: number }, line: Line): Promise<void> | undefined
   workerStarted?(worker: { pid: number }): void
   workerExited?(exit: WorkerExit): void
   /** Once, when the workers of a failed pool have given up. */

@@ -35,7 +35,8 @@ export interface WorkerEvents {
   initFailed(failure: Failure): void
   started(task: number): void
   done(task: number, outcome: Outcome): void
-  printed(line: Line): void
+  /** A promise: whoever logs has enough for now, and reads on when it resolves. */
+  printed(line: Line): Promise<void> | undefined
   exited(exit: WorkerExit): void
 }
 
@@ -55,6 +56,8 @@ export class WorkerHandle {
   #state: State = { kind: 'running', grace: undefined }
   #exit: WorkerExit | undefined
   #framesEnded = false
+  /** Its output is not being read: the log is full. */
+  #held = false
   /** What functions print, as Log frames bring it. */
   readonly #printed = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
   /** The task whose prints are being read from the pipes; frames name their task themselves. */
@@ -74,11 +77,9 @@ export class WorkerHandle {
         reader.push(bytes)
       } catch (error) {
         // A worker that does not keep to the protocol cannot be trusted with another task.
-        this.events.printed({
-          stream: 'stderr',
-          task: 0,
-          text: `malformed frame from the worker: ${asFailure(error).message}`,
-        })
+        this.#print([
+          { stream: 'stderr', task: 0, text: `malformed frame from the worker: ${asFailure(error).message}` },
+        ])
         this.kill()
       }
     })
@@ -159,7 +160,7 @@ export class WorkerHandle {
       case 'log': {
         const { stream, text, task } = frame.value
         const splitter = this.#printed[stream === Stream.STREAM_STDERR ? 'stderr' : 'stdout']
-        for (const line of splitter.push(text, task)) this.events.printed(line)
+        this.#print(splitter.push(text, task))
         return
       }
       case undefined:
@@ -179,6 +180,7 @@ export class WorkerHandle {
 
   #exited(exit: WorkerExit): void {
     this.#exit = exit
+    this.#release()
     // Nothing more can come from a process that never was.
     if (exit.pid === 0) this.#process.frames.destroy()
     this.#finish()
@@ -195,7 +197,29 @@ export class WorkerHandle {
   }
 
   #flushLogs(): void {
-    for (const splitter of Object.values(this.#printed)) for (const line of splitter.flush()) this.events.printed(line)
+    for (const splitter of Object.values(this.#printed)) this.#print(splitter.flush())
+  }
+
+  /** Hands lines on. Where the log is full, nothing more is read from the worker for a while, and it has to wait. */
+  #print(lines: readonly Line[]): void {
+    let hold: Promise<void> | undefined
+    for (const line of lines) hold = this.events.printed(line) ?? hold
+    // One that has exited is read to its end: its exit is told behind its last word.
+    if (!hold || this.#exit || this.#held) return
+    this.#held = true
+    for (const stream of this.#streams) stream.pause()
+    void hold.then(() => this.#release())
+  }
+
+  #release(): void {
+    if (!this.#held) return
+    this.#held = false
+    for (const stream of this.#streams) stream.resume()
+  }
+
+  get #streams() {
+    const { frames, stdout, stderr } = this.#process
+    return [frames, stdout, stderr]
   }
 
   /** What went past the frames: native code, a crash report, a function that prints faster than frames are read. */
@@ -203,11 +227,11 @@ export class WorkerHandle {
     const splitter = new LineSplitter(stream)
     readable.setEncoding('utf8')
     readable.on('data', (text: string) => {
-      for (const line of splitter.push(text, this.#task)) this.events.printed(line)
+      this.#print(splitter.push(text, this.#task))
     })
     readable.on('error', () => {})
     readable.on('close', () => {
-      for (const line of splitter.flush()) this.events.printed(line)
+      this.#print(splitter.flush())
     })
   }
 }

@@ -1,3 +1,4 @@
+import { writeSync } from 'node:fs'
 import { Stream } from '../../proto/gen/farpool/worker/v1/worker.js'
 
 /** Sends what was printed to the server; false where too much of it still waits to be read there. */
@@ -5,23 +6,34 @@ export type SendPrint = (stream: Stream, text: string) => boolean
 
 /**
  * Sends what functions print as frames, which name the task. Where frames pile up, because a function prints faster
- * than they can leave, the text goes to the real stdout and stderr: those pipes block, so nothing grows without end.
+ * than the server logs, the text goes to the real stdout and stderr and the function waits until it is taken: nothing
+ * is lost, and nothing grows without end.
  */
 export function capturePrints(send: SendPrint): void {
-  for (const [output, stream] of [
-    [process.stdout, Stream.STREAM_STDOUT],
-    [process.stderr, Stream.STREAM_STDERR],
+  for (const [output, fd, stream] of [
+    [process.stdout, 1, Stream.STREAM_STDOUT],
+    [process.stderr, 2, Stream.STREAM_STDERR],
   ] as const) {
-    const write = output.write.bind(output)
     output.write = ((chunk: string | Uint8Array, ...rest: unknown[]): boolean => {
       const [encoding, callback] = typeof rest[0] === 'function' ? [undefined, rest[0]] : rest
-      const text =
-        typeof chunk === 'string'
-          ? Buffer.from(chunk, encoding as BufferEncoding).toString()
-          : Buffer.from(chunk).toString()
-      if (!send(stream, text)) return write(chunk)
+      const bytes = typeof chunk === 'string' ? Buffer.from(chunk, encoding as BufferEncoding) : Buffer.from(chunk)
+      if (!send(stream, bytes.toString())) writeAll(fd, bytes)
       if (typeof callback === 'function') queueMicrotask(() => callback())
       return true
     }) as typeof output.write
+  }
+}
+
+const clock = new Int32Array(new SharedArrayBuffer(4))
+
+/** Writes and waits: the pipes do not block by themselves, since Node has opened them. */
+function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length; ) {
+    try {
+      at += writeSync(fd, bytes, at)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return
+      Atomics.wait(clock, 0, 0, 1)
+    }
   }
 }

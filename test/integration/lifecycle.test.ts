@@ -250,6 +250,34 @@ describe('a server', () => {
     ])
   })
 
+  it('holds a function back that prints faster than the log is read, and loses nothing', async () => {
+    const child = spawn(
+      process.execPath,
+      [CLI, 'serve', FUNCTIONS, '--processes', '2', '--listen', '127.0.0.1:0', '--exit-on-stdin-end'],
+      {
+        stdio: ['pipe', 'ignore', 'pipe'],
+      },
+    )
+    let log = ''
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      log += text
+    })
+    await until(() => log.includes('"msg":"serving"'), 'the server has started')
+    await using pool = new Pool(String(/"address":"([^"]+)"/.exec(log)?.[1]))
+    child.stderr.pause()
+    const printing = pool.applyAsync('printMuch', [20_000_000])
+    // Nobody reads the log: other functions and the server go on all the same.
+    await until(async () => (await pool.info()).running === 1, 'it prints')
+    expect(await pool.apply('add', [1, 2])).toBe(3)
+    child.stderr.resume()
+    expect(await printing).toBe(20_000_000)
+    await pool.apply('print', ['the end'])
+    await until(() => log.includes('"msg":"the end"'), 'all has been logged')
+    expect(log.match(/"msg":"x{99}"/g)).toHaveLength(200_000)
+    child.stdin.end()
+    await new Promise((resolve) => child.once('exit', resolve))
+  })
+
   it('takes a function that prints 10 MB without losing a line', async () => {
     await using server = await ServerProcess.start(['--processes', '1'])
     await using pool = new Pool(server.address)
