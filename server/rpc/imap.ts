@@ -1,11 +1,12 @@
 import type { ChunkOutcome, IMapResponse, MapRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure } from '../../wire/failure.js'
-import { FRAME_TARGET_BYTES, IMAP_WINDOW_CHUNKS } from '../../wire/limits.js'
+import { IMAP_WINDOW_CHUNKS } from '../../wire/limits.js'
 import type { Call } from './call.js'
 import { type ChunkResult, ChunkRun } from './chunks.js'
 import type { RpcContext } from './context.js'
 import { failuresOf, firstFailure } from './map.js'
+import { pack } from './pack.js'
 
 /** IMap: every chunk is a task; outcomes are sent as they end, or in the order of the chunks. */
 export async function* imap(context: RpcContext, request: MapRequest, call: Call): AsyncGenerator<IMapResponse> {
@@ -16,7 +17,7 @@ export async function* imap(context: RpcContext, request: MapRequest, call: Call
     const order = new Reorder()
     for (let results = await run.take(); results.length > 0; results = await run.take()) {
       const ready = request.ordered ? order.push(results) : results
-      yield* frames(ready)
+      for (const outcomes of pack(ready.map(outcomeOf), outcomeBytes)) yield { outcomes }
       if (request.onError === OnError.ON_ERROR_FAIL_FAST) failOnFirst(run, results)
     }
   } finally {
@@ -49,17 +50,11 @@ class Reorder {
   }
 }
 
-/** Packs what is ready into few frames of a bounded size. */
-function* frames(results: readonly ChunkResult[]): Generator<IMapResponse> {
-  let outcomes: ChunkOutcome[] = []
-  let bytes = 0
-  for (const { chunk, outcome } of results) {
-    outcomes.push({ chunk, payload: outcome.ok ? outcome.payload : undefined, failures: failuresOf(chunk, outcome) })
-    bytes += outcome.ok ? outcome.payload.length : 1024
-    if (bytes < FRAME_TARGET_BYTES) continue
-    yield { outcomes }
-    outcomes = []
-    bytes = 0
-  }
-  if (outcomes.length > 0) yield { outcomes }
-}
+const outcomeOf = ({ chunk, outcome }: ChunkResult): ChunkOutcome => ({
+  chunk,
+  payload: outcome.ok ? outcome.payload : undefined,
+  failures: failuresOf(chunk, outcome),
+})
+
+/** What an outcome takes; a failure is small, and bounded where it was made. */
+const outcomeBytes = ({ payload, failures }: ChunkOutcome): number => (payload?.length ?? 0) + 1024 * failures.length

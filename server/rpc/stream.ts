@@ -8,7 +8,7 @@ import type {
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Channel } from '../../wire/channel.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import { FRAME_TARGET_BYTES, MAX_TIMER_MS, STREAM_BYTES } from '../../wire/limits.js'
+import { MAX_TIMER_MS, STREAM_BYTES } from '../../wire/limits.js'
 import type { Pool } from '../pool/pool.js'
 import { failed, type Outcome, type TaskSpec, taskBytes } from '../pool/task.js'
 import { checkRetries, checkSize } from './apply.js'
@@ -16,6 +16,7 @@ import type { Call, Requests } from './call.js'
 import { checkOnError } from './chunks.js'
 import type { RpcContext } from './context.js'
 import { failuresOf } from './map.js'
+import { pack } from './pack.js'
 
 /** Call: a stream of calls, many in a message; each is a task with its own timeout, cancellation and outcome. */
 export async function* callStream(
@@ -33,8 +34,9 @@ export async function* callStream(
   call.onEnd((reason) => stream.abandon(reason))
   const stopListening = context.admission.onDrain(() => stream.inputEnded())
   try {
-    for (let outcomes = await stream.take(); outcomes.length > 0; outcomes = await stream.take())
-      yield* frames(outcomes)
+    for (let outcomes = await stream.take(); outcomes.length > 0; outcomes = await stream.take()) {
+      for (const packed of pack(outcomes, outcomeBytes)) yield { outcomes: packed }
+    }
   } finally {
     stopListening()
     stream.abandon(new Failure('CANCELLED', 'the stream of the call has ended'))
@@ -222,18 +224,3 @@ class GroupTimeout {
 /** What an outcome takes; a failure is small, and bounded where it was made. */
 const outcomeBytes = ({ payload, failures }: CallOutcome): number =>
   (payload?.length ?? 0) + 1024 * failures.length + 16
-
-/** Packs outcomes into few messages of a bounded size. */
-function* frames(outcomes: readonly CallOutcome[]): Generator<CallResponse> {
-  let frame: CallOutcome[] = []
-  let bytes = 0
-  for (const outcome of outcomes) {
-    frame.push(outcome)
-    bytes += outcomeBytes(outcome)
-    if (bytes < FRAME_TARGET_BYTES) continue
-    yield { outcomes: frame }
-    frame = []
-    bytes = 0
-  }
-  if (frame.length > 0) yield { outcomes: frame }
-}
