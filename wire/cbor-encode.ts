@@ -8,24 +8,15 @@ import { describeKind, MAX_DEPTH, Place } from './place.js'
  * @throws EncodeError for what cannot be sent: functions, symbols, cycles, objects that are more than their properties.
  */
 export function encodeCbor(value: unknown): Uint8Array {
-  return withWriter(0, (writer) => {
-    new Encoder(writer).root(value)
-    return writer.copy(0)
-  })
+  return encodeCborBehind(value, 0, (writer) => writer.copy(0))
 }
 
 /** For whoever puts something in front of the encoding: `finish` gets the writer, with so much room before the value. */
 export function encodeCborBehind(value: unknown, room: number, finish: (writer: Writer) => Uint8Array): Uint8Array {
-  return withWriter(room, (writer) => {
-    new Encoder(writer).root(value)
-    return finish(writer)
-  })
-}
-
-function withWriter(room: number, use: (writer: Writer) => Uint8Array): Uint8Array {
   const writer = Writer.take(room)
   try {
-    return use(writer)
+    new Encoder(writer).root(value)
+    return finish(writer)
   } finally {
     writer.release()
   }

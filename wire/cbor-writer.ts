@@ -3,11 +3,29 @@
  * encoding most values; a getter of a value that encodes another value gets a second one.
  */
 const KEEP_BYTES = 1024 * 1024
+const INITIAL_BYTES = 8 * 1024
+/** Copying this costs more than a new buffer. */
+const LARGE_BYTES = 256 * 1024
 
 let spare: Writer | undefined
 
+/** Values as small as this share a buffer: one of their own costs more than encoding them. */
+const SMALL_BYTES = 64
+const SLAB_BYTES = 8 * 1024
+let slab = new ArrayBuffer(SLAB_BYTES)
+let slabAt = 0
+
+function allocateSmall(length: number): Uint8Array {
+  if (slabAt + length > SLAB_BYTES) {
+    slab = new ArrayBuffer(SLAB_BYTES)
+    slabAt = 0
+  }
+  slabAt += length
+  return new Uint8Array(slab, slabAt - length, length)
+}
+
 export class Writer {
-  #bytes = Buffer.allocUnsafeSlow(8 * 1024)
+  #bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES)
   #view = new DataView(this.#bytes.buffer)
   #at = 0
 
@@ -29,9 +47,19 @@ export class Writer {
     return this.#at
   }
 
-  /** A copy of what was written from `start` on. */
+  /** What was written from `start` on, for good: a copy, or its own buffer where that is large. */
   copy(start: number): Uint8Array {
-    return new Uint8Array(this.#bytes.subarray(start, this.#at))
+    const length = this.#at - start
+    if (length >= LARGE_BYTES) {
+      const own = new Uint8Array(this.#bytes.buffer, start, length)
+      this.#bytes = Buffer.allocUnsafeSlow(INITIAL_BYTES)
+      this.#view = new DataView(this.#bytes.buffer)
+      return own
+    }
+    if (length > SMALL_BYTES) return new Uint8Array(this.#bytes.subarray(start, this.#at))
+    const copy = allocateSmall(length)
+    for (let i = 0; i < length; i++) copy[i] = this.#bytes[start + i] as number
+    return copy
   }
 
   /** Overwrites a byte of the room in front. */

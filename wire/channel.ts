@@ -19,6 +19,11 @@ export class Channel<T> implements AsyncIterable<T> {
     this.#wake?.()
   }
 
+  /** Whether `end` was called: what is pushed now reaches nobody. */
+  get ended(): boolean {
+    return this.#end !== undefined
+  }
+
   /** Everything that is there, at once; empty when the channel has ended. Throws the error that ended it. */
   async take(): Promise<T[]> {
     while (this.#values.length === 0 && !this.#end) {

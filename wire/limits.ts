@@ -6,11 +6,14 @@ export const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 /** Largest frame between server and worker: one message and its routing fields. */
 export const MAX_FRAME_BYTES = 1024 * 1024 * 1024
 
-/** The client cuts the requests of a map at this size, so that no request nears MAX_MESSAGE_BYTES because of its count. */
-export const REQUEST_TARGET_BYTES = 4 * 1024 * 1024
+/** The client cuts the requests of a map at this size: each is on its way while the next is being encoded. */
+export const REQUEST_TARGET_BYTES = 512 * 1024
 
 /** A frame of IMap outcomes is sent when it holds this much: grpc-js counts messages, not bytes, for backpressure. */
 export const FRAME_TARGET_BYTES = 256 * 1024
+
+/** A message of calls has at most so many: the server takes it in one go, a few milliseconds, and others wait so long. */
+export const FRAME_CALLS = 1_024
 
 /** Trailers near 64 KiB break grpc-js connections, and Python and Go refuse blocks above 8 KiB; ours stay below this. */
 export const TRAILER_BUDGET_BYTES = 6 * 1024
@@ -42,6 +45,14 @@ export const MAX_PROCESSES = 1_024
 /** Chunks of one imap that are pulled but not yet consumed: at least this many, and 4 per process. */
 export const IMAP_WINDOW_CHUNKS = 16
 
+/**
+ * Where chunks come back within IMAP_FAST_MS and the consumer waits for them, an imap's window grows, up to so many
+ * chunks or bytes: a round trip takes as long as many short tasks.
+ */
+export const IMAP_FAST_MS = 20
+export const IMAP_MAX_WINDOW_CHUNKS = 1_024
+export const IMAP_WINDOW_BYTES = 4 * 1024 * 1024
+
 /** Pings find a peer that vanished without closing its connection. */
 export const KEEPALIVE_MS = 10_000
 
@@ -54,5 +65,33 @@ export const RETRY_MS = 1_000
 /** A stream of calls is not read while its calls and outcomes hold more than this: its client has to wait, not our memory. */
 export const STREAM_BYTES = 64 * 1024 * 1024
 
+/** What an accepted call counts besides its arguments: with heap that waits to be collected it takes that much or less. */
+export const CALL_BYTES = 4 * 1024
+
 /** A client ends its stream of calls when it has had none for so long: an open stream would keep its process alive. */
 export const STREAM_IDLE_MS = 500
+
+/** A worker is given short tasks ahead, as many as are expected to take so long altogether: many round trips' worth. */
+export const HAND_MS = 1
+
+/** Where many wait, one task that is expected to take at most so long is given ahead too: the round trip is a hundredth of it. */
+export const AHEAD_MS = 50
+
+/** A worker is given at most so many tasks ahead, and so many bytes. */
+export const HAND_TASKS = 256
+export const HAND_BYTES = 1024 * 1024
+
+/** What a worker was given ahead and has not begun after so long goes to another: the one before it runs unexpectedly long. */
+export const LEASE_MS = 10
+
+/**
+ * The server's HTTP/2 receive window, of each stream and each connection: what a client may send ahead. Node reopens a
+ * window when half of it has been read, so half a window passes per round trip: with 16 MiB more than a gigabit at
+ * 50 ms, with Node's own 64 KiB not 1 MiB a second (bench/upload.sh); 32 MiB gain a tenth or two.
+ * It takes no memory while its stream is read. A stream that is not (STREAM_BYTES) holds up to one window besides, a
+ * quarter of what it holds anyway, and a message half sent may hold twice MAX_MESSAGE_BYTES without any window. It does
+ * not hold back the other streams: Node reopens the connection's window on receipt, so that one needs to be no larger.
+ * The client keeps Node's 64 KiB. Node reads nothing from a connection while a write to it waits, so two Node peers that
+ * may both send more than the kernel buffers wait for each other for ever; one of the two ways has to be narrow.
+ */
+export const WINDOW_BYTES = 16 * 1024 * 1024

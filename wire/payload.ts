@@ -22,7 +22,13 @@ export function encodePayload(value: unknown, kind: Kind): Uint8Array {
   switch (kind) {
     case 'cbor':
       return encodeCborBehind(value, HEAD_BYTES, (writer) => {
-        const head = headOf(kind, writer.length - HEAD_BYTES)
+        const length = writer.length - HEAD_BYTES
+        if (length < 128) {
+          writer.put(HEAD_BYTES - 2, TAG.cbor)
+          writer.put(HEAD_BYTES - 1, length)
+          return writer.copy(HEAD_BYTES - 2)
+        }
+        const head = headOf(kind, length)
         const start = HEAD_BYTES - head.length
         for (const [i, byte] of head.entries()) writer.put(start + i, byte)
         return writer.copy(start)
@@ -51,6 +57,11 @@ export function encodePayload(value: unknown, kind: Kind): Uint8Array {
  * @throws DecodeError for what is no payload, or holds no value of its kind.
  */
 export function decodePayload(payload: Uint8Array): { kind: Kind; value: unknown } {
+  // As nearly every payload is: one field, of less than 128 bytes.
+  if (payload[0] === TAG.cbor && payload.length < 130 && payload[1] === payload.length - 2) {
+    const { buffer, byteOffset, length } = payload
+    return { kind: 'cbor', value: decodeCbor(new Uint8Array(buffer, byteOffset + 2, length - 2)) }
+  }
   const { kind } = parse(payload)
   switch (kind?.$case) {
     case 'cbor':

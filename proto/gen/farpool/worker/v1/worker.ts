@@ -27,7 +27,7 @@ export interface ToWorker {
     /** Prepare for work; the first message. */
     { $case: "init"; value: Init }
     | //
-    /** Execute a task. */
+    /** Execute tasks. */
     { $case: "run"; value: Run }
     | //
     /** The caller of a task has given up. */
@@ -49,7 +49,7 @@ export interface FromWorker {
     /** The modules could not be loaded or the initializer failed; the worker exits. */
     { $case: "initFailed"; value: InitFailed }
     | //
-    /** The task begins: from here on it has been run. */
+    /** A task begins: from here on it has been run. */
     { $case: "started"; value: Started }
     | //
     /** The task has ended. */
@@ -57,6 +57,9 @@ export interface FromWorker {
     | //
     /** Something was printed. */
     { $case: "log"; value: Log }
+    | //
+    /** Tasks were not begun in time. */
+    { $case: "returned"; value: Returned }
     | undefined;
 }
 
@@ -72,30 +75,41 @@ export interface Init {
   stacks: boolean;
 }
 
-/** Execute a task. */
+/** Execute tasks that have all but their own arguments in common, one after another. */
 export interface Run {
-  /** Names the task in Abort, Started, Done and Log. */
-  task: number;
   /** The function's name. */
   function: string;
-  /** Apply: the arguments. Chunk: the arguments that stand before each item. */
+  /** The arguments that stand before each task's own, and before each item of a chunk. */
   args: Uint8Array[];
   /** Keyword arguments. */
   kwargs?:
     | Uint8Array
     | undefined;
-  /** Present for a chunk: an array of items, or one raw item. */
-  chunk?:
-    | Uint8Array
-    | undefined;
-  /** Each item is an array of arguments. */
+  /** Each item of a chunk is an array of arguments. */
   spread: boolean;
   /** A farpool.v1.PayloadKind: the kind of the result; UNSPECIFIED for the kind of what came in. */
   replyKind: number;
   /** Stop at the first item that fails. */
   failFast: boolean;
+  /**
+   * When this has passed, by the machine's monotonic clock in milliseconds, tasks that have not begun must not begin any
+   * more: the server gives them to other workers. The worker answers Returned. 0 for tasks that begin whenever.
+   */
+  beginBy: number;
+  /** The tasks. */
+  tasks: Task[];
+}
+
+/** One task. */
+export interface Task {
+  /** Names the task in Abort, Started, Done, Returned and Log. */
+  task: number;
   /** 1 for the first try. */
   attempt: number;
+  /** Its arguments. */
+  args: Uint8Array[];
+  /** Present for a chunk: an array of items, or one raw item. */
+  chunk?: Uint8Array | undefined;
 }
 
 /** The caller of a task has given up: the function's abort signal fires. */
@@ -134,7 +148,7 @@ export interface InitFailed {
   status: Status | undefined;
 }
 
-/** The task begins. */
+/** A task begins. */
 export interface Started {
   /** The task. */
   task: number;
@@ -151,7 +165,17 @@ export interface Done {
   /** The items of a chunk that failed. */
   failures: ItemFailure[];
   /** Why the whole task failed; payload and failures are absent. */
-  status: Status | undefined;
+  status:
+    | Status
+    | undefined;
+  /** How long it ran, in milliseconds. */
+  runMs: number;
+}
+
+/** Tasks were not begun in time, and will not be. */
+export interface Returned {
+  /** The tasks. */
+  tasks: number[];
 }
 
 /** An item of a chunk that failed. */
@@ -275,6 +299,9 @@ export const FromWorker: MessageFns<FromWorker> = {
       case "log":
         Log.encode(message.kind.value, writer.uint32(42).fork()).join();
         break;
+      case "returned":
+        Returned.encode(message.kind.value, writer.uint32(50).fork()).join();
+        break;
     }
     return writer;
   },
@@ -330,6 +357,14 @@ export const FromWorker: MessageFns<FromWorker> = {
             }
 
             message.kind = { $case: "log", value: Log.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.kind = { $case: "returned", value: Returned.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -426,46 +461,42 @@ export const Init: MessageFns<Init> = {
 
 function createBaseRun(): Run {
   return {
-    task: 0,
     function: "",
     args: [],
     kwargs: undefined,
-    chunk: undefined,
     spread: false,
     replyKind: 0,
     failFast: false,
-    attempt: 0,
+    beginBy: 0,
+    tasks: [],
   };
 }
 
 export const Run: MessageFns<Run> = {
   encode(message: Run, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.task !== 0) {
-      writer.uint32(8).uint64(message.task);
-    }
     if (message.function !== "") {
-      writer.uint32(18).string(message.function);
+      writer.uint32(10).string(message.function);
     }
     for (const v of message.args) {
-      writer.uint32(26).bytes(v!);
+      writer.uint32(18).bytes(v!);
     }
     if (message.kwargs !== undefined) {
-      writer.uint32(34).bytes(message.kwargs);
-    }
-    if (message.chunk !== undefined) {
-      writer.uint32(42).bytes(message.chunk);
+      writer.uint32(26).bytes(message.kwargs);
     }
     if (message.spread !== false) {
-      writer.uint32(48).bool(message.spread);
+      writer.uint32(32).bool(message.spread);
     }
     if (message.replyKind !== 0) {
-      writer.uint32(56).int32(message.replyKind);
+      writer.uint32(40).int32(message.replyKind);
     }
     if (message.failFast !== false) {
-      writer.uint32(64).bool(message.failFast);
+      writer.uint32(48).bool(message.failFast);
     }
-    if (message.attempt !== 0) {
-      writer.uint32(72).uint32(message.attempt);
+    if (message.beginBy !== 0) {
+      writer.uint32(57).double(message.beginBy);
+    }
+    for (const v of message.tasks) {
+      Task.encode(v!, writer.uint32(66).fork()).join();
     }
     return writer;
   },
@@ -484,6 +515,117 @@ export const Run: MessageFns<Run> = {
         const tag = reader.uint32();
         switch (tag >>> 3) {
           case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.function = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.args.push(reader.bytes());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.kwargs = reader.bytes();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.spread = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.replyKind = reader.int32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.failFast = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.beginBy = reader.double();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.tasks.push(Task.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseTask(): Task {
+  return { task: 0, attempt: 0, args: [], chunk: undefined };
+}
+
+export const Task: MessageFns<Task> = {
+  encode(message: Task, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.task !== 0) {
+      writer.uint32(8).uint64(message.task);
+    }
+    if (message.attempt !== 0) {
+      writer.uint32(16).uint32(message.attempt);
+    }
+    for (const v of message.args) {
+      writer.uint32(26).bytes(v!);
+    }
+    if (message.chunk !== undefined) {
+      writer.uint32(34).bytes(message.chunk);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Task {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTask();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
             if (tag !== 8) {
               break;
             }
@@ -492,11 +634,11 @@ export const Run: MessageFns<Run> = {
             continue;
           }
           case 2: {
-            if (tag !== 18) {
+            if (tag !== 16) {
               break;
             }
 
-            message.function = reader.string();
+            message.attempt = reader.uint32();
             continue;
           }
           case 3: {
@@ -512,47 +654,7 @@ export const Run: MessageFns<Run> = {
               break;
             }
 
-            message.kwargs = reader.bytes();
-            continue;
-          }
-          case 5: {
-            if (tag !== 42) {
-              break;
-            }
-
             message.chunk = reader.bytes();
-            continue;
-          }
-          case 6: {
-            if (tag !== 48) {
-              break;
-            }
-
-            message.spread = reader.bool();
-            continue;
-          }
-          case 7: {
-            if (tag !== 56) {
-              break;
-            }
-
-            message.replyKind = reader.int32();
-            continue;
-          }
-          case 8: {
-            if (tag !== 64) {
-              break;
-            }
-
-            message.failFast = reader.bool();
-            continue;
-          }
-          case 9: {
-            if (tag !== 72) {
-              break;
-            }
-
-            message.attempt = reader.uint32();
             continue;
           }
         }
@@ -878,7 +980,7 @@ export const Started: MessageFns<Started> = {
 };
 
 function createBaseDone(): Done {
-  return { task: 0, payload: undefined, failures: [], status: undefined };
+  return { task: 0, payload: undefined, failures: [], status: undefined, runMs: 0 };
 }
 
 export const Done: MessageFns<Done> = {
@@ -894,6 +996,9 @@ export const Done: MessageFns<Done> = {
     }
     if (message.status !== undefined) {
       Status.encode(message.status, writer.uint32(34).fork()).join();
+    }
+    if (message.runMs !== 0) {
+      writer.uint32(45).float(message.runMs);
     }
     return writer;
   },
@@ -942,6 +1047,74 @@ export const Done: MessageFns<Done> = {
 
             message.status = Status.decode(reader, reader.uint32());
             continue;
+          }
+          case 5: {
+            if (tag !== 45) {
+              break;
+            }
+
+            message.runMs = reader.float();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseReturned(): Returned {
+  return { tasks: [] };
+}
+
+export const Returned: MessageFns<Returned> = {
+  encode(message: Returned, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tasks.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.tasks) {
+        writer.uint64(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Returned {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReturned();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.tasks.push(longToNumber(reader.uint64()));
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.tasks.push(longToNumber(reader.uint64()));
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
