@@ -1,9 +1,11 @@
+import { monotonic } from '../../wire/clock.js'
 import type { Failure } from '../../wire/failure.js'
+import { LEASE_MS } from '../../wire/limits.js'
 import type { Line } from './lines.js'
 import { Scheduler } from './scheduler.js'
 import type { Spawner } from './spawn.js'
 import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
-import type { Outcome, TaskSpec } from './task.js'
+import type { Job, Owner, Task } from './task.js'
 import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
 
 /**
@@ -51,6 +53,8 @@ export class Pool {
   #runtime = ''
   #readyWorkers = 0
   #reportedFailure = false
+  #turning = false
+  #leases: NodeJS.Timeout | undefined
 
   constructor(
     readonly name: string,
@@ -70,8 +74,15 @@ export class Pool {
       { processes: options.processes, maxTasksPerChild: options.maxTasksPerChild },
       {
         spawn: (worker, delayMs) => this.#spawn(worker, delayMs),
-        run: (worker, task) => this.#workers.get(worker)?.run(task),
-        abort: (worker, task, reason) => this.#workers.get(worker)?.abort(task.id, reason.reason),
+        run: (worker, tasks, beginBy) => {
+          this.#workers.get(worker)?.run(tasks, beginBy)
+          this.#turn()
+        },
+        abort: (worker, task, reason) => {
+          this.#workers.get(worker)?.abort(task.id, reason.reason)
+          this.#turn()
+        },
+        overdue: (worker) => this.#workers.get(worker)?.overdue(),
         stop: (worker) => this.#end(worker, 'stop'),
         kill: (worker) => this.#end(worker, 'kill'),
         ended: () => this.#resolveEnded(),
@@ -100,24 +111,34 @@ export class Pool {
   }
 
   get stats() {
-    const { queued, running, counters } = this.#scheduler
-    return { queued, running, ...counters }
+    return this.#scheduler.stats
   }
 
   get workers(): WorkerView[] {
     return [...this.#workers].flatMap(([id, handle]) => {
       const worker = this.#scheduler.worker(id)
       if (!worker) return []
-      return [{ pid: handle.pid, phase: worker.phase, tasks: worker.tasks, function: worker.task?.spec.function ?? '' }]
+      return [
+        { pid: handle.pid, phase: worker.phase, tasks: worker.tasks, function: worker.hand.first?.job.function ?? '' },
+      ]
     })
   }
 
   /**
-   * Accepts a task and returns its id, for `end`; `settle` is called exactly once. Throws a Failure where it refuses.
+   * Accepts a task; `owner.settled(key, …)` is called exactly once. Throws a Failure where it refuses.
    * `held`: the task belongs to a request that holds the pool.
    */
-  submit(spec: TaskSpec, settle: (outcome: Outcome) => void, held = false): number {
-    return this.#scheduler.submit(spec, settle, held)
+  submit(
+    job: Job,
+    args: readonly Uint8Array[] | undefined,
+    chunk: Uint8Array | undefined,
+    owner: Owner,
+    key: number,
+    held = false,
+  ): Task {
+    const task = this.#scheduler.submit(job, args, chunk, owner, key, held)
+    this.#turn()
+    return task
   }
 
   /** Keeps a closing pool at work until the returned function is called: for a request that brings tasks bit by bit. */
@@ -125,8 +146,14 @@ export class Pool {
     return this.#scheduler.hold()
   }
 
+  /** A client is no longer full: its tasks can begin. */
+  resume(): void {
+    this.#scheduler.dispatch()
+    this.#turn()
+  }
+
   /** Ends a task from outside, with the reason. One that has already ended stays as it is. */
-  end(task: number, reason: Failure): void {
+  end(task: Task, reason: Failure): void {
     this.#scheduler.end(task, reason)
   }
 
@@ -139,6 +166,32 @@ export class Pool {
   terminate(): Promise<void> {
     this.#scheduler.terminate()
     return this.#ended
+  }
+
+  /** At the end of this turn of the event loop: what came in it is dealt, and written, together. */
+  #turn(): void {
+    if (this.#turning) return
+    this.#turning = true
+    queueMicrotask(() => {
+      this.#turning = false
+      if (this.#scheduler.feed(monotonic())) this.#watchLeases()
+      for (const worker of this.#workers.values()) worker.flush()
+    })
+  }
+
+  /** Looks now and then for tasks that were lent and have not begun in time, as long as any is lent. */
+  #watchLeases(): void {
+    this.#leases ??= setTimeout(() => {
+      this.#leases = undefined
+      for (const worker of this.#scheduler.late(monotonic())) {
+        const at = monotonic()
+        this.#workers.get(worker)?.afterReading(() => {
+          this.#scheduler.reclaim(worker, at)
+          this.#turn()
+        })
+      }
+      if (this.#scheduler.lends) this.#watchLeases()
+    }, LEASE_MS)
   }
 
   #spawn(worker: number, delayMs: number): void {
@@ -156,7 +209,14 @@ export class Pool {
           this.#reportFailure()
         },
         started: (task) => this.#scheduler.started(worker, task),
-        done: (task, outcome) => this.#scheduler.done(worker, task, outcome),
+        done: (task, outcome, ranMs) => {
+          this.#scheduler.done(worker, task, outcome, ranMs)
+          this.#turn()
+        },
+        returned: (tasks) => {
+          this.#scheduler.returned(worker, tasks)
+          this.#turn()
+        },
         printed: (line) => this.events.printed?.({ pid: handle.pid }, line),
         exited: (exit) => this.#exited(worker, exit),
       })

@@ -1,20 +1,50 @@
-import { type Task, taskBytes } from './task.js'
+import type { Client, Task } from './task.js'
 
-interface Node {
-  readonly task: Task
-  previous: Node | undefined
-  next: Node | undefined
+/** A doubly linked list of tasks: any of them leaves at once, however many wait. */
+class Line {
+  first: Task | undefined
+  last: Task | undefined
+
+  push(task: Task): void {
+    task.line = this
+    task.previous = this.last
+    if (this.last) this.last.next = task
+    else this.first = task
+    this.last = task
+  }
+
+  unshift(task: Task): void {
+    task.line = this
+    task.next = this.first
+    if (this.first) this.first.previous = task
+    else this.last = task
+    this.first = task
+  }
+
+  remove(task: Task): void {
+    if (task.previous) task.previous.next = task.next
+    else this.first = task.next
+    if (task.next) task.next.previous = task.previous
+    else this.last = task.previous
+    task.line = undefined
+    task.previous = undefined
+    task.next = undefined
+  }
 }
 
-/** Tasks that wait for a worker: first in, first out; any of them can be taken out at once, however many wait. */
+/**
+ * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
+ * tasks delays another's only one by a turn. Tasks that had their turn and come back stand in front of all.
+ */
 export class TaskQueue {
-  #first: Node | undefined
-  #last: Node | undefined
+  readonly #returned = new Line()
+  /** By client, the one whose turn it is first; a client without tasks has no line. */
+  readonly #lines = new Map<Client, Line>()
+  #size = 0
   #bytes = 0
-  readonly #nodes = new Map<number, Node>()
 
   get size(): number {
-    return this.#nodes.size
+    return this.#size
   }
 
   /** The encoded bytes of all tasks that wait. */
@@ -23,41 +53,66 @@ export class TaskQueue {
   }
 
   push(task: Task): void {
-    const node: Node = { task, previous: this.#last, next: undefined }
-    if (this.#last) this.#last.next = node
-    else this.#first = node
-    this.#last = node
-    this.#added(node)
+    const { client } = task.job
+    const line = this.#lines.get(client) ?? new Line()
+    // A line that is there keeps its turn.
+    if (!line.first) this.#lines.set(client, line)
+    line.push(task)
+    this.#count(task, 1)
   }
 
-  /** Puts a task in front of all others: one that had its turn and lost its worker. */
+  /** Puts a task in front of all others: it had its turn. */
   unshift(task: Task): void {
-    const node: Node = { task, previous: undefined, next: this.#first }
-    if (this.#first) this.#first.previous = node
-    else this.#last = node
-    this.#first = node
-    this.#added(node)
+    this.#returned.unshift(task)
+    this.#count(task, 1)
+  }
+
+  /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
+  peek(): Task | undefined {
+    if (this.#returned.first) return this.#returned.first
+    for (const [client, line] of this.#lines) if (typeof client === 'string' || !client.isFull) return line.first
+    return undefined
   }
 
   shift(): Task | undefined {
-    return this.#first && this.remove(this.#first.task.id)
+    const task = this.peek()
+    if (task) this.#take(task)
+    return task
   }
 
-  /** Takes a task out wherever it stands; undefined where it does not wait here. */
-  remove(id: number): Task | undefined {
-    const node = this.#nodes.get(id)
-    if (!node) return undefined
-    if (node.previous) node.previous.next = node.next
-    else this.#first = node.next
-    if (node.next) node.next.previous = node.previous
-    else this.#last = node.previous
-    this.#nodes.delete(id)
-    this.#bytes -= taskBytes(node.task.spec)
-    return node.task
+  /** Takes out all, also those of clients that are full. */
+  *drain(): Iterable<Task> {
+    for (const line of [this.#returned, ...this.#lines.values()]) {
+      for (let { first } = line; first; { first } = line) {
+        this.remove(first)
+        yield first
+      }
+    }
   }
 
-  #added(node: Node): void {
-    this.#nodes.set(node.task.id, node)
-    this.#bytes += taskBytes(node.task.spec)
+  #take(task: Task): void {
+    const { client } = task.job
+    const line = this.#lines.get(client)
+    const isTurn = line !== undefined && task.line === line
+    this.remove(task)
+    if (isTurn && this.#lines.size > 1 && line.first) {
+      this.#lines.delete(client)
+      this.#lines.set(client, line)
+    }
+  }
+
+  /** Takes a task out wherever it stands; false where it does not wait here. */
+  remove(task: Task): boolean {
+    const { line } = task
+    if (!(line instanceof Line)) return false
+    line.remove(task)
+    if (!line.first && line !== this.#returned) this.#lines.delete(task.job.client)
+    this.#count(task, -1)
+    return true
+  }
+
+  #count(task: Task, sign: 1 | -1): void {
+    this.#size += sign
+    this.#bytes += sign * task.bytes
   }
 }

@@ -46,7 +46,7 @@ export function describeExit(exit: WorkerExit): string {
 
 /** The failure of a task whose worker died while it ran. */
 export function crash(task: Task, exit: WorkerExit): Failure {
-  const message = `the worker (pid ${exit.pid}) that ran ${task.spec.function} ${describeExit(exit)}`
+  const message = `the worker (pid ${exit.pid}) that ran ${task.job.function} ${describeExit(exit)}`
   return new Failure('WORKER_CRASHED', message, {
     metadata: {
       pid: String(exit.pid),

@@ -1,19 +1,23 @@
 import type { Failure } from '../../wire/failure.js'
 
-/** What a worker is asked to do. Payloads are encoded and stay so: the server passes them on. */
-export interface TaskSpec {
+/** Whoever has tasks: clients take turns. An address, or an object; the same one is the same client. */
+export type Client =
+  | string
+  | { /** Its outcomes are not being read: no more of its tasks begin. */ readonly isFull: boolean }
+
+/** What a worker is asked to do: what the tasks of one request have in common. Payloads are encoded and stay so. */
+export interface Job {
   readonly function: string
-  /** The arguments, or those that stand before each item of a chunk. */
+  /** The arguments that stand before each task's own, or before each item of a chunk. */
   readonly args: readonly Uint8Array[]
   readonly kwargs: Uint8Array | undefined
-  /** Present for a chunk of a map. */
-  readonly chunk: Uint8Array | undefined
   readonly spread: boolean
   /** A farpool.v1.PayloadKind. */
   readonly replyKind: number
-  /** How often the task is run again after its worker died while running it. */
+  /** How often a task is run again after its worker died while running it. */
   readonly retries: number
   readonly failFast: boolean
+  readonly client: Client
 }
 
 /** An item of a chunk that failed. */
@@ -29,20 +33,56 @@ export type Outcome =
 
 export const failed = (failure: Failure): Outcome => ({ ok: false, failure })
 
-/** A task that the pool has accepted. `settle` is called exactly once, by the scheduler. */
-export interface Task {
-  readonly id: number
-  readonly spec: TaskSpec
-  readonly settle: (outcome: Outcome) => void
-  /** 1 for the first try. */
-  attempt: number
-  /** The worker has said that it began this try. */
-  started: boolean
+/** Who waits for a task: told once, with the number by which it knows the task. */
+export interface Owner {
+  settled(key: number, outcome: Outcome): void
 }
 
-/** The encoded bytes that a task holds while it waits. */
-export function taskBytes(spec: TaskSpec): number {
-  let bytes = (spec.chunk?.length ?? 0) + (spec.kwargs?.length ?? 0)
-  for (const arg of spec.args) bytes += arg.length
-  return bytes
+const NO_ARGS: readonly Uint8Array[] = []
+
+/**
+ * A task that the pool has accepted. Made by the million: everything that is known of a task stands in this one object,
+ * also its place in the queue (queue.ts).
+ */
+export class Task {
+  /** 1 for the first try. */
+  attempt = 1
+  /** The worker has said that it began this try. */
+  started = false
+  /** Its owner has been told; whatever comes after is too late. */
+  settled = false
+  /** In a worker's hand: when it must have begun, by the monotonic clock; 0 for whenever. */
+  beginBy = 0
+  /** In a worker's hand: how long it is expected to run, in milliseconds. */
+  expectedMs = 0
+  /** The encoded bytes that it holds, without those of its job. */
+  readonly bytes: number
+  /** While it waits: the line in which it stands, and its neighbours there (queue.ts). */
+  line: unknown
+  previous: Task | undefined
+  next: Task | undefined
+
+  constructor(
+    readonly id: number,
+    readonly job: Job,
+    readonly args: readonly Uint8Array[] | undefined,
+    /** Present for a chunk of a map. */
+    readonly chunk: Uint8Array | undefined,
+    private readonly owner: Owner,
+    private readonly key: number,
+  ) {
+    let bytes = chunk?.length ?? 0
+    if (args) for (const arg of args) bytes += arg.length
+    this.bytes = bytes
+  }
+
+  get ownArgs(): readonly Uint8Array[] {
+    return this.args ?? NO_ARGS
+  }
+
+  /** For the ledger, which sees to it that it happens once. */
+  settle(outcome: Outcome): void {
+    this.settled = true
+    this.owner.settled(this.key, outcome)
+  }
 }

@@ -1,17 +1,22 @@
-import { Stream } from '../../proto/gen/farpool/worker/v1/worker.js'
+import { type Done, Stream } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
 import {
   decodeFromWorker,
-  encodeToWorker,
   FrameReader,
   type FromWorkerFrame,
   type ToWorkerFrame,
+  writeToWorker,
 } from '../../wire/frame.js'
 import { STOP_MS } from '../../wire/limits.js'
+import { ProtoWriter } from '../../wire/proto-writer.js'
 import { type Line, LineSplitter } from './lines.js'
+import { outcomeOf, runsOf } from './messages.js'
 import { killWorker, type WorkerProcess } from './spawn.js'
 import type { WorkerExit } from './state.js'
-import { failed, type Outcome, type Task } from './task.js'
+import type { Outcome, Task } from './task.js'
+
+/** What Node reads from a socket at once. */
+const FULL_PIECE_BYTES = 64 * 1024
 
 /** What a function can be called by, as the worker that loaded it says. */
 export interface FunctionInfo {
@@ -34,7 +39,8 @@ export interface WorkerEvents {
   ready(functions: readonly FunctionInfo[], runtime: string): void
   initFailed(failure: Failure): void
   started(task: number): void
-  done(task: number, outcome: Outcome): void
+  done(task: number, outcome: Outcome, ranMs: number): void
+  returned(tasks: readonly number[]): void
   /** A promise: whoever logs has enough for now, and reads on when it resolves. */
   printed(line: Line): Promise<void> | undefined
   exited(exit: WorkerExit): void
@@ -56,6 +62,11 @@ export class WorkerHandle {
   #state: State = { kind: 'running', grace: undefined }
   #exit: WorkerExit | undefined
   #framesEnded = false
+  /** Frames that leave with the next flush. */
+  readonly #outgoing = new ProtoWriter()
+  /** How much came with the last read. */
+  #lastPiece = 0
+  #isReading = false
   /** Its output is not being read: the log is full. */
   #held = false
   /** What functions print, as Log frames bring it. */
@@ -73,6 +84,7 @@ export class WorkerHandle {
     const { child, frames, stdout, stderr } = this.#process
     const reader = new FrameReader((frame) => this.#receive(decodeFromWorker(frame)))
     frames.on('data', (bytes: Buffer) => {
+      this.#lastPiece = bytes.length
       try {
         reader.push(bytes)
       } catch (error) {
@@ -98,29 +110,66 @@ export class WorkerHandle {
       this.#exited({ pid: this.pid, exitCode: code ?? undefined, signal: signal ?? undefined }),
     )
     this.#send({ $case: 'init', value: { ...init, modules: [...init.modules], initargs: [...init.initargs] } })
+    this.flush()
   }
 
   get pid(): number {
     return this.#process.child.pid ?? 0
   }
 
-  run(task: Task): void {
-    const { args, ...spec } = task.spec
-    this.#task = task.id
-    this.#send({ $case: 'run', value: { ...spec, args: [...args], task: task.id, attempt: task.attempt } })
+  /** Sends tasks, in few frames: those of one job share one. */
+  run(tasks: readonly Task[], beginBy: number): void {
+    if (this.#task === 0) this.#task = tasks[0]?.id ?? 0
+    for (const run of runsOf(tasks, beginBy)) this.#send({ $case: 'run', value: run })
   }
 
-  /** Fires the function's abort signal; without a `done` within the grace, the process is killed. */
+  /** Fires the function's abort signal; a task that has not begun will not. */
   abort(task: number, reason: string): void {
-    if (this.#state.kind !== 'running') return
-    this.#send({ $case: 'abort', value: { task, reason } })
-    this.#state.grace ??= setTimeout(() => this.kill(), this.graceMs)
+    if (this.#state.kind === 'running') this.#send({ $case: 'abort', value: { task, reason } })
+  }
+
+  /** Without a `done` within the grace, the process is killed. */
+  overdue(): void {
+    if (this.#state.kind === 'running') this.#state.grace ??= setTimeout(() => this.kill(), this.graceMs)
+  }
+
+  /** Writes what has been sent since the last time. */
+  flush(): void {
+    if (this.#outgoing.length === 0) return
+    const pieces = this.#outgoing.takePieces()
+    const { frames } = this.#process
+    if (!frames.writable) return
+    frames.cork()
+    for (const piece of pieces) frames.write(piece)
+    frames.uncork()
+  }
+
+  /**
+   * Calls back when everything that the worker had said before this call has been heard. The callback of an immediate
+   * comes after sockets have been read; where one gave a full piece, or was not read because the log is full, there may
+   * be more, and a whole turn without either has to pass. One caller at a time; a second is not called back.
+   */
+  afterReading(listener: () => void): void {
+    if (this.#isReading) return
+    this.#isReading = true
+    const look = (isClear: boolean) => {
+      this.#lastPiece = 0
+      setImmediate(() => {
+        if (this.#state.kind === 'dead') return
+        const more = this.#held || this.#process.frames.readableLength > 0 || this.#lastPiece >= FULL_PIECE_BYTES
+        if (more || !isClear) return look(!more)
+        this.#isReading = false
+        listener()
+      })
+    }
+    look(true)
   }
 
   /** Ends the process after what it does now; a process that does not end is killed. */
   stop(): void {
     if (this.#state.kind !== 'running') return
     this.#send({ $case: 'stop', value: {} })
+    this.flush()
     this.#endWithin(STOP_MS)
   }
 
@@ -138,7 +187,7 @@ export class WorkerHandle {
   }
 
   #send(frame: ToWorkerFrame): void {
-    if (this.#process.frames.writable) this.#process.frames.write(encodeToWorker(frame))
+    writeToWorker(this.#outgoing, frame)
   }
 
   #receive(frame: FromWorkerFrame | undefined): void {
@@ -157,6 +206,9 @@ export class WorkerHandle {
         return this.events.started(frame.value.task)
       case 'done':
         return this.#done(frame.value)
+      case 'returned':
+        this.#endGrace()
+        return this.events.returned(frame.value.tasks)
       case 'log': {
         const { stream, text, task } = frame.value
         const splitter = this.#printed[stream === Stream.STREAM_STDERR ? 'stderr' : 'stdout']
@@ -168,14 +220,18 @@ export class WorkerHandle {
     }
   }
 
-  #done(done: Extract<FromWorkerFrame, { $case: 'done' }>['value']): void {
-    if (this.#state.kind === 'running') {
-      clearTimeout(this.#state.grace)
-      this.#state.grace = undefined
-    }
+  /** What was overdue is over. */
+  #endGrace(): void {
+    if (this.#state.kind !== 'running') return
+    clearTimeout(this.#state.grace)
+    this.#state.grace = undefined
+  }
+
+  #done(done: Done): void {
+    this.#endGrace()
     this.#flushLogs()
     this.#task = 0
-    this.events.done(done.task, outcomeOf(done))
+    this.events.done(done.task, outcomeOf(done), done.runMs)
   }
 
   #exited(exit: WorkerExit): void {
@@ -234,14 +290,4 @@ export class WorkerHandle {
       this.#print(splitter.flush())
     })
   }
-}
-
-function outcomeOf(done: Extract<FromWorkerFrame, { $case: 'done' }>['value']): Outcome {
-  if (done.status) return failed(statusToFailure(done.status))
-  if (!done.payload) return failed(new Failure('INTERNAL', 'the worker sent neither a result nor a failure'))
-  const failures = done.failures.map(({ item, status }) => ({
-    item,
-    failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the worker sent a failure without a status'),
-  }))
-  return { ok: true, payload: done.payload, failures }
 }

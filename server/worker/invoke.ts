@@ -1,5 +1,5 @@
 import { PayloadKind } from '../../proto/gen/farpool/v1/payload.js'
-import type { Done, Run } from '../../proto/gen/farpool/worker/v1/worker.js'
+import type { Done, Run, Task } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { DecodeError, EncodeError } from '../../wire/codec-errors.js'
 import { Failure, failureToStatus } from '../../wire/failure.js'
 import { decodePayload, encodePayload, type Kind } from '../../wire/payload.js'
@@ -10,12 +10,24 @@ import type { UserFunction } from './load.js'
 /** Between the items of a chunk the worker listens for an abort, at the latest after so many milliseconds. */
 const LISTEN_EVERY_MS = 5
 
-/** Executes a task: decodes what came in, calls the function, encodes what it returned. Never throws. */
-export async function invoke(call: UserFunction, run: Run, task: RunningTask, stacks: boolean): Promise<Done> {
+/**
+ * Executes a task: decodes what came in, calls the function, encodes what it returned. Never throws. Not a promise
+ * where the function returns none: most do not, and short ones come by the ten thousand.
+ */
+export function invoke(
+  call: UserFunction,
+  run: Run,
+  task: Task,
+  running: RunningTask,
+  stacks: boolean,
+): Done | Promise<Done> {
+  const fail = (error: unknown) => failedDone(task.task, functionFailure(error, stacks))
   try {
-    return run.chunk ? await invokeChunk(call, run, run.chunk, task, stacks) : await invokeOnce(call, run, stacks)
+    if (task.chunk) return invokeChunk(call, run, task, task.chunk, running, stacks).catch(fail)
+    const done = invokeOnce(call, run, task, stacks)
+    return done instanceof Promise ? done.catch(fail) : done
   } catch (error) {
-    return failedDone(run.task, functionFailure(error, stacks))
+    return fail(error)
   }
 }
 
@@ -24,29 +36,38 @@ export const failedDone = (task: number, failure: Failure): Done => ({
   payload: undefined,
   failures: [],
   status: failureToStatus(failure),
+  runMs: 0,
 })
 
-async function invokeOnce(call: UserFunction, run: Run, stacks: boolean): Promise<Done> {
-  const bound = decodeBound(run)
+function invokeOnce(call: UserFunction, run: Run, task: Task, stacks: boolean): Done | Promise<Done> {
+  const bound = decodeBound(run, task.args)
   const kind = replyKind(run.replyKind, bound.kind ?? 'json')
+  const done = (result: unknown): Done => ({
+    task: task.task,
+    payload: encodeResult(result, kind),
+    failures: [],
+    status: undefined,
+    runMs: 0,
+  })
   let result: unknown
   try {
     result = call(...bound.args, ...bound.kwargs)
-    if (isThenable(result)) result = await result
+    if (!isThenable(result)) return done(result)
   } catch (error) {
-    return failedDone(run.task, functionFailure(error, stacks))
+    return failedDone(task.task, functionFailure(error, stacks))
   }
-  return { task: run.task, payload: encodeResult(result, kind), failures: [], status: undefined }
+  return Promise.resolve(result).then(done)
 }
 
 async function invokeChunk(
   call: UserFunction,
   run: Run,
+  task: Task,
   chunk: Uint8Array,
-  task: RunningTask,
+  running: RunningTask,
   stacks: boolean,
 ): Promise<Done> {
-  const bound = decodeBound(run)
+  const bound = decodeBound(run, [])
   const { kind: chunkKind, value } = decodePart(chunk, 'the chunk')
   const items = chunkKind === 'raw' ? [value] : value
   if (!Array.isArray(items)) {
@@ -54,44 +75,85 @@ async function invokeChunk(
   }
   const kind = replyKind(run.replyKind, chunkKind)
   const results: unknown[] = []
-  /** Which item each result came from; only needed once an item has failed. */
-  const origins: number[] = []
   const failures: { item: number; failure: Failure }[] = []
-  let listened = performance.now()
-  for (let item = 0; item < items.length; item++) {
-    if (task.aborted || (run.failFast && failures.length > 0)) break
+  const callItem = itemCaller(call, bound, run.spread)
+  const clock = new Listening()
+  for (let item = 0; item < items.length; ) {
+    const pending: { result?: unknown } = {}
+    const to = Math.min(items.length, item + clock.stride)
     try {
-      const args = run.spread ? spreadItem(items[item]) : [items[item]]
-      let result = call(...bound.args, ...args, ...bound.kwargs)
-      if (isThenable(result)) result = await result
-      results.push(result)
-      origins.push(item)
+      item = callItems(callItem, items, item, to, results, pending)
+      if ('result' in pending) {
+        results.push(await pending.result)
+        item++
+      }
     } catch (error) {
+      item = results.length + failures.length
       failures.push({ item, failure: functionFailure(error, stacks) })
+      item++
     }
-    if (performance.now() - listened > LISTEN_EVERY_MS) {
-      await new Promise(setImmediate)
-      listened = performance.now()
-    }
+    if (running.aborted || (run.failFast && failures.length > 0)) break
+    if (clock.isDue()) await new Promise(setImmediate)
   }
-  const payload = encodeResults(results, origins, failures, kind)
+  const payload = encodeResults(results, failures, kind)
   return {
-    task: run.task,
+    task: task.task,
     payload,
     failures: failures
       .sort((a, b) => a.item - b.item)
       .map(({ item, failure }) => ({ item, status: failureToStatus(failure) })),
     status: undefined,
+    runMs: 0,
+  }
+}
+
+/**
+ * Calls for items from `at` to before `to`, as long as results come at once: one that has to be awaited is left in
+ * `pending`. Gives the first item that has no result; where it throws, that is the one behind the results.
+ */
+function callItems(
+  callItem: (item: unknown) => unknown,
+  items: readonly unknown[],
+  at: number,
+  to: number,
+  results: unknown[],
+  pending: { result?: unknown },
+): number {
+  for (; at < to; at++) {
+    const result = callItem(items[at])
+    if (isThenable(result)) {
+      pending.result = result
+      return at
+    }
+    results.push(result)
+  }
+  return at
+}
+
+/** How the function is called with an item. */
+function itemCaller(call: UserFunction, { args, kwargs }: Bound, spread: boolean): (item: unknown) => unknown {
+  if (spread) return (item) => call(...args, ...spreadItem(item), ...kwargs)
+  if (args.length + kwargs.length > 0) return (item) => call(...args, item, ...kwargs)
+  return (item) => call(item)
+}
+
+/** When to listen. The clock is not read for every item: that alone would cost more than the smallest functions do. */
+class Listening {
+  #at = performance.now()
+  /** How many items until the clock is read again. */
+  stride = 1
+
+  isDue(): boolean {
+    const now = performance.now()
+    const due = now - this.#at > LISTEN_EVERY_MS
+    this.stride = due ? Math.max(1, this.stride >> 2) : Math.min(1024, this.stride * 2)
+    if (due) this.#at = now
+    return due
   }
 }
 
 /** All results as one payload; where one of them cannot be encoded, that item fails and the others stay. */
-function encodeResults(
-  results: unknown[],
-  origins: readonly number[],
-  failures: { item: number; failure: Failure }[],
-  kind: Kind,
-): Uint8Array {
+function encodeResults(results: unknown[], failures: { item: number; failure: Failure }[], kind: Kind): Uint8Array {
   if (kind === 'raw') {
     if (results.length === 1) return encodeResult(results[0], kind)
     if (failures.length > 0) return encodePayload(new Uint8Array(), kind)
@@ -103,12 +165,16 @@ function encodeResults(
   try {
     return encodePayload(results, kind)
   } catch {
-    const kept = results.filter((result, at) => {
+    const failed = new Set(failures.map(({ item }) => item))
+    let item = -1
+    const kept = results.filter((result) => {
+      do item++
+      while (failed.has(item))
       try {
         encodeResult(result, kind)
         return true
       } catch (error) {
-        failures.push({ item: origins[at] ?? at, failure: functionFailure(error, false) })
+        failures.push({ item, failure: functionFailure(error, false) })
         return false
       }
     })
@@ -116,13 +182,25 @@ function encodeResults(
   }
 }
 
-function decodeBound(run: Run): { args: unknown[]; kwargs: unknown[]; kind: Kind | undefined } {
+/** What a function is called with besides an item. */
+interface Bound {
+  readonly args: readonly unknown[]
+  /** One object, or none. */
+  readonly kwargs: readonly unknown[]
+  /** The kind of the first of them. */
+  readonly kind: Kind | undefined
+}
+
+function decodeBound(run: Run, ownArgs: readonly Uint8Array[]): Bound {
   let kind: Kind | undefined
-  const args = run.args.map((arg, at) => {
-    const part = decodePart(arg, `argument ${at + 1}`)
-    kind ??= part.kind
-    return part.value
-  })
+  const args: unknown[] = []
+  for (const list of [run.args, ownArgs]) {
+    for (const arg of list) {
+      const part = decodePart(arg, `argument ${args.length + 1}`)
+      kind ??= part.kind
+      args.push(part.value)
+    }
+  }
   if (!run.kwargs) return { args, kwargs: [], kind }
   const kwargs = decodePart(run.kwargs, 'kwargs')
   kind ??= kwargs.kind

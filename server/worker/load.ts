@@ -1,3 +1,4 @@
+import nodeModule from 'node:module'
 import { basename, isAbsolute } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Failure } from '../../wire/failure.js'
@@ -16,6 +17,8 @@ export interface LoadedFunction {
  * Throws MODULE_LOAD_FAILED where a module cannot be loaded, exports no function, or exports a name twice.
  */
 export async function loadFunctions(modules: readonly string[], stacks: boolean): Promise<Map<string, LoadedFunction>> {
+  // Where this Node has it (22.8): the modules are compiled for the first worker, and read by the others.
+  if ('enableCompileCache' in nodeModule) (nodeModule.enableCompileCache as () => void)()
   const functions = new Map<string, LoadedFunction>()
   for (const module of modules) {
     const found = exportedFunctions(await load(module, stacks))

@@ -1,0 +1,142 @@
+import { AHEAD_MS, HAND_BYTES, HAND_MS, HAND_TASKS, LEASE_MS } from '../../wire/limits.js'
+import type { Estimates } from './estimate.js'
+import type { TaskQueue } from './queue.js'
+import type { Task } from './task.js'
+
+/**
+ * What a worker has been given, in the order in which it runs it. The first runs; the others are lent: the next is at
+ * hand when one ends, without a round trip, and a worker begins none after its lease (Task.beginBy) has passed. So
+ * behind a task that runs unexpectedly long they go back to the queue, and to another worker.
+ */
+export class Hand {
+  readonly #tasks: Task[] = []
+  /** Reclaimed, and not yet returned: the worker gets no others before it has said that it will not begin these. */
+  readonly #stale = new Set<number>()
+
+  get first(): Task | undefined {
+    return this.#tasks[0]
+  }
+
+  get size(): number {
+    return this.#tasks.length
+  }
+
+  /** Whether the worker has nothing left to do or to return. */
+  get isEmpty(): boolean {
+    return this.#tasks.length === 0 && this.#stale.size === 0
+  }
+
+  /** Whether it can be lent more: what was reclaimed has been returned. */
+  get isReady(): boolean {
+    return this.#stale.size === 0
+  }
+
+  has(task: Task): boolean {
+    return this.#tasks.includes(task)
+  }
+
+  [Symbol.iterator](): Iterator<Task> {
+    return this.#tasks[Symbol.iterator]()
+  }
+
+  /** A task that begins as soon as the worker hears of it. */
+  give(task: Task, estimates: Estimates): void {
+    this.#add(task, 0, estimates.of(task) ?? Number.POSITIVE_INFINITY)
+  }
+
+  /** The first has ended. */
+  drop(): void {
+    this.#tasks.shift()
+  }
+
+  /**
+   * Lends at most `most` tasks from the queue: those whose kind has run before, as long as all together are expected
+   * to take HAND_MS at most. By halves, so that what is lent travels together. Of longer ones a single one, where there
+   * is more behind it than the others can run meanwhile.
+   */
+  fill(queue: TaskQueue, estimates: Estimates, most: number, now: number, isDeep: boolean): Task[] {
+    const { first } = this
+    // Nothing behind a task that was ended: its worker may have to be killed.
+    if (first?.settled) return []
+    const lent = this.#fillShort(queue, estimates, most, now + LEASE_MS)
+    if (lent.length > 0 || !first || this.size > 1 || !this.isReady || !isDeep || most < 1) return lent
+    const task = queue.peek()
+    const expected = task && estimates.of(task)
+    if (!task || expected === undefined || expected > AHEAD_MS || first.expectedMs > AHEAD_MS) return lent
+    if (first.bytes + task.bytes > HAND_BYTES) return lent
+    queue.shift()
+    this.#add(task, now + first.expectedMs + LEASE_MS, expected)
+    return [task]
+  }
+
+  #fillShort(queue: TaskQueue, estimates: Estimates, most: number, beginBy: number): Task[] {
+    let ms = 0
+    let bytes = 0
+    for (const task of this.#tasks) {
+      ms += task.expectedMs
+      bytes += task.bytes
+    }
+    const lent: Task[] = []
+    if (!this.isReady || (this.size > 1 && ms > HAND_MS / 2)) return lent
+    while (lent.length < most && this.size < HAND_TASKS) {
+      const task = queue.peek()
+      const expected = task && estimates.of(task)
+      if (!task || expected === undefined) break
+      ms += expected
+      bytes += task.bytes
+      if (ms > HAND_MS || bytes > HAND_BYTES) break
+      queue.shift()
+      this.#add(task, beginBy, expected)
+      lent.push(task)
+    }
+    return lent
+  }
+
+  /** Whether there is something to reclaim. */
+  isLate(now: number): boolean {
+    return this.#tasks.some((task, at) => at > 0 && isOver(task, now))
+  }
+
+  /** Takes back what has not begun in time; the first may have. */
+  reclaim(queue: TaskQueue, now: number): void {
+    this.#takeBack(queue, (task, at) => {
+      const late = at > 0 && isOver(task, now)
+      if (late) this.#stale.add(task.id)
+      return late
+    })
+  }
+
+  /** What was reclaimed has been done all the same: it comes too late, and will not be returned. */
+  forget(task: number): void {
+    this.#stale.delete(task)
+  }
+
+  /** The worker has not begun these in time, and will not. */
+  returned(queue: TaskQueue, tasks: readonly number[]): void {
+    const mine = new Set(tasks.filter((task) => !this.#stale.delete(task)))
+    if (mine.size > 0) this.#takeBack(queue, (task) => mine.has(task.id))
+  }
+
+  #add(task: Task, beginBy: number, expectedMs: number): void {
+    task.beginBy = beginBy
+    task.expectedMs = expectedMs
+    this.#tasks.push(task)
+  }
+
+  /** Back to the queue, in order; what was ended meanwhile is dropped. */
+  #takeBack(queue: TaskQueue, isBack: (task: Task, at: number) => boolean): void {
+    const tasks = this.#tasks.splice(0)
+    const back: Task[] = []
+    for (const [at, task] of tasks.entries()) {
+      if (!isBack(task, at)) this.#tasks.push(task)
+      else if (!task.settled) back.push(task)
+    }
+    for (const task of back.reverse()) {
+      task.started = false
+      queue.unshift(task)
+    }
+  }
+}
+
+/** A little later than the worker sees it. */
+const isOver = ({ beginBy }: Task, now: number): boolean => beginBy > 0 && beginBy + 1 < now

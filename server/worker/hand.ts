@@ -1,0 +1,129 @@
+import type { Done, Run, Task } from '../../proto/gen/farpool/worker/v1/worker.js'
+import { monotonic } from '../../wire/clock.js'
+import { Failure } from '../../wire/failure.js'
+import { RunningTask, setCurrentTask } from './context.js'
+import { failedDone, invoke } from './invoke.js'
+import type { LoadedFunction } from './load.js'
+import type { Outbox } from './outbox.js'
+
+/** Between tasks the worker hears what has come meanwhile, at the latest after so many milliseconds. */
+const LISTEN_EVERY_MS = 1
+
+interface Entry {
+  readonly run: Run
+  readonly task: Task
+}
+
+/** The tasks that the worker has been given: executed one after another, in the order in which they came. */
+export class Hand {
+  #waiting: Entry[] = []
+  #next = 0
+  #running: RunningTask | undefined
+  /** Why tasks that have not begun were given up. */
+  readonly #aborted = new Map<number, string>()
+  /** Whether the server knows that the next task begins. */
+  #isTold = false
+  #isWorking = false
+  #whenIdle: () => void = () => {}
+
+  constructor(
+    private readonly functions: ReadonlyMap<string, LoadedFunction>,
+    private readonly stacks: boolean,
+    private readonly outbox: Outbox,
+  ) {}
+
+  /** The number of the task that runs; 0 for none. */
+  get running(): number {
+    return this.#running?.id ?? 0
+  }
+
+  /** Resolves when there is nothing left to do. */
+  idle(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#isWorking) this.#whenIdle = resolve
+      else resolve()
+    })
+  }
+
+  add(run: Run): void {
+    for (const task of run.tasks) this.#waiting.push({ run, task })
+    if (!this.#isWorking) void this.#work()
+  }
+
+  abort(task: number, reason: string): void {
+    if (this.#running?.id === task) this.#running.abort(reason)
+    else if (this.#isWorking) this.#aborted.set(task, reason)
+  }
+
+  async #work(): Promise<void> {
+    this.#isWorking = true
+    let listened = performance.now()
+    this.#isTold = false
+    for (let entry = this.#take(); entry; entry = this.#take()) {
+      if (isLate(entry)) {
+        this.#return(entry)
+        continue
+      }
+      const now = await this.#execute(entry)
+      // Not before what has been said is on its way: a task must not begin while nobody can know of it.
+      while (this.outbox.sent !== undefined) await this.outbox.sent
+      if (now - listened < LISTEN_EVERY_MS) continue
+      await new Promise(setImmediate)
+      listened = performance.now()
+    }
+    // What was given up has been done: its word came too late.
+    this.#aborted.clear()
+    this.#isWorking = false
+    this.#whenIdle()
+  }
+
+  async #execute({ run, task }: Entry): Promise<number> {
+    const began = performance.now()
+    const loaded = this.functions.get(run.function)
+    const aborted = this.#aborted.size > 0 && this.#aborted.delete(task.task)
+    if (aborted || !loaded) {
+      const failure = loaded
+        ? new Failure('CANCELLED', 'the task was aborted before it began', { started: false })
+        : new Failure('FUNCTION_NOT_FOUND', `no function ${JSON.stringify(run.function)} is registered`)
+      this.#tell(failedDone(task.task, failure))
+      return began
+    }
+    if (!this.#isTold) this.outbox.send({ $case: 'started', value: { task: task.task } })
+    this.#running = new RunningTask(task.task, task.attempt)
+    setCurrentTask(this.#running)
+    const pending = invoke(loaded.call, run, task, this.#running, this.stacks)
+    const done = pending instanceof Promise ? await pending : pending
+    this.#running = undefined
+    setCurrentTask(undefined)
+    const now = performance.now()
+    done.runMs = now - began
+    this.#tell(done)
+    return now
+  }
+
+  /** Also that the next begins, if it is here: the server has sent it before it hears this. */
+  #tell(done: Done): void {
+    this.#isTold = this.#waiting[this.#next] !== undefined
+    this.outbox.send({ $case: 'done', value: done })
+  }
+
+  #take(): Entry | undefined {
+    const entry = this.#waiting[this.#next++]
+    if (entry) return entry
+    this.#waiting = []
+    this.#next = 0
+    return undefined
+  }
+
+  /** This and those behind it that are late too go back to the server. */
+  #return(entry: Entry): void {
+    const tasks = [entry.task.task]
+    for (let next = this.#waiting[this.#next]; next && isLate(next); next = this.#waiting[++this.#next]) {
+      tasks.push(next.task.task)
+    }
+    this.#isTold = false
+    this.outbox.send({ $case: 'returned', value: { tasks } })
+  }
+}
+
+const isLate = ({ run }: Entry): boolean => run.beginBy > 0 && monotonic() >= run.beginBy
