@@ -1,10 +1,11 @@
 import { Server } from '@grpc/grpc-js'
-import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, WINDOW_BYTES } from '../wire/limits.js'
 import { encodePayload } from '../wire/payload.js'
 import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
 import { drain } from './drain.js'
 import { listen } from './listen.js'
 import { Health } from './ops/health.js'
+import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
 import { Pools } from './pool/pools.js'
@@ -12,6 +13,7 @@ import { Spawner } from './pool/spawn.js'
 import { Admission } from './rpc/admission.js'
 import { serviceDefinition } from './rpc/definition.js'
 import { implementation } from './rpc/service.js'
+import { widenWindows } from './rpc/windows.js'
 import { VERSION } from './version.js'
 
 /** A server that takes calls. */
@@ -59,7 +61,12 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     'grpc.enable_channelz': 0,
+    // A grpc-js that heeds it on a server needs no widenWindows.
+    'grpc-node.flow_control_window': WINDOW_BYTES,
   })
+  if (!widenWindows(server, WINDOW_BYTES)) {
+    logger.warn('this grpc-js keeps HTTP/2 windows of 64 KiB: uploads over long distances are slow')
+  }
   const context = {
     pools,
     admission,
@@ -86,12 +93,16 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     throw error
   }
   health.set(true)
+  const stopGivingBack = giveBackWhenIdle(() => pools.all)
   logger.info(
     { address, processes: config.processes, functions: pools.functions.all.map(({ name }) => name) },
     'serving',
   )
   let ending: Promise<void> | undefined
-  const end = (drainMs: number) => drain({ server, pools, spawner, admission, health, logger, address, drainMs })
+  const end = (drainMs: number) => {
+    stopGivingBack()
+    return drain({ server, pools, spawner, admission, health, logger, address, drainMs })
+  }
   const stop = () => end(0)
   return {
     address,

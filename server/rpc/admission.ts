@@ -11,14 +11,15 @@ export class Admission {
   readonly #listeners = new Set<() => void>()
   #whenIdle: (() => void)[] = []
 
-  /** Throws SERVER_DRAINING; otherwise the caller must call the returned function once, when it leaves. */
-  enter(): () => void {
+  /** Throws SERVER_DRAINING; otherwise the caller must leave once. */
+  enter(): void {
     this.check()
     this.#inside++
-    return () => {
-      if (--this.#inside > 0) return
-      for (const resolve of this.#whenIdle.splice(0)) resolve()
-    }
+  }
+
+  leave(): void {
+    if (--this.#inside > 0) return
+    for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
   /** Throws SERVER_DRAINING. */

@@ -1,39 +1,39 @@
 import type { ApplyRequest, ApplyResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { Failure } from '../../wire/failure.js'
 import type { Pool } from '../pool/pool.js'
-import type { Outcome, TaskSpec } from '../pool/task.js'
+import type { Job, Outcome } from '../pool/task.js'
 import type { Call } from './call.js'
 import type { RpcContext } from './context.js'
 
 /** Apply: one task, one outcome. */
 export async function apply(context: RpcContext, request: ApplyRequest, call: Call): Promise<ApplyResponse> {
-  const leave = context.admission.enter()
+  context.admission.enter()
   try {
     const pool = context.pools.get(request.pool)
     context.pools.functions.check(request.function)
     checkRetries(request.retries)
     const { args, kwargs, replyKind, retries } = request
-    const spec = {
+    const job: Job = {
       function: request.function,
-      args,
+      args: [],
       kwargs,
-      chunk: undefined,
       spread: false,
       replyKind,
       retries,
       failFast: false,
+      client: call.peer,
     }
-    const outcome = checkSize(await run(pool, spec, call), context.limits.maxMessageBytes)
+    const outcome = checkSize(await run(pool, job, args, call), context.limits.maxMessageBytes)
     if (!outcome.ok) throw outcome.failure
     return { result: outcome.payload }
   } finally {
-    leave()
+    context.admission.leave()
   }
 }
 
-const run = (pool: Pool, spec: TaskSpec, call: Call): Promise<Outcome> =>
+const run = (pool: Pool, job: Job, args: readonly Uint8Array[], call: Call): Promise<Outcome> =>
   new Promise((resolve) => {
-    const task = pool.submit(spec, resolve)
+    const task = pool.submit(job, args, undefined, { settled: (_, outcome) => resolve(outcome) }, 0)
     call.onEnd((reason) => pool.end(task, reason))
   })
 

@@ -3,7 +3,7 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Channel } from '../../wire/channel.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import type { Pool } from '../pool/pool.js'
-import { failed, type Outcome } from '../pool/task.js'
+import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
 import { checkRetries, checkSize } from './apply.js'
 import type { Call } from './call.js'
 import type { RpcContext } from './context.js'
@@ -18,11 +18,12 @@ export interface ChunkResult {
  * The chunks of one Map or IMap in the pool. At most `window` of them have been submitted and not yet been taken, so
  * that a reader who stops reading stops the work, and one large request does not fill the queue.
  */
-export class ChunkRun {
+export class ChunkRun implements Owner {
   readonly #channel = new Channel<ChunkResult>()
   /** Those that have not ended. */
-  readonly #tasks = new Set<number>()
+  readonly #tasks = new Map<number, Task>()
   readonly #pool: Pool
+  readonly #job: Job
   /** Lets the pool end: called when every chunk has been submitted, or none will be. */
   readonly #release: () => void
   #submitted = 0
@@ -39,6 +40,9 @@ export class ChunkRun {
     context.pools.functions.check(request.function)
     checkRetries(request.retries)
     checkOnError(request.onError)
+    const { function: name, args, kwargs, spread, replyKind, retries, onError } = request
+    const failFast = onError === OnError.ON_ERROR_FAIL_FAST
+    this.#job = { function: name, args, kwargs, spread, replyKind, retries, failFast, client: call.peer }
     this.#release = once(this.#pool.hold())
     call.onEnd((reason) => this.end(reason))
     this.#submit()
@@ -56,29 +60,24 @@ export class ChunkRun {
   /** Drops what is not done; `take` then throws the reason. */
   end(reason: Failure): void {
     this.#channel.end(reason)
-    const tasks = [...this.#tasks]
+    const tasks = [...this.#tasks.values()]
     this.#tasks.clear()
     for (const task of tasks) this.#pool.end(task, reason)
     this.#submitted = this.request.chunks.length
     this.#release()
   }
 
+  settled(chunk: number, outcome: Outcome): void {
+    this.#tasks.delete(chunk)
+    this.#channel.push({ chunk, outcome: checkSize(outcome, this.context.limits.maxMessageBytes) })
+  }
+
   #submit(): void {
-    const { chunks, onError, function: name, args, kwargs, spread, replyKind, retries } = this.request
-    const failFast = onError === OnError.ON_ERROR_FAIL_FAST
+    const { chunks } = this.request
     while (this.#submitted < chunks.length && this.#submitted - this.#taken < this.window) {
       const chunk = this.#submitted++
-      const spec = { function: name, args, kwargs, chunk: chunks[chunk], spread, replyKind, retries, failFast }
       try {
-        const task = this.#pool.submit(
-          spec,
-          (outcome) => {
-            this.#tasks.delete(task)
-            this.#channel.push({ chunk, outcome: checkSize(outcome, this.context.limits.maxMessageBytes) })
-          },
-          true,
-        )
-        this.#tasks.add(task)
+        this.#tasks.set(chunk, this.#pool.submit(this.#job, undefined, chunks[chunk], this, chunk, true))
       } catch (error) {
         // The pool has ended meanwhile: this chunk never started.
         this.#channel.push({ chunk, outcome: failed(asFailure(error)) })

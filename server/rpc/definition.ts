@@ -2,6 +2,7 @@ import type { BinaryReader } from '@bufbuild/protobuf/wire'
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import * as api from '../../proto/gen/farpool/v1/pool_service.js'
+import { decodeCallRequest } from '../../wire/call-codec.js'
 import { decodeStrictly } from '../../wire/message.js'
 
 /** How one method's messages are read and written. */
@@ -28,7 +29,12 @@ export const codecs = {
   apply: codec('ApplyRequest', routing.ApplyRequest, routing.ApplyResponse),
   map: codec('MapRequest', routing.MapRequest, routing.MapResponse),
   iMap: codec('IMapRequest', routing.MapRequest, routing.IMapResponse),
-  call: codec('CallRequest', routing.CallRequest, routing.CallResponse),
+  call: {
+    request: 'farpool.v1.CallRequest',
+    decode: decodeCallRequest,
+    // Written outcome by outcome, as they come (stream.ts).
+    encode: (response: Uint8Array) => response,
+  },
   openPool: codec('OpenPoolRequest', routing.OpenPoolRequest, api.OpenPoolResponse),
   closePool: codec('ClosePoolRequest', api.ClosePoolRequest, api.ClosePoolResponse),
   joinPool: codec('JoinPoolRequest', api.JoinPoolRequest, api.JoinPoolResponse),

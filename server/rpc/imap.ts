@@ -10,7 +10,7 @@ import { pack } from './pack.js'
 
 /** IMap: every chunk is a task; outcomes are sent as they end, or in the order of the chunks. */
 export async function* imap(context: RpcContext, request: MapRequest, call: Call): AsyncGenerator<IMapResponse> {
-  const leave = context.admission.enter()
+  context.admission.enter()
   try {
     const window = Math.max(IMAP_WINDOW_CHUNKS, 4 * context.pools.get(request.pool).options.processes)
     const run = new ChunkRun(context, request, window, call)
@@ -21,7 +21,7 @@ export async function* imap(context: RpcContext, request: MapRequest, call: Call
       if (request.onError === OnError.ON_ERROR_FAIL_FAST) failOnFirst(run, results)
     }
   } finally {
-    leave()
+    context.admission.leave()
   }
 }
 

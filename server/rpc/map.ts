@@ -8,7 +8,7 @@ import type { RpcContext } from './context.js'
 
 /** Map: every chunk is a task; the answer comes when all have ended. */
 export async function map(context: RpcContext, request: MapRequest, call: Call): Promise<MapResponse> {
-  const leave = context.admission.enter()
+  context.admission.enter()
   try {
     const run = new ChunkRun(context, request, Number.POSITIVE_INFINITY, call)
     const outcomes: Outcome[] = new Array(request.chunks.length)
@@ -33,7 +33,7 @@ export async function map(context: RpcContext, request: MapRequest, call: Call):
     }
     return response(outcomes, request.onError === OnError.ON_ERROR_SETTLE)
   } finally {
-    leave()
+    context.admission.leave()
   }
 }
 

@@ -1,29 +1,21 @@
-import type {
-  CallGroup,
-  CallItem,
-  CallOutcome,
-  CallRequest,
-  CallResponse,
-} from '../../proto/gen/farpool/routing/v1/routing.js'
+import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
-import { Channel } from '../../wire/channel.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import { MAX_TIMER_MS, STREAM_BYTES } from '../../wire/limits.js'
+import { CALL_BYTES, FRAME_CALLS, MAX_TIMER_MS, STREAM_BYTES } from '../../wire/limits.js'
 import type { Pool } from '../pool/pool.js'
-import { failed, type Outcome, type TaskSpec, taskBytes } from '../pool/task.js'
+import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
 import { checkRetries, checkSize } from './apply.js'
 import type { Call, Requests } from './call.js'
 import { checkOnError } from './chunks.js'
 import type { RpcContext } from './context.js'
-import { failuresOf } from './map.js'
-import { pack } from './pack.js'
+import { Outcomes } from './outcomes.js'
 
 /** Call: a stream of calls, many in a message; each is a task with its own timeout, cancellation and outcome. */
 export async function* callStream(
   context: RpcContext,
   requests: Requests<CallRequest>,
   call: Call,
-): AsyncGenerator<CallResponse> {
+): AsyncGenerator<Uint8Array> {
   context.admission.check()
   const stream = new CallStream(context, requests)
   requests.listen({
@@ -34,9 +26,7 @@ export async function* callStream(
   call.onEnd((reason) => stream.abandon(reason))
   const stopListening = context.admission.onDrain(() => stream.inputEnded())
   try {
-    for (let outcomes = await stream.take(); outcomes.length > 0; outcomes = await stream.take()) {
-      for (const packed of pack(outcomes, outcomeBytes)) yield { outcomes: packed }
-    }
+    for (let message = await stream.take(); message; message = await stream.take()) yield message
   } finally {
     stopListening()
     stream.abandon(new Failure('CANCELLED', 'the stream of the call has ended'))
@@ -45,20 +35,23 @@ export async function* callStream(
 
 interface OpenCall {
   readonly pool: Pool
-  readonly task: number
-  readonly bytes: number
+  readonly task: Task
   /** Of the calls of its group that have a timeout in common. */
   readonly timeout: GroupTimeout | undefined
-  readonly leave: () => void
 }
 
 /** The calls of one stream that have not ended. */
-class CallStream {
+class CallStream implements Owner {
   readonly #open = new Map<number, OpenCall>()
-  readonly #outcomes = new Channel<CallOutcome>()
+  readonly #outcomes = new Outcomes()
   #lastId = 0
-  /** What open calls and outcomes that have not been taken hold. */
+  /** What open calls hold. */
   #bytes = 0
+  #full = false
+  #wasFull = false
+  /** Calls of this turn of the event loop. */
+  #begun = 0
+  #resting = false
   #paused = false
   /** No calls come any more: the stream ends with the last outcome. */
   #ending = false
@@ -69,6 +62,9 @@ class CallStream {
   ) {}
 
   accept({ groups, cancelled }: CallRequest): void {
+    // Messages still come while the end of a stream is on its way out. Nobody would be told what became of their calls,
+    // and nobody would end them.
+    if (this.#outcomes.ended) return
     for (const group of groups) this.#begin(group)
     for (const id of cancelled) this.#cancel(id)
     this.#flow()
@@ -85,18 +81,35 @@ class CallStream {
     for (const id of [...this.#open.keys()]) this.#cancel(id)
   }
 
-  /** Outcomes that are ready; none when the stream has ended. */
-  async take(): Promise<CallOutcome[]> {
-    const outcomes = await this.#outcomes.take()
-    for (const outcome of outcomes) this.#bytes -= outcomeBytes(outcome)
+  /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
+  get isFull(): boolean {
+    return this.#outcomes.bytes > 2 * STREAM_BYTES
+  }
+
+  /** The next message of outcomes; undefined when the stream has ended. */
+  async take(): Promise<Uint8Array | undefined> {
+    const message = await this.#outcomes.take()
     this.#flow()
-    return outcomes
+    if (this.#wasFull && !this.isFull) {
+      this.#wasFull = false
+      for (const pool of new Set([...this.#open.values()].map((call) => call.pool))) pool.resume()
+    }
+    return message
+  }
+
+  /** What became of a task; its key is the call's id. */
+  settled(id: number, outcome: Outcome): void {
+    if (this.#remove(id)) this.#outcomes.push(id, checkSize(outcome, this.context.limits.maxMessageBytes))
+    this.#wasFull ||= this.isFull
+    this.#settleEnd()
   }
 
   #begin(group: CallGroup): void {
     const refusal = this.#refusal(group)
     const timeout =
       group.timeoutMs > 0 && !refusal ? new GroupTimeout(group.timeoutMs, (id) => this.#late(id)) : undefined
+    const job = this.#jobOf(group)
+    const pool = refusal ? undefined : this.context.pools.get(group.pool)
     for (const item of group.calls) {
       if (item.id <= this.#lastId) {
         throw new Failure(
@@ -105,10 +118,16 @@ class CallStream {
         )
       }
       this.#lastId = item.id
-      if (refusal) this.#tell(item.id, failed(refusal))
-      else this.#submit(group, item, timeout)
+      this.#begun++
+      if (pool) this.#submit(pool, job, item, timeout)
+      else if (refusal) this.#outcomes.push(item.id, failed(refusal))
     }
     timeout?.start()
+  }
+
+  #jobOf({ function: name, args, kwargs, spread, replyKind, retries, onError }: CallGroup): Job {
+    const failFast = onError === OnError.ON_ERROR_FAIL_FAST
+    return { function: name, args, kwargs, spread, replyKind, retries, failFast, client: this }
   }
 
   /** What is wrong with every call of the group. */
@@ -125,33 +144,16 @@ class CallStream {
     }
   }
 
-  #submit(group: CallGroup, { id, args, chunk }: CallItem, timeout: GroupTimeout | undefined): void {
-    const { function: name, kwargs, spread, replyKind, retries, onError } = group
-    const spec: TaskSpec = {
-      function: name,
-      args: group.args.length === 0 ? args : [...group.args, ...args],
-      kwargs,
-      chunk,
-      spread,
-      replyKind,
-      retries,
-      failFast: onError === OnError.ON_ERROR_FAIL_FAST,
-    }
+  #submit(pool: Pool, job: Job, { id, args, chunk }: CallItem, timeout: GroupTimeout | undefined): void {
     try {
-      const pool = this.context.pools.get(group.pool)
-      const bytes = taskBytes(spec)
-      const task = pool.submit(spec, (outcome) => this.#settled(id, outcome))
-      this.#open.set(id, { pool, task, bytes, timeout, leave: this.context.admission.enter() })
-      this.#bytes += bytes
+      const task = pool.submit(job, args, chunk, this, id)
+      this.context.admission.enter()
+      this.#open.set(id, { pool, task, timeout })
+      this.#bytes += task.bytes + CALL_BYTES
       timeout?.add(id)
     } catch (error) {
-      this.#tell(id, failed(asFailure(error)))
+      this.#outcomes.push(id, failed(asFailure(error)))
     }
-  }
-
-  #settled(id: number, outcome: Outcome): void {
-    if (this.#remove(id)) this.#tell(id, checkSize(outcome, this.context.limits.maxMessageBytes))
-    this.#settleEnd()
   }
 
   /** Takes a call out of the open ones; undefined where it is none any more. */
@@ -159,16 +161,10 @@ class CallStream {
     const open = this.#open.get(id)
     if (!open) return undefined
     this.#open.delete(id)
-    this.#bytes -= open.bytes
+    this.#bytes -= open.task.bytes + CALL_BYTES
     open.timeout?.remove(id)
-    open.leave()
+    this.context.admission.leave()
     return open
-  }
-
-  #tell(id: number, outcome: Outcome): void {
-    const told = { id, payload: outcome.ok ? outcome.payload : undefined, failures: failuresOf(0, outcome) }
-    this.#bytes += outcomeBytes(told)
-    this.#outcomes.push(told)
   }
 
   #cancel(id: number): void {
@@ -186,11 +182,22 @@ class CallStream {
     if (this.#ending && this.#open.size === 0) this.#outcomes.end()
   }
 
+  /** Reads no more where it holds too much, or has begun many calls in this turn: other streams want theirs too. */
   #flow(): void {
-    const full = this.#bytes > (this.#paused ? STREAM_BYTES / 2 : STREAM_BYTES)
-    if (full === this.#paused) return
-    this.#paused = full
-    this.requests[full ? 'pause' : 'resume']()
+    const held = this.#bytes + this.#outcomes.bytes
+    this.#full = held > (this.#full ? STREAM_BYTES / 2 : STREAM_BYTES)
+    if (this.#begun >= FRAME_CALLS && !this.#resting) {
+      this.#resting = true
+      setImmediate(() => {
+        this.#resting = false
+        this.#begun = 0
+        this.#flow()
+      })
+    }
+    const paused = this.#full || this.#resting
+    if (paused === this.#paused) return
+    this.#paused = paused
+    this.requests[paused ? 'pause' : 'resume']()
   }
 }
 
@@ -220,7 +227,3 @@ class GroupTimeout {
     }, this.ms)
   }
 }
-
-/** What an outcome takes; a failure is small, and bounded where it was made. */
-const outcomeBytes = ({ payload, failures }: CallOutcome): number =>
-  (payload?.length ?? 0) + 1024 * failures.length + 16
