@@ -8,44 +8,50 @@ type State<T> =
   | { readonly kind: 'fulfilled'; readonly value: T }
   | { readonly kind: 'rejected'; readonly error: unknown }
 
+const PENDING = { kind: 'pending' } as const
+
+export interface ResultCallbacks<T> {
+  readonly callback?: ((value: T) => void) | undefined
+  readonly errorCallback?: ((error: unknown) => void) | undefined
+}
+
+/** Settles a result; the second time, nothing happens. Not for users, so no methods. */
+export let fulfil: <T>(result: AsyncResult<T>, value: T) => void
+export let reject: <T>(result: AsyncResult<T>, error: unknown) => void
+
 /**
  * The result of a call that goes on meanwhile, as multiprocessing.pool.AsyncResult; it can also be awaited.
  * A failure that nobody asks for is not an unhandled rejection.
  */
 export class AsyncResult<T> implements PromiseLike<T> {
-  #state: State<T> = { kind: 'pending' }
-  readonly #settled: Promise<void>
+  #state: State<T> = PENDING
+  /** Told when the call has ended, after the callbacks. */
+  #waiting: (() => void)[] | undefined
 
   /** @internal made by Pool */
-  constructor(
-    outcome: Promise<T>,
-    private readonly callbacks: {
-      callback?: ((value: T) => void) | undefined
-      errorCallback?: ((error: unknown) => void) | undefined
-    } = {},
-  ) {
-    this.#settled = outcome.then(
-      (value) => {
-        this.#state = { kind: 'fulfilled', value }
-        this.#call(this.callbacks.callback, value)
-      },
-      (error: unknown) => {
-        this.#state = { kind: 'rejected', error }
-        this.#call(this.callbacks.errorCallback, error)
-      },
+  constructor(private readonly callbacks: ResultCallbacks<T>) {}
+
+  static {
+    fulfil = (result, value) => result.#settle({ kind: 'fulfilled', value })
+    reject = (result, error) => result.#settle({ kind: 'rejected', error })
+  }
+
+  /** @internal */
+  static of<T>(outcome: Promise<T>, callbacks: ResultCallbacks<T>): AsyncResult<T> {
+    const result = new AsyncResult<T>(callbacks)
+    outcome.then(
+      (value) => fulfil(result, value),
+      (error: unknown) => reject(result, error),
     )
+    return result
   }
 
   /**
    * The result, or the call's error thrown.
    * @param timeout in milliseconds; TimeoutError after it. The call goes on, and get can be called again.
    */
-  async get(timeout?: number): Promise<T> {
-    if (!(await this.#ready(timeout))) {
-      throw errorOf(new Failure('TASK_TIMEOUT', `the result was not there after ${timeout} ms; the call goes on`))
-    }
-    if (this.#state.kind === 'fulfilled') return this.#state.value
-    throw this.#state.kind === 'rejected' ? this.#state.error : new Error('unreachable: settled without a state')
+  get(timeout?: number): Promise<T> {
+    return timeout === undefined ? this.#promise() : this.#within(timeout)
   }
 
   /** Resolves when the result is there or the timeout (milliseconds) has passed, whichever is first; never throws. */
@@ -69,16 +75,47 @@ export class AsyncResult<T> implements PromiseLike<T> {
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((error: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    return this.get().then(onFulfilled, onRejected)
+    return this.#promise().then(onFulfilled, onRejected)
+  }
+
+  async #within(timeout: number): Promise<T> {
+    if (await this.#ready(timeout)) return this.#promise()
+    throw errorOf(new Failure('TASK_TIMEOUT', `the result was not there after ${timeout} ms; the call goes on`))
   }
 
   async #ready(timeout: number | undefined): Promise<boolean> {
     checkTimeout(timeout)
-    if (timeout === undefined || timeout > MAX_TIMER_MS) {
-      await this.#settled
-      return true
-    }
-    return settledWithin(this.#settled, timeout)
+    if (this.#state.kind !== 'pending') return true
+    const settled = new Promise<void>((resolve) => this.#wait(resolve))
+    if (timeout !== undefined && timeout <= MAX_TIMER_MS) return settledWithin(settled, timeout)
+    await settled
+    return true
+  }
+
+  #promise(): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const tell = () => {
+        if (this.#state.kind === 'fulfilled') resolve(this.#state.value)
+        else if (this.#state.kind === 'rejected') reject(this.#state.error)
+      }
+      if (this.#state.kind === 'pending') this.#wait(tell)
+      else tell()
+    })
+  }
+
+  #wait(tell: () => void): void {
+    if (this.#waiting) this.#waiting.push(tell)
+    else this.#waiting = [tell]
+  }
+
+  #settle(state: State<T>): void {
+    if (this.#state.kind !== 'pending') return
+    this.#state = state
+    if (state.kind === 'fulfilled') this.#call(this.callbacks.callback, state.value)
+    else if (state.kind === 'rejected') this.#call(this.callbacks.errorCallback, state.error)
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    if (waiting) for (const tell of waiting) tell()
   }
 
   /** A callback that throws is reported as a warning of the process: it ends neither the call nor the program. */

@@ -12,6 +12,8 @@ export interface Target {
 export interface Backing {
   /** Where the calls go; rejects with the Failure that keeps them from it. */
   target(): Promise<Target>
+  /** The same, once it is known. */
+  readonly known: Target | undefined
   /** Why no more calls can be made; undefined while they can. */
   readonly failure: Failure | undefined
   /** After close(), when no call is under way: ends what is ours and resolves when it has ended. */
@@ -24,11 +26,16 @@ export interface Backing {
 export class SharedBacking implements Backing {
   readonly failure = undefined
   #target: Promise<Target> | undefined
+  #known: Target | undefined
 
   constructor(private readonly transport: Transport) {}
 
+  get known(): Target | undefined {
+    return this.#known
+  }
+
   target(): Promise<Target> {
-    this.#target ??= this.transport.serverInfo().then(({ processes }) => ({ pool: '', processes }))
+    this.#target ??= this.transport.serverInfo().then(({ processes }) => (this.#known = { pool: '', processes }))
     // Not remembered when it fails: the server may be there the next time.
     this.#target.catch(() => {
       this.#target = undefined
@@ -43,13 +50,19 @@ export class SharedBacking implements Backing {
 /** A pool of our own: it lives as long as its lease. */
 export class OwnedBacking implements Backing {
   #failure: Failure | undefined
+  #known: Target | undefined
 
   constructor(
     private readonly transport: Transport,
     private readonly lease: Lease,
   ) {
     // Whoever calls is told; nobody has to.
-    lease.opened.catch(() => {})
+    lease.opened.then(
+      (target) => {
+        this.#known = target
+      },
+      () => {},
+    )
     void lease.ended.then((failure) => {
       this.#failure = failure ?? new Failure('POOL_CLOSED', 'the pool has ended')
     })
@@ -57,6 +70,10 @@ export class OwnedBacking implements Backing {
 
   get failure(): Failure | undefined {
     return this.#failure
+  }
+
+  get known(): Target | undefined {
+    return this.#known
   }
 
   target(): Promise<Target> {

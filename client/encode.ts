@@ -41,34 +41,41 @@ export function decode(payload: Uint8Array): unknown {
   }
 }
 
-/** What became of one item. */
-export type ItemResult =
-  | { readonly ok: true; readonly value: unknown }
-  | { readonly ok: false; readonly error: unknown }
+/** What became of the items of a chunk. */
+export interface ChunkResult {
+  /** One for each item, in order; where an item failed, anything. */
+  readonly values: readonly unknown[]
+  /** By item; undefined where none failed. */
+  readonly errors: ReadonlyMap<number, unknown> | undefined
+}
 
-/**
- * One result for each item of a chunk, in order. The payload holds those that succeeded; the failures tell which did
- * not. `first` is the index of the chunk's first item in the whole input.
- */
-export function decodeChunk(outcome: ChunkOutcome, items: number, first: number): ItemResult[] {
-  const failed = new Map<number, Failure>()
-  for (const { item, failure } of outcome.failures) {
-    if (item !== undefined) failed.set(item, failure)
-    else for (let at = 0; at < items; at++) failed.set(at, failure)
+/** `first` is the index of the chunk's first item in the whole input. */
+export function decodeChunk({ payload, failures }: ChunkOutcome, items: number, first: number): ChunkResult {
+  const errors = new Map<number, unknown>()
+  for (const { item, failure } of failures) {
+    if (item !== undefined) errors.set(item, errorOf(failure, first + item))
+    else for (let at = 0; at < items; at++) errors.set(at, errorOf(failure, first + at))
   }
-  let values: unknown[] = []
+  let values: unknown
   try {
-    const decoded = outcome.payload && outcome.payload.length > 0 ? decode(outcome.payload) : []
-    if (!Array.isArray(decoded) || decoded.length !== items - failed.size) {
+    values = payload && payload.length > 0 ? decode(payload) : []
+    if (!Array.isArray(values) || values.length !== items - errors.size) {
       throw errorOf(new Failure('INTERNAL', `a chunk of ${items} items came back with another number of results`))
     }
-    values = decoded
   } catch (error) {
-    return Array.from({ length: items }, () => ({ ok: false, error }))
+    return failedChunk(items, error)
   }
+  return errors.size === 0 ? { values, errors: undefined } : { values: spread(values, items, errors), errors }
+}
+
+/** A chunk all of whose items have failed. */
+export const failedChunk = (items: number, error: unknown): ChunkResult => ({
+  values: new Array(items),
+  errors: new Map(Array.from({ length: items }, (_, item) => [item, error])),
+})
+
+/** The payload holds only what succeeded: each to its own place. */
+function spread(values: readonly unknown[], items: number, errors: ReadonlyMap<number, unknown>): unknown[] {
   let taken = 0
-  return Array.from({ length: items }, (_, item): ItemResult => {
-    const failure = failed.get(item)
-    return failure ? { ok: false, error: errorOf(failure, first + item) } : { ok: true, value: values[taken++] }
-  })
+  return Array.from({ length: items }, (_, item) => (errors.has(item) ? undefined : values[taken++]))
 }

@@ -12,7 +12,20 @@ import { Status } from '../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
 import { Code, type Reason } from '../wire/reason.js'
-import type { ChunkOutcome, ChunksCall, FunctionCall, Lease, OpenPoolCall, Pending, Transport } from './transport.js'
+import type {
+  ChunkOutcome,
+  ChunksCall,
+  FunctionCall,
+  Lease,
+  OpenPoolCall,
+  Pending,
+  Sink,
+  Ticket,
+  Transport,
+} from './transport.js'
+
+/** CallRequests go in, CallResponses come out. */
+export type CallStream = ClientDuplexStream<Buffer, Buffer>
 
 /** One RPC per call over grpc-js. */
 export class GrpcTransport implements Transport {
@@ -21,7 +34,7 @@ export class GrpcTransport implements Transport {
   /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
   constructor(address: string) {
     this.#client = new PoolServiceClient(address, credentials.createInsecure(), {
-      // The server bounds what it sends; a second limit here could only lose what has been computed.
+      // No wider window: WINDOW_BYTES says why. The server bounds what it sends; a second limit here could only lose what has been computed.
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
@@ -30,21 +43,22 @@ export class GrpcTransport implements Transport {
     })
   }
 
-  apply({ deadline, ...call }: FunctionCall): Pending<Uint8Array> {
+  apply({ deadline, ...call }: FunctionCall, sink: Sink): Ticket {
     const cancelled = new Cancellation()
-    const outcome = new Promise<Uint8Array>((resolve, reject) => {
-      const rpc = this.#client.makeUnaryRequest(
-        PoolServiceService.apply.path,
-        (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
-        (bytes) => routing.ApplyResponse.decode(bytes),
-        { ...call, args: [...call.args] },
-        new Metadata(),
-        callOptions(deadline),
-        (error, response) => (response ? resolve(response.result) : reject(cancelled.reason ?? failureOf(error))),
-      )
-      cancelled.onCancel = () => rpc.cancel()
-    })
-    return { outcome, cancel: (reason) => cancelled.cancel(reason) }
+    const rpc = this.#client.makeUnaryRequest(
+      PoolServiceService.apply.path,
+      (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
+      (bytes) => routing.ApplyResponse.decode(bytes),
+      { ...call, args: [...call.args] },
+      new Metadata(),
+      callOptions(deadline),
+      (error, response) => {
+        if (response) sink.settle(response.result, [])
+        else sink.fail(cancelled.reason ?? failureOf(error))
+      },
+    )
+    cancelled.onCancel = () => rpc.cancel()
+    return cancelled
   }
 
   chunks({ deadline, failFast, ...call }: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
@@ -74,12 +88,12 @@ export class GrpcTransport implements Transport {
     return { outcome, cancel: (reason) => cancelled.cancel(reason) }
   }
 
-  /** A new stream of calls. */
-  callStream(): ClientDuplexStream<routing.CallRequest, routing.CallResponse> {
+  /** A new stream of calls; what goes through it is encoded. */
+  callStream(): CallStream {
     return this.#client.makeBidiStreamRequest(
       PoolServiceService.call.path,
-      (request: routing.CallRequest) => asBuffer(routing.CallRequest.encode(request).finish()),
-      (bytes) => routing.CallResponse.decode(bytes),
+      (request: Buffer) => request,
+      (response) => response,
     )
   }
 

@@ -1,17 +1,18 @@
 import { Failure } from '../wire/failure.js'
-import { IMAP_WINDOW_CHUNKS } from '../wire/limits.js'
 import { settledWithin } from './async-result.js'
 import type { Target } from './backing.js'
 import { abortFailure, type Calls, type Cancellable } from './calls.js'
-import { decodeChunk, type Encoding, encode, type ItemResult } from './encode.js'
+import { type ChunkResult, decodeChunk, type Encoding, encode, failedChunk } from './encode.js'
 import { errorOf } from './errors.js'
 import { checkTimeout } from './options.js'
 import { onAbort } from './signals.js'
 import type { ChunkOutcome, FunctionCall, Transport } from './transport.js'
+import { Window } from './window.js'
 
 /** Everything of an imap but its input. */
 export interface ImapCall {
-  readonly call: Omit<FunctionCall, 'pool'>
+  /** Its pool is set when it is known. */
+  readonly call: FunctionCall
   readonly encoding: Encoding
   readonly ordered: boolean
   readonly chunksize: number
@@ -31,17 +32,12 @@ export interface ImapIterator<R> extends AsyncIterableIterator<R> {
 
 interface Chunk {
   readonly items: number
+  readonly pulledAt: number
   /** The index of its first item in the input. */
   readonly first: number
   payload: Uint8Array | undefined
   /** Arrived, but not its turn yet. */
-  results: ItemResult[] | undefined
-}
-
-/** A result that can be handed out; with the last one of a chunk, the chunk has been consumed. */
-interface Ready {
-  readonly result: ItemResult
-  readonly last: boolean
+  results: ChunkResult | undefined
 }
 
 /**
@@ -64,16 +60,16 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   readonly #requests = new Set<Cancellable>()
   /** Pulled and not yet handed out, by number. */
   readonly #chunks = new Map<number, Chunk>()
-  readonly #ready: Ready[] = []
-  /** Chunks with results in #ready. */
-  #unconsumed = 0
+  /** Chunks whose results can be handed out; of the first, all before #item have been. */
+  readonly #ready: ChunkResult[] = []
+  #item = 0
   /** Chunks to be sent together. */
   #batch: number[] = []
   #pulledChunks = 0
   #pulledItems = 0
   /** Ordered: the chunk whose results are handed out next. */
   #nextInOrder = 0
-  #window = IMAP_WINDOW_CHUNKS
+  readonly #window = new Window()
   #pumping = false
   /** Thrown behind the last result. */
   #error: { readonly error: unknown } | undefined
@@ -81,6 +77,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   #stopListening: () => void = () => {}
   /** Serialises next(): results are handed out in the order in which they were asked for. */
   #turn: Promise<unknown> = Promise.resolve()
+  #turns = 0
 
   constructor(
     input: Iterable<unknown> | AsyncIterable<unknown>,
@@ -94,7 +91,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     if (imap.signal) this.#stopListening = onAbort(imap.signal, () => this.cancel(abortFailure(imap.signal)))
     target.then(
       ({ processes }) => {
-        this.#window = Math.max(this.#window, 4 * processes)
+        this.#window.fit(processes)
       },
       () => {},
     )
@@ -107,8 +104,12 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
 
   next(timeout?: number): Promise<IteratorResult<R, undefined>> {
     checkTimeout(timeout)
+    // Most are there already, and nobody has asked before.
+    if (this.#turns === 0 && this.#ready.length > 0) return this.#take()
+    this.#turns++
     const turn = this.#turn.then(() => this.#next(timeout))
-    this.#turn = turn.catch(() => {})
+    const done = () => void this.#turns--
+    this.#turn = turn.then(done, done)
     return turn
   }
 
@@ -117,6 +118,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     this.cancel(new Failure('CANCELLED', 'the iteration was ended by its consumer'))
     this.#error = undefined
     this.#ready.length = 0
+    this.#item = 0
     return { done: true, value: undefined }
   }
 
@@ -129,7 +131,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
 
   /** Pulls the whole input from now on: the pool is being joined. */
   lift(): void {
-    this.#window = Number.POSITIVE_INFINITY
+    this.#window.lift()
     void this.#pump()
   }
 
@@ -142,34 +144,43 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
         throw errorOf(new Failure('TASK_TIMEOUT', `no result after ${timeout} ms; the call goes on`))
       }
     }
-    const ready = this.#ready.shift()
-    if (!ready) {
-      const error = this.#error
-      this.#error = undefined
-      if (error) throw error.error
-      return { done: true, value: undefined }
-    }
-    if (ready.last) {
-      this.#unconsumed--
-      // Refilled by halves: so that what is pulled travels together.
-      if (this.#held <= this.#window / 2) void this.#pump()
-    }
-    if (!ready.result.ok) throw ready.result.error
-    return { done: false, value: ready.result.value as R }
+    if (this.#ready.length > 0) return this.#take()
+    const error = this.#error
+    this.#error = undefined
+    if (error) throw error.error
+    return { done: true, value: undefined }
+  }
+
+  /** The first of the results that are there. */
+  #take(): Promise<IteratorResult<R, undefined>> {
+    const [chunk] = this.#ready as [ChunkResult]
+    const item = this.#item++
+    if (this.#item === chunk.values.length) this.#consumed()
+    if (chunk.errors?.has(item)) return Promise.reject(chunk.errors.get(item))
+    return Promise.resolve({ done: false, value: chunk.values[item] as R })
+  }
+
+  #consumed(): void {
+    this.#item = 0
+    this.#ready.shift()
+    this.#window.consumed()
+    // Refilled by halves: so that what is pulled travels together.
+    if (this.#held <= this.#window.chunks / 2) void this.#pump()
   }
 
   /** Chunks that are pulled and not yet consumed. */
   get #held(): number {
-    return this.#chunks.size + this.#unconsumed
+    return this.#chunks.size + this.#ready.length
   }
 
   async #pump(): Promise<void> {
     if (this.#pumping) return
     this.#pumping = true
-    while (this.#state === 'pulling' && this.#held < this.#window) {
+    while (this.#state === 'pulling' && this.#held < this.#window.chunks) {
       const items: unknown[] = []
       try {
-        while (items.length < this.imap.chunksize) {
+        // Ended while the input had its reader waiting: it is pulled no more.
+        while (this.#state === 'pulling' && items.length < this.imap.chunksize) {
           const step = this.#input.next()
           const { done, value } = step instanceof Promise ? await step : (step as IteratorResult<unknown>)
           if (done) {
@@ -179,7 +190,8 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
           items.push(value)
         }
       } catch (error) {
-        this.#error ??= { error }
+        // An input that fails after the end fails for nobody: its consumer has left, or knows why.
+        if (this.#state === 'pulling') this.#error ??= { error }
         this.#inputEnded()
       }
       if (items.length > 0) this.#add(items)
@@ -195,18 +207,16 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   #add(items: readonly unknown[]): void {
     if (this.#state === 'ended') return
     const number = this.#pulledChunks++
-    const chunk: Chunk = { items: items.length, first: this.#pulledItems, payload: undefined, results: undefined }
+    const [pulledAt, first] = [performance.now(), this.#pulledItems]
+    const chunk: Chunk = { items: items.length, pulledAt, first, payload: undefined, results: undefined }
     this.#pulledItems += items.length
     this.#chunks.set(number, chunk)
     try {
       chunk.payload = encode(items, this.imap.encoding, `item ${chunk.first}`)
+      this.#window.sent(chunk.payload.length)
     } catch (error) {
       // It never leaves; its error has its own position like any other.
-      this.#arrived(
-        number,
-        chunk,
-        items.map(() => ({ ok: false, error })),
-      )
+      this.#arrived(number, chunk, failedChunk(items.length, error))
       return
     }
     this.#batch.push(number)
@@ -233,11 +243,12 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   #outcome(number: number | undefined, outcome: ChunkOutcome): void {
     const chunk = number === undefined ? undefined : this.#chunks.get(number)
     if (number === undefined || !chunk || chunk.results) return
+    this.#window.arrived(chunk.payload?.length ?? 0, performance.now() - chunk.pulledAt, this.#wake.length > 0)
     chunk.payload = undefined
     this.#arrived(number, chunk, decodeChunk(outcome, chunk.items, chunk.first))
   }
 
-  #arrived(number: number, chunk: Chunk, results: ItemResult[]): void {
+  #arrived(number: number, chunk: Chunk, results: ChunkResult): void {
     if (this.#state === 'ended') return
     chunk.results = results
     if (this.imap.ordered) {
@@ -249,10 +260,9 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     this.#signal()
   }
 
-  #handOut(number: number, results: readonly ItemResult[]): void {
+  #handOut(number: number, results: ChunkResult): void {
     this.#chunks.delete(number)
-    this.#unconsumed++
-    for (const [at, result] of results.entries()) this.#ready.push({ result, last: at === results.length - 1 })
+    this.#ready.push(results)
   }
 
   #checkEnd(): void {

@@ -71,8 +71,12 @@ export class LocalBacking implements Backing {
     return this.#failure
   }
 
-  async target(): Promise<Target> {
+  get known(): Target {
     return { pool: '', processes: this.processes }
+  }
+
+  async target(): Promise<Target> {
+    return this.known
   }
 
   async finish(): Promise<void> {

@@ -1,15 +1,16 @@
-import { cutChunks, defaultChunksize } from '../wire/chunks.js'
+import { defaultChunksize } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
 import { REQUEST_TARGET_BYTES } from '../wire/limits.js'
 import type { Target } from './backing.js'
 import type { Calls } from './calls.js'
-import { decodeChunk, type Encoding, encode, type ItemResult } from './encode.js'
+import { decodeChunk, type Encoding, encode } from './encode.js'
 import type { MapOptions } from './options.js'
-import type { FunctionCall, Transport } from './transport.js'
+import type { FunctionCall, Pending, Transport } from './transport.js'
 
 /** Everything of a map but its items. */
 export interface MapCall {
-  readonly call: Omit<FunctionCall, 'pool'>
+  /** Its pool is set when it is known. */
+  readonly call: FunctionCall
   readonly spread: boolean
   readonly encoding: Encoding
   readonly options: MapOptions
@@ -34,19 +35,20 @@ export async function runMap(
   { call, spread, encoding, options }: MapCall,
 ): Promise<unknown[]> {
   if (items.length === 0) return []
-  const results: ItemResult[] = new Array(items.length)
+  const results: unknown[] = new Array(items.length)
+  /** By item. */
+  const errors = new Map<number, unknown>()
   const failFast = new AbortController()
-  const failed = (result: ItemResult) => options.failFast === true && !result.ok && failFast.abort(result.error)
   const send = (chunks: readonly Chunk[], { pool }: Target) =>
     transport.chunks(
       { ...call, pool, spread, failFast: options.failFast ?? false, chunks: chunks.map(({ payload }) => payload) },
       (outcome) => {
         const chunk = chunks[outcome.chunk]
         if (!chunk) return
-        for (const [at, result] of decodeChunk(outcome, chunk.items, chunk.first).entries()) {
-          results[chunk.first + at] = result
-          failed(result)
-        }
+        const { values, errors: failed } = decodeChunk(outcome, chunk.items, chunk.first)
+        for (let at = 0; at < values.length; at++) results[chunk.first + at] = values[at]
+        if (failed) for (const [at, error] of failed) errors.set(chunk.first + at, error)
+        if (failed && options.failFast) failFast.abort(failed.values().next().value)
       },
     )
   await calls
@@ -54,18 +56,12 @@ export async function runMap(
       target,
       (known) => {
         const chunksize = options.chunksize ?? defaultChunksize(items.length, known.processes)
-        const requests = group(encodeChunks(items, chunksize, encoding)).map((chunks) => send(chunks, known))
-        const cancel = (reason: Failure) => {
-          for (const request of requests) request.cancel(reason)
-        }
-        const dropRest = () => cancel(new Failure('CANCELLED', 'another item of the map has failed'))
+        const requests = new Requests((chunks) => send(chunks, known))
+        const dropRest = () => requests.cancel(new Failure('CANCELLED', 'another item of the map has failed'))
         failFast.signal.addEventListener('abort', dropRest, { once: true })
         return {
-          cancel,
-          outcome: all(
-            requests.map(({ outcome }) => outcome),
-            cancel,
-          ),
+          cancel: (reason) => requests.cancel(reason),
+          outcome: requests.run(encodeRequests(items, chunksize, encoding)),
         }
       },
       options.signal,
@@ -73,48 +69,66 @@ export async function runMap(
     .catch((error: unknown) => {
       throw failFast.signal.aborted ? failFast.signal.reason : error
     })
-  return options.settle ? results.map(settled) : results.map(orThrow)
+  if (options.settle) return results.map((value, at) => settled(value, errors, at))
+  if (errors.size > 0) throw errors.get(least(errors.keys()))
+  return results
 }
 
-/** Resolves when all have; the first that rejects ends the others. */
-async function all(outcomes: Promise<void>[], cancel: (reason: Failure) => void): Promise<void> {
-  try {
-    await Promise.all(outcomes)
-  } catch (error) {
-    cancel(new Failure('CANCELLED', 'another request of the map has failed'))
-    await Promise.allSettled(outcomes)
-    throw error
+/** The requests of one map: what is encoded is on its way while the rest is being encoded. */
+class Requests {
+  readonly #sent: Pending<void>[] = []
+  #ended: Failure | undefined
+
+  constructor(private readonly send: (chunks: readonly Chunk[]) => Pending<void>) {}
+
+  cancel(reason: Failure): void {
+    this.#ended ??= reason
+    for (const request of this.#sent) request.cancel(reason)
   }
-}
 
-function encodeChunks(items: readonly unknown[], chunksize: number, encoding: Encoding): Chunk[] {
-  let first = 0
-  return cutChunks(items, chunksize).map((chunk) => {
-    const payload = encode(chunk, encoding, `items ${first} to ${first + chunk.length - 1}`)
-    first += chunk.length
-    return { payload, items: chunk.length, first: first - chunk.length }
-  })
-}
-
-/** Groups chunks into requests of a bounded size; a chunk that is larger by itself is a request of its own. */
-function group(chunks: readonly Chunk[]): Chunk[][] {
-  const groups: Chunk[][] = []
-  let bytes = Number.POSITIVE_INFINITY
-  for (const chunk of chunks) {
-    if (bytes + chunk.payload.length > REQUEST_TARGET_BYTES) {
-      groups.push([])
-      bytes = 0
+  /** Resolves when all have ended well; the first that does not ends the others. */
+  async run(requests: Iterable<readonly Chunk[]>): Promise<void> {
+    try {
+      for (const chunks of requests) {
+        if (this.#sent.length > 0) await new Promise(setImmediate)
+        if (this.#ended) throw this.#ended
+        const request = this.send(chunks)
+        request.outcome.catch((error: Failure) => {
+          this.#ended ??= error
+        })
+        this.#sent.push(request)
+      }
+      await Promise.all(this.#sent.map(({ outcome }) => outcome))
+    } catch (error) {
+      this.cancel(new Failure('CANCELLED', 'another request of the map has failed'))
+      await Promise.allSettled(this.#sent.map(({ outcome }) => outcome))
+      throw error
     }
-    groups.at(-1)?.push(chunk)
-    bytes += chunk.payload.length
   }
-  return groups
 }
 
-function orThrow(result: ItemResult): unknown {
-  if (result.ok) return result.value
-  throw result.error
+/** Encodes chunk by chunk, and groups them into requests of a bounded size; a chunk larger than that is one by itself. */
+function* encodeRequests(items: readonly unknown[], chunksize: number, encoding: Encoding): Iterable<Chunk[]> {
+  let chunks: Chunk[] = []
+  let bytes = 0
+  for (let first = 0; first < items.length; first += chunksize) {
+    const chunk = items.slice(first, first + chunksize)
+    const payload = encode(chunk, encoding, `items ${first} to ${first + chunk.length - 1}`)
+    chunks.push({ payload, items: chunk.length, first })
+    bytes += payload.length
+    if (bytes < REQUEST_TARGET_BYTES) continue
+    yield chunks
+    chunks = []
+    bytes = 0
+  }
+  if (chunks.length > 0) yield chunks
 }
 
-const settled = (result: ItemResult): PromiseSettledResult<unknown> =>
-  result.ok ? { status: 'fulfilled', value: result.value } : { status: 'rejected', reason: result.error }
+const settled = (value: unknown, errors: ReadonlyMap<number, unknown>, at: number): PromiseSettledResult<unknown> =>
+  errors.has(at) ? { status: 'rejected', reason: errors.get(at) } : { status: 'fulfilled', value }
+
+function least(numbers: Iterable<number>): number {
+  let least = Number.POSITIVE_INFINITY
+  for (const number of numbers) least = Math.min(least, number)
+  return least
+}

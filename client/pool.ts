@@ -1,8 +1,9 @@
 import { Failure } from '../wire/failure.js'
+import { failedApply, startApply } from './apply.js'
 import { AsyncResult } from './async-result.js'
 import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
 import { Calls, toError } from './calls.js'
-import { decode, type Encoding, encodeArgs } from './encode.js'
+import { type Encoding, encodeArgs } from './encode.js'
 import { errorOf } from './errors.js'
 import { Imap, type ImapIterator } from './imap.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
@@ -22,7 +23,7 @@ import {
 } from './options.js'
 import { checkInput, functionCall } from './request.js'
 import { connect } from './stream-transport.js'
-import type { Transport } from './transport.js'
+import type { FunctionCall, Transport } from './transport.js'
 import type { AnyModule, Args, Bound, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'
 
 /**
@@ -87,13 +88,17 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   }
 
   /** Runs the function once and resolves with its result; as Python's apply. `kwargs` arrive as one last argument. */
-  async apply<const F extends FunctionRef<M>>(
+  apply<const F extends FunctionRef<M>>(
     fn: F,
     args?: Args<M, F>,
     kwargs?: Kwargs,
     options: CallOptions = {},
   ): Promise<Result<M, F>> {
-    return this.applyAsync(fn, args, kwargs, options)
+    try {
+      return this.applyAsync(fn, args, kwargs, options).get()
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /** As apply, without waiting. @throws PoolClosedError at once when the pool takes no more calls. */
@@ -104,16 +109,13 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     options: AsyncOptions<Result<M, F>> = {},
   ): AsyncResult<Result<M, F>> {
     this.#checkOpen()
-    const start = async () => {
-      const call = functionCall(fn, options, this.#encoding, args, kwargs)
-      const payload = await this.#calls.run(
-        this.#backing.target(),
-        ({ pool }) => this.#transport.apply({ ...call, pool }),
-        options.signal,
-      )
-      return decode(payload) as Result<M, F>
+    let call: FunctionCall
+    try {
+      call = functionCall(fn, options, this.#encoding, args, kwargs)
+    } catch (error) {
+      return failedApply(error, options)
     }
-    return new AsyncResult(start(), options)
+    return startApply(this.#calls, this.#transport, this.#backing, call, options)
   }
 
   /** Calls the function with every item; resolves with the results in the order of the items. */
@@ -255,15 +257,14 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     checkInput(iterable)
     const start = async () => {
       const call = functionCall(fn, options, this.#encoding)
-      const items = [...iterable]
-      return runMap(this.#calls, this.#transport, this.#backing.target(), items, {
+      return runMap(this.#calls, this.#transport, this.#backing.target(), [...iterable], {
         call,
         spread,
         encoding: this.#encoding,
         options,
       })
     }
-    return new AsyncResult(start(), options as AsyncOptions<unknown[]>)
+    return AsyncResult.of(start(), options as AsyncOptions<unknown[]>)
   }
 
   #imap<R>(

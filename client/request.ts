@@ -14,13 +14,14 @@ export function functionCall(
   encoding: Encoding,
   args: unknown = [],
   kwargs?: Kwargs,
-): Omit<FunctionCall, 'pool'> {
+): FunctionCall {
   checkCount('retries', options.retries, 0)
   checkTimeout(options.timeout)
   const bound = boundOf(fn)
   if (typeof bound?.name !== 'string') throw badRequest(`the function is ${String(fn)}; it must be a name or a partial`)
   if (!Array.isArray(args)) throw badRequest(`args is a ${typeof args}; it must be an array of arguments`)
   return {
+    pool: '',
     function: bound.name,
     args: encodeArgs([...bound.args, ...args], encoding),
     kwargs: encodeKwargs(mergeKwargs(bound.kwargs, kwargs), encoding),

@@ -1,14 +1,21 @@
-import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
-import type * as routing from '../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../proto/gen/farpool/v1/pool_service.js'
-import { Failure, statusToFailure } from '../wire/failure.js'
-import { FRAME_TARGET_BYTES, MAX_TIMER_MS, STREAM_IDLE_MS } from '../wire/limits.js'
+import type { GroupHead } from '../wire/call-codec.js'
+import { Failure } from '../wire/failure.js'
+import { MAX_TIMER_MS } from '../wire/limits.js'
 import type { Reason } from '../wire/reason.js'
-import { failureOf, GrpcTransport } from './grpc-transport.js'
+import { GrpcTransport } from './grpc-transport.js'
 import type { ClientOptions } from './options.js'
-import type { ChunkOutcome, ChunksCall, FunctionCall, Pending, Transport } from './transport.js'
-
-export type CallStream = ClientDuplexStream<routing.CallRequest, routing.CallResponse>
+import { Session } from './session.js'
+import type {
+  ChunkFailure,
+  ChunkOutcome,
+  ChunksCall,
+  FunctionCall,
+  Pending,
+  Sink,
+  Ticket,
+  Transport,
+} from './transport.js'
 
 /**
  * Many calls in one stream: what is started in one turn of the event loop travels in one message, and outcomes come
@@ -35,45 +42,15 @@ export class StreamTransport implements Transport {
     this.poolInfo = (pool) => unary.poolInfo(pool)
   }
 
-  apply(call: FunctionCall): Pending<Uint8Array> {
+  apply(call: FunctionCall, sink: Sink): Ticket {
     const session = this.#open()
-    let id = 0
-    const outcome = new Promise<Uint8Array>((resolve, reject) => {
-      const settle = ({ payload, failures }: Settled) =>
-        payload ? resolve(payload) : reject(failures[0]?.failure ?? NO_OUTCOME)
-      id = session.begin(groupOf(call, []), { args: [...call.args], chunk: undefined }, settle, reject)
-    })
-    return { outcome, cancel: deadlined(call, outcome, (reason) => session.cancel([id], reason)) }
+    if (call.deadline !== undefined) return new Deadlined(session, call, call.deadline, sink)
+    return new SessionTicket(session, session.begin(headOf(call, NO_ARGS), call.args, undefined, sink))
   }
 
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
-    const session = this.#open()
-    const group = {
-      ...groupOf(call, call.args),
-      spread: call.spread,
-      onError: call.failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
-    }
-    let ids: number[] = []
-    const outcome = new Promise<void>((resolve, reject) => {
-      let left = call.chunks.length
-      const fail = (reason: Failure) => {
-        session.cancel(ids, reason)
-        reject(reason)
-      }
-      ids = call.chunks.map((payload, chunk) => {
-        const settle = (settled: Settled) => {
-          const refusal = settled.failures.find(
-            ({ item, failure }) => item === undefined && REFUSALS.has(failure.reason),
-          )
-          if (refusal) return fail(refusal.failure)
-          onOutcome({ chunk, ...settled })
-          if (--left === 0) resolve()
-        }
-        return session.begin(group, { args: [], chunk: payload }, settle, reject)
-      })
-    })
-    const cancel = (reason: Failure) => session.cancel(ids, reason)
-    return { outcome, cancel: deadlined(call, outcome, cancel) }
+    const run = new ChunksRun(this.#open(), call, onOutcome)
+    return { outcome: run.outcome, cancel: (reason) => run.cancel(reason) }
   }
 
   close(): void {
@@ -87,14 +64,53 @@ export class StreamTransport implements Transport {
   }
 }
 
-interface Settled {
-  readonly payload: Uint8Array | undefined
-  readonly failures: ChunkOutcome['failures']
+class SessionTicket implements Ticket {
+  constructor(
+    private readonly session: Session,
+    private readonly id: number,
+  ) {}
+
+  cancel(reason: Failure): void {
+    this.session.cancel(this.id, reason)
+  }
 }
 
-interface OpenCall {
-  readonly settle: (outcome: Settled) => void
-  readonly fail: (reason: Failure) => void
+/** The server ends a call at its deadline; so does this side, in case that word does not come. */
+class Deadlined implements Sink, Ticket {
+  readonly #id: number
+  readonly #stop: () => void
+
+  constructor(
+    private readonly session: Session,
+    call: FunctionCall,
+    deadline: number,
+    private readonly sink: Sink,
+  ) {
+    this.#stop = atDeadline(deadline, (reason) => this.cancel(reason))
+    this.#id = session.begin(headOf(call, NO_ARGS), call.args, undefined, this)
+  }
+
+  settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
+    this.#stop()
+    this.sink.settle(payload, failures)
+  }
+
+  fail(reason: Failure): void {
+    this.#stop()
+    this.sink.fail(reason)
+  }
+
+  cancel(reason: Failure): void {
+    this.session.cancel(this.#id, reason)
+  }
+}
+
+/** Calls back at a deadline, with the failure for it, unless it is stopped before. */
+function atDeadline(deadline: number, late: (reason: Failure) => void): () => void {
+  const left = Math.min(MAX_TIMER_MS, Math.max(0, deadline - Date.now()))
+  const reason = () => new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came")
+  const timer = setTimeout(() => late(reason()), left)
+  return () => clearTimeout(timer)
 }
 
 /** Said of a request before any of it was accepted: nothing of it has run or will. */
@@ -108,147 +124,67 @@ const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
   'MODULE_LOAD_FAILED',
 ])
 
-const NO_OUTCOME = new Failure('INTERNAL', 'the server sent neither a result nor a failure')
+/** The chunks of one request: a call each; the first that is refused, or that the stream loses, fails the request. */
+class ChunksRun {
+  readonly outcome: Promise<void>
+  readonly #ids: number[]
+  #left: number
+  readonly #stop: () => void
+  #resolve: () => void = () => {}
+  #reject: (reason: Failure) => void = () => {}
 
-type Group = Omit<routing.CallGroup, 'calls'>
-
-/**
- * One stream and the calls in it.
- *   open    takes calls
- *   ending  takes none; the server completes what it has, then ends the stream
- *   ended   over; calls that had no outcome by then have failed
- */
-class Session {
-  #state: 'open' | 'ending' | 'ended' = 'open'
-  readonly #open = new Map<number, OpenCall>()
-  #nextId = 1
-  /** Messages to be sent, the last of which is still being filled. */
-  #frames: routing.CallRequest[] = []
-  #bytes = 0
-  /** Where the next call goes, if it has all but its own arguments in common with the one before. */
-  #last: { readonly key: Group; readonly group: routing.CallGroup } | undefined
-  #scheduled = false
-  #blocked = false
-  #idle: NodeJS.Timeout | undefined
-
-  constructor(private readonly stream: CallStream) {
-    stream.on('data', ({ outcomes }: routing.CallResponse) => {
-      for (const outcome of outcomes) this.#settle(outcome)
+  constructor(
+    private readonly session: Session,
+    call: ChunksCall,
+    private readonly onOutcome: (outcome: ChunkOutcome) => void,
+  ) {
+    this.outcome = new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
     })
-    stream.on('error', (error: ServiceError) => this.#ended(failureOf(error)))
-    // A server that drains ends the stream when it has answered all that it received; the rest it has never seen.
-    stream.on('end', () => this.#ended(new Failure('SERVER_DRAINING', 'the server has ended the stream')))
-    stream.on('drain', () => {
-      this.#blocked = false
-      this.#flush()
-    })
-  }
-
-  get usable(): boolean {
-    return this.#state === 'open'
-  }
-
-  /** Starts a call; returns its id. */
-  begin(group: Group, call: Omit<routing.CallItem, 'id'>, settle: OpenCall['settle'], fail: OpenCall['fail']): number {
-    const id = this.#nextId++
-    this.#open.set(id, { settle, fail })
-    clearTimeout(this.#idle)
-    let bytes = 16 + (call.chunk?.length ?? 0)
-    for (const arg of call.args) bytes += arg.length
-    const frame = this.#frame(bytes)
-    if (!this.#last || !isSame(this.#last.key, group)) {
-      this.#last = { key: group, group: { ...group, calls: [] } }
-      frame.groups.push(this.#last.group)
+    this.#left = call.chunks.length
+    this.#stop = call.deadline === undefined ? () => {} : atDeadline(call.deadline, (reason) => this.cancel(reason))
+    const head = {
+      ...headOf(call, call.args),
+      spread: call.spread,
+      onError: call.failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
     }
-    this.#last.group.calls.push({ id, ...call })
-    return id
+    this.#ids = call.chunks.map((payload, chunk) =>
+      session.begin(head, NO_ARGS, payload, {
+        settle: (result, failures) => this.#settled(chunk, result, failures),
+        fail: (reason) => this.#failed(reason),
+      }),
+    )
   }
 
-  /** Gives calls up: they fail with the reason at once; those that have ended stay as they are. */
-  cancel(ids: readonly number[], reason: Failure): void {
-    for (const id of ids) {
-      const call = this.#open.get(id)
-      if (!call) continue
-      this.#open.delete(id)
-      if (this.#state === 'open') this.#frame(4).cancelled.push(id)
-      call.fail(reason)
+  cancel(reason: Failure): void {
+    for (const id of this.#ids) this.session.cancel(id, reason)
+  }
+
+  #settled(chunk: number, payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
+    const refusal = failures.find(({ item, failure }) => item === undefined && REFUSALS.has(failure.reason))
+    if (refusal) {
+      this.cancel(refusal.failure)
+      return this.#failed(refusal.failure)
     }
-    this.#rest()
+    this.onOutcome({ chunk, payload, failures })
+    if (--this.#left > 0) return
+    this.#stop()
+    this.#resolve()
   }
 
-  /** Takes no more calls. */
-  #end(): void {
-    // Words that the server has not taken for so long are lost, and with them cancellations: it has to hear otherwise.
-    if (this.#frames.length > 0) return this.close()
-    this.#state = 'ending'
-    this.stream.end()
-  }
-
-  /** Ends at once; what the server still has of it is cancelled there. */
-  close(): void {
-    clearTimeout(this.#idle)
-    if (this.#state !== 'ended') this.stream.cancel()
-  }
-
-  #settle({ id, payload, failures }: routing.CallOutcome): void {
-    const call = this.#open.get(id)
-    if (!call) return
-    this.#open.delete(id)
-    call.settle({
-      payload,
-      failures: failures.map(({ item, status }) => ({ item, failure: status ? statusToFailure(status) : NO_OUTCOME })),
-    })
-    this.#rest()
-  }
-
-  #ended(reason: Failure): void {
-    this.#state = 'ended'
-    clearTimeout(this.#idle)
-    const calls = [...this.#open.values()]
-    this.#open.clear()
-    for (const call of calls) call.fail(reason)
-  }
-
-  /** Without calls the stream is ended after a while; a program that has nothing else to do can then end. */
-  #rest(): void {
-    if (this.#open.size > 0 || this.#state !== 'open') return
-    clearTimeout(this.#idle)
-    this.#idle = setTimeout(() => this.#end(), STREAM_IDLE_MS)
-  }
-
-  /** The message being filled; it leaves at the end of this turn, or when the stream takes more. */
-  #frame(bytes: number): routing.CallRequest {
-    let frame = this.#frames.at(-1)
-    if (!frame || this.#bytes + bytes > FRAME_TARGET_BYTES) {
-      frame = { groups: [], cancelled: [] }
-      this.#frames.push(frame)
-      this.#last = undefined
-      this.#bytes = 0
-    }
-    this.#bytes += bytes
-    if (!this.#scheduled) {
-      this.#scheduled = true
-      queueMicrotask(() => {
-        this.#scheduled = false
-        this.#flush()
-      })
-    }
-    return frame
-  }
-
-  #flush(): void {
-    while (this.#frames.length > 0 && !this.#blocked && this.#state === 'open') {
-      const frame = this.#frames.shift()
-      if (this.#frames.length === 0) this.#last = undefined
-      if (frame) this.#blocked = !this.stream.write(frame)
-    }
+  #failed(reason: Failure): void {
+    this.#stop()
+    this.#reject(reason)
   }
 }
 
-const groupOf = (call: FunctionCall, args: readonly Uint8Array[]): Group => ({
+const NO_ARGS: readonly Uint8Array[] = []
+
+const headOf = (call: FunctionCall, args: readonly Uint8Array[]): GroupHead => ({
   pool: call.pool,
   function: call.function,
-  args: [...args],
+  args: args as Uint8Array[],
   kwargs: call.kwargs,
   replyKind: call.replyKind,
   retries: call.retries,
@@ -256,31 +192,6 @@ const groupOf = (call: FunctionCall, args: readonly Uint8Array[]): Group => ({
   onError: OnError.ON_ERROR_UNSPECIFIED,
   timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
 })
-
-/** Whether calls of these groups can share one. Bound values are compared by identity. */
-const isSame = (a: Group, b: Group): boolean =>
-  a === b ||
-  (a.function === b.function &&
-    a.pool === b.pool &&
-    a.args.length === 0 &&
-    b.args.length === 0 &&
-    a.kwargs === b.kwargs &&
-    a.replyKind === b.replyKind &&
-    a.retries === b.retries &&
-    a.spread === b.spread &&
-    a.onError === b.onError &&
-    a.timeoutMs === b.timeoutMs)
-
-/** The server ends a call at its deadline; so does this side, in case that word does not come. */
-function deadlined(call: FunctionCall, outcome: Promise<unknown>, cancel: (reason: Failure) => void) {
-  if (call.deadline === undefined) return cancel
-  const left = Math.min(MAX_TIMER_MS, Math.max(0, call.deadline - Date.now()))
-  const late = () => cancel(new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came"))
-  const timer = setTimeout(late, left)
-  const done = () => clearTimeout(timer)
-  outcome.then(done, done)
-  return cancel
-}
 
 /** The way to the server at this address, as the options choose it. */
 export function connect(address: string, { transport }: ClientOptions): Transport {

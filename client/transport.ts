@@ -3,12 +3,12 @@ import type {
   GetServerInfoResponse,
   ListFunctionsResponse,
 } from '../proto/gen/farpool/v1/pool_service.js'
-import type { Failure } from '../wire/failure.js'
+import { Failure } from '../wire/failure.js'
 
 /** What every request that runs a function has. Payloads are encoded. */
 export interface FunctionCall {
-  /** Empty for the shared pool. */
-  readonly pool: string
+  /** Empty for the shared pool; set when the pool is known. */
+  pool: string
   readonly function: string
   readonly args: readonly Uint8Array[]
   readonly kwargs: Uint8Array | undefined
@@ -30,8 +30,28 @@ export interface ChunkOutcome {
   /** An index into ChunksCall.chunks. */
   readonly chunk: number
   readonly payload: Uint8Array | undefined
-  readonly failures: readonly { readonly item: number | undefined; readonly failure: Failure }[]
+  readonly failures: readonly ChunkFailure[]
 }
+
+/** An item that failed; without one, all of the call or chunk. */
+export interface ChunkFailure {
+  readonly item: number | undefined
+  readonly failure: Failure
+}
+
+/** Who waits for a call's outcome: told once, by `settle` or by `fail`. */
+export interface Sink {
+  /** A payload, or why there is none. */
+  settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void
+  fail(reason: Failure): void
+}
+
+/** A call under way. `cancel` tells its sink the reason, at once, if it has not been told anything. */
+export interface Ticket {
+  cancel(reason: Failure): void
+}
+
+export const NO_OUTCOME = new Failure('INTERNAL', 'the server sent neither a result nor a failure')
 
 /** A request under way. `outcome` rejects with a Failure, after `cancel` with the one that it was given. */
 export interface Pending<T> {
@@ -56,7 +76,7 @@ export interface Lease {
 
 /** The way to a server. Everything it rejects with is a Failure. */
 export interface Transport {
-  apply(call: FunctionCall): Pending<Uint8Array>
+  apply(call: FunctionCall, sink: Sink): Ticket
   /** Sends chunks; `onOutcome` is called once for each that has ended, in the order in which they end. */
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void>
   openPool(call: OpenPoolCall): Lease
