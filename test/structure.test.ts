@@ -119,7 +119,9 @@ describe('the structure', () => {
           .filter((name) => !(name in scripts))
         const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map((match) => String(match[1]))
         const gone = links.filter((link) => !exists(join(dirname(page), link)))
-        const paths = [...text.matchAll(/`((?:proto|wire|server|client|cli|test|examples|docs|scripts)\/[\w./-]+)`/g)]
+        const paths = [
+          ...text.matchAll(/`((?:proto|wire|server|client|cli|test|examples|docs|scripts|bench)\/[\w./-]+)`/g),
+        ]
         const lost = paths.map((match) => String(match[1])).filter((path) => !exists(path))
         return [...runs, ...gone, ...lost].map((what) => `${page} names ${what}`)
       })

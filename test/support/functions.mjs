@@ -154,3 +154,24 @@ export const hangWhileInitializing = (file) => {
   appendFileSync(file, String(process.pid))
   for (;;);
 }
+
+/** Busy until the file is there, without ever coming back to the event loop. */
+export const busyUntil = (file, result) => {
+  while (!existsSync(file));
+  return result
+}
+
+/** Leaves a line, then dies if that says so. */
+export const appendOrDie = (file, text) => {
+  appendFileSync(file, `${text}\n`)
+  if (text === 'die') process.kill(process.pid, 'SIGKILL')
+  return text
+}
+
+/** Busy for so many milliseconds. */
+export const busyFor = (ms) => {
+  for (const end = performance.now() + ms; performance.now() < end; );
+  return ms
+}
+
+export const textOf = (length) => 'x'.repeat(length)

@@ -1,59 +1,11 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import fc from 'fast-check'
 import { afterAll, describe, expect, it } from 'vitest'
 import { resolveConfig, type ServeOptions } from '../../server/config.js'
 import { availableCpus } from '../../server/ops/cgroup.js'
 import { FunctionTable } from '../../server/pool/functions.js'
 import { LineSplitter } from '../../server/pool/lines.js'
-import { TaskQueue } from '../../server/pool/queue.js'
-import type { Task } from '../../server/pool/task.js'
 import { FUNCTIONS, temporaryFolder } from '../support/server.js'
-
-describe('the queue', () => {
-  const task = (id: number): Task => ({
-    id,
-    spec: {
-      function: 'f',
-      args: [new Uint8Array(id)],
-      kwargs: undefined,
-      chunk: undefined,
-      spread: false,
-      replyKind: 0,
-      retries: 0,
-      failFast: false,
-    },
-    settle: () => {},
-    attempt: 1,
-    started: false,
-  })
-
-  it('behaves as a list, whatever is pushed, put in front, taken and removed', () => {
-    const step = fc.record({
-      kind: fc.constantFrom('push', 'unshift', 'shift', 'remove'),
-      id: fc.integer({ min: 1, max: 30 }),
-    })
-    fc.assert(
-      fc.property(fc.array(step), (steps) => {
-        const queue = new TaskQueue()
-        let list: number[] = []
-        for (const { kind, id } of steps) {
-          if ((kind === 'push' || kind === 'unshift') && list.includes(id)) continue
-          if (kind === 'push') list.push(id)
-          if (kind === 'unshift') list.unshift(id)
-          if (kind === 'push' || kind === 'unshift') queue[kind](task(id))
-          if (kind === 'shift') expect(queue.shift()?.id).toBe(list.shift())
-          if (kind === 'remove') {
-            expect(queue.remove(id)?.id).toBe(list.find((other) => other === id))
-            list = list.filter((other) => other !== id)
-          }
-          expect([queue.size, queue.bytes]).toEqual([list.length, list.reduce((sum, other) => sum + other, 0)])
-        }
-        expect(list.map(() => queue.shift()?.id)).toEqual(list)
-      }),
-    )
-  })
-})
 
 describe('lines', () => {
   it('are cut as they come, also in pieces, and belong to the task that printed them', () => {

@@ -1,0 +1,116 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { CancelledError, Pool, WorkerCrashedError } from 'farpool'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { FUNCTIONS, ServerProcess } from '../support/server.js'
+
+/** Workers are given short tasks ahead of time (docs/architecture.md); nobody is to notice but the clock. */
+
+const SHORT = 60
+let folder: string
+let pool: Pool
+/** A file that is there: busyUntil does not wait for it. Its name is as long as those of the others. */
+let there: string
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'farpool-test-'))
+  there = join(folder, 'there')
+  writeFileSync(there, '')
+  pool = await Pool.local(FUNCTIONS, { processes: 2, graceMs: 200 })
+})
+afterAll(async () => {
+  await pool.terminate()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+/** So often and so fast that the pool gives the function ahead from now on. */
+const warmUp = (name: string, args: unknown[], on = pool) =>
+  Promise.all(Array.from({ length: 3_000 }, () => on.apply(name, args)))
+
+const numbers = Array.from({ length: SHORT }, (_, i) => i)
+
+describe('a function that is always short, but for once', () => {
+  it('does not hold up the tasks behind it', async () => {
+    await warmUp('busyUntil', [there, 0])
+    const file = join(folder, 'first')
+    const long = pool.applyAsync('busyUntil', [file, 'long'])
+    const shorts = numbers.map((i) => pool.apply('busyUntil', [there, i]))
+    // The long one ends only after this.
+    expect(await Promise.all(shorts)).toEqual(numbers)
+    expect(long.ready()).toBe(false)
+    writeFileSync(file, '')
+    expect(await long.get()).toBe('long')
+  })
+
+  it('does not hold up the results of the tasks before it, on the same worker', async () => {
+    await using own = await Pool.local(FUNCTIONS, { processes: 1 })
+    await warmUp('busyUntil', [there, 0], own)
+    const file = join(folder, 'after')
+    const shorts = numbers.map((i) => own.apply('busyUntil', [there, i]))
+    const long = own.applyAsync('busyUntil', [file, 'long'])
+    expect(await Promise.all(shorts)).toEqual(numbers)
+    expect(long.ready()).toBe(false)
+    writeFileSync(file, '')
+    expect(await long.get()).toBe('long')
+  })
+
+  it('goes on when tasks behind it are cancelled, however long the grace has passed', async () => {
+    await warmUp('busyUntil', [there, 0])
+    const file = join(folder, 'other')
+    const long = pool.applyAsync('busyUntil', [file, 'long'])
+    const abort = new AbortController()
+    const behind = numbers.map((i) => pool.apply('busyUntil', [there, i], undefined, { signal: abort.signal }))
+    abort.abort()
+    const outcomes = await Promise.allSettled(behind)
+    expect(outcomes.every((o) => o.status === 'fulfilled' || o.reason instanceof CancelledError)).toBe(true)
+    // Twice the grace, on the other worker.
+    await pool.apply('busyFor', [400])
+    writeFileSync(file, '')
+    expect(await long.get()).toBe('long')
+  })
+})
+
+describe('a worker that dies with tasks at hand', () => {
+  it('loses only the one that it ran: the others run elsewhere, once', async () => {
+    await warmUp('appendOrDie', ['/dev/null', 'warm'])
+    const file = join(folder, 'lines')
+    const words = [...numbers.map((i) => `a${i}`), 'die', ...numbers.map((i) => `b${i}`)]
+    const outcomes = await Promise.allSettled(words.map((word) => pool.apply('appendOrDie', [file, word])))
+    const failed = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []))
+    expect(failed).toHaveLength(1)
+    expect(failed[0]).toBeInstanceOf(WorkerCrashedError)
+    expect(readFileSync(file, 'utf8').trim().split('\n').sort()).toEqual([...words].sort())
+  })
+})
+
+describe('maxtasksperchild', () => {
+  it('holds for tasks that are given ahead', async () => {
+    await using own = await Pool.local(FUNCTIONS, { processes: 2, maxtasksperchild: 50 })
+    const pids = await Promise.all(Array.from({ length: 1_000 }, () => own.apply('pid')))
+    const counts = new Map<unknown, number>()
+    for (const pid of pids) counts.set(pid, (counts.get(pid) ?? 0) + 1)
+    expect([...counts.values()].filter((count) => count > 50)).toEqual([])
+    expect(counts.size).toBeGreaterThanOrEqual(20)
+  })
+})
+
+describe('clients of one pool', () => {
+  it('take turns: the single call of one does not wait for the many of another', async () => {
+    await using server = await ServerProcess.start(['--processes', '2'])
+    await using greedy = new Pool(server.address)
+    await using modest = new Pool(server.address)
+    await modest.apply('identity', [0])
+    let done = 0
+    const many = Array.from({ length: 5_000 }, () =>
+      greedy.apply('busyFor', [0.5]).then(() => {
+        done++
+      }),
+    )
+    // They are in the queue when the first has come back.
+    await Promise.race(many)
+    await modest.apply('identity', [1])
+    expect(done).toBeLessThan(2_500)
+    await Promise.all(many)
+  })
+})

@@ -1,0 +1,161 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { Estimates } from '../../server/pool/estimate.js'
+import { TaskQueue } from '../../server/pool/queue.js'
+import { type Client, Task } from '../../server/pool/task.js'
+import { job } from '../support/scheduler.js'
+
+const nobody = { settled: () => {} }
+const task = (id: number, client: Client = 'one', bytes = id): Task =>
+  new Task(id, job({ client }), [new Uint8Array(bytes)], undefined, nobody, 0)
+
+const drain = (queue: TaskQueue): (number | undefined)[] => Array.from({ length: queue.size }, () => queue.shift()?.id)
+
+describe('the queue', () => {
+  it('behaves as a list for one client, whatever is pushed, put in front, taken and removed', () => {
+    const step = fc.record({
+      kind: fc.constantFrom('push', 'unshift', 'shift', 'remove'),
+      id: fc.integer({ min: 1, max: 30 }),
+    })
+    fc.assert(
+      fc.property(fc.array(step), (steps) => {
+        const queue = new TaskQueue()
+        const tasks = new Map<number, Task>()
+        // What was put in front is before all else, and so are two lists one.
+        let list: number[] = []
+        for (const { kind, id } of steps) {
+          const isIn = list.includes(id)
+          if ((kind === 'push' || kind === 'unshift') && !isIn) {
+            tasks.set(id, task(id))
+            queue[kind](tasks.get(id) as Task)
+            list = kind === 'push' ? [...list, id] : [id, ...list]
+          }
+          if (kind === 'shift') expect(queue.shift()?.id).toBe(list.shift())
+          if (kind === 'remove') {
+            expect(queue.remove(tasks.get(id) ?? task(id))).toBe(isIn)
+            list = list.filter((other) => other !== id)
+          }
+          expect([queue.size, queue.bytes]).toEqual([list.length, list.reduce((sum, other) => sum + other, 0)])
+          expect(queue.peek()?.id).toBe(list[0])
+        }
+        expect(drain(queue)).toEqual(list)
+      }),
+    )
+  })
+
+  it('behaves as a list for each client, and a list of clients that take turns', () => {
+    const step = fc.record({
+      kind: fc.constantFrom('push', 'push', 'push', 'unshift', 'shift', 'shift', 'remove'),
+      client: fc.nat(3),
+      pick: fc.nat(99),
+    })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80, size: 'max' }), (steps) => {
+        const queue = new TaskQueue()
+        const back: Task[] = []
+        const turns: { client: number; tasks: Task[] }[] = []
+        const all = () => [...back, ...turns.flatMap(({ tasks }) => tasks)]
+        /** The client of the first turn loses it, to the others; one without tasks has none. */
+        const next = (): Task | undefined => {
+          if (back.length > 0) return back.shift()
+          const turn = turns.shift()
+          const task = turn?.tasks.shift()
+          if (turn && turn.tasks.length > 0) turns.push(turn)
+          return task
+        }
+        for (const [at, { kind, client, pick }] of steps.entries()) {
+          const one = task(at + 1, String(client))
+          if (kind === 'push') {
+            queue.push(one)
+            const turn = turns.find((other) => other.client === client)
+            if (turn) turn.tasks.push(one)
+            else turns.push({ client, tasks: [one] })
+          } else if (kind === 'unshift') {
+            queue.unshift(one)
+            back.unshift(one)
+          } else if (kind === 'shift') expect(queue.shift()).toBe(next())
+          else {
+            const gone = all()[pick % Math.max(1, all().length)] ?? one
+            expect(queue.remove(gone)).toBe(gone !== one)
+            expect(queue.remove(gone)).toBe(false)
+            for (const list of [back, ...turns.map(({ tasks }) => tasks)])
+              if (list.includes(gone)) list.splice(list.indexOf(gone), 1)
+            for (const turn of turns.filter(({ tasks }) => tasks.length === 0)) turns.splice(turns.indexOf(turn), 1)
+          }
+          expect([queue.size, queue.bytes]).toEqual([all().length, all().reduce((sum, { bytes }) => sum + bytes, 0)])
+          expect(queue.peek()).toBe(back[0] ?? turns[0]?.tasks[0])
+        }
+        for (let waiting = all().length; waiting > 0; waiting--) expect(queue.shift()).toBe(next())
+        expect([queue.shift(), queue.size, queue.bytes]).toEqual([undefined, 0, 0])
+      }),
+    )
+  })
+
+  it('lets clients take turns, each of them in its own order', () => {
+    const queue = new TaskQueue()
+    for (const id of [1, 2, 3, 4]) queue.push(task(id, 'many'))
+    queue.push(task(5, 'few'))
+    queue.push(task(6, 'few'))
+    queue.push(task(7, 'one'))
+    expect(drain(queue)).toEqual([1, 5, 7, 2, 6, 3, 4])
+  })
+
+  it('delays the only task of one by one turn, behind a million of another', () => {
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 1_000_000; id++) queue.push(task(id, 'many', 0))
+    queue.push(task(0, 'one', 0))
+    expect([queue.shift()?.id, queue.shift()?.id]).toEqual([1, 0])
+  })
+
+  it('takes what comes back before all others, without costing its client a turn', () => {
+    const queue = new TaskQueue()
+    queue.push(task(1, 'a'))
+    queue.push(task(2, 'b'))
+    queue.unshift(task(3, 'b'))
+    expect(drain(queue)).toEqual([3, 1, 2])
+  })
+})
+
+describe('a client that is full', () => {
+  it('has to wait, and others do not', () => {
+    const client = { isFull: true }
+    const queue = new TaskQueue()
+    queue.push(task(1, client))
+    queue.push(task(2, client))
+    queue.push(task(3, 'other'))
+    expect([queue.shift()?.id, queue.shift()?.id, queue.size]).toEqual([3, undefined, 2])
+    client.isFull = false
+    expect(drain(queue)).toEqual([1, 2])
+  })
+
+  it('is drained with all others', () => {
+    const queue = new TaskQueue()
+    for (const id of [1, 2]) queue.push(task(id, { isFull: true }))
+    queue.unshift(task(3))
+    expect([[...queue.drain()].map(({ id }) => id), queue.size]).toEqual([[3, 1, 2], 0])
+  })
+})
+
+describe('estimates', () => {
+  it('rise fast and fall slowly', () => {
+    const estimates = new Estimates()
+    expect(estimates.of(task(1))).toBeUndefined()
+    estimates.learn(task(1), 1)
+    expect(estimates.of(task(1))).toBe(1)
+    estimates.learn(task(1), 101)
+    expect(estimates.of(task(1))).toBe(51)
+    estimates.learn(task(1), 1)
+    expect(estimates.of(task(1))).toBe(46)
+  })
+
+  it('are apart for sizes, for chunks and for functions', () => {
+    const estimates = new Estimates()
+    estimates.learn(task(1, 'one', 100), 5)
+    expect(estimates.of(task(2, 'one', 120))).toBe(5)
+    expect(estimates.of(task(2, 'one', 1_000))).toBeUndefined()
+    expect(estimates.of(new Task(1, job(), undefined, new Uint8Array(100), nobody, 0))).toBeUndefined()
+    expect(
+      estimates.of(new Task(1, job({ function: 'g' }), [new Uint8Array(100)], undefined, nobody, 0)),
+    ).toBeUndefined()
+  })
+})
