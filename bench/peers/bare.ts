@@ -1,0 +1,51 @@
+import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { work } from './functions.js'
+import { answer, type Figures, rate, WORK_ROUNDS } from './peer.js'
+
+/** No pool at all: what two processes can do, what starting them takes, what one of them weighs. */
+if (process.argv[2] === 'worker') {
+  process.on('message', (n: number) => {
+    for (let i = 0; i < n; i++) work(WORK_ROUNDS)
+    process.send?.('done')
+  })
+} else {
+  const main = fileURLToPath(import.meta.url)
+  const children: ChildProcess[] = []
+  const start = () => spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' })
+
+  await answer(
+    {
+      work: (n) => {
+        while (children.length < 2) children.push(fork(main, ['worker']))
+        return rate(n, () =>
+          Promise.all(
+            children.map((child) => {
+              child.send(n / 2)
+              return once(child, 'message')
+            }),
+          ),
+        )
+      },
+      open: async () => {
+        const began = performance.now()
+        await Promise.all([start(), start()].map((child) => once(child, 'exit')))
+        return { ms: performance.now() - began }
+      },
+      memory: async (): Promise<Figures> => {
+        const child = spawn(process.execPath, ['-e', 'process.stdout.write("up"); setInterval(() => {}, 1e6)'])
+        await once(child.stdout, 'data')
+        // It settles for a moment after it is up.
+        await new Promise((resolve) => setTimeout(resolve, 1_000))
+        const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
+        child.kill()
+        return { rss: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024 }
+      },
+    },
+    () => {
+      for (const child of children) child.kill()
+    },
+  )
+}

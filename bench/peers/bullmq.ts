@@ -1,0 +1,47 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Queue, QueueEvents, Worker } from 'bullmq'
+import { answer, burst, rate, sequence } from './peer.js'
+
+/** A queue in Redis, and two processes that work: a Redis of this program's own, in memory, on a Unix socket. */
+const folder = mkdtempSync(join(tmpdir(), 'farpool-bench-'))
+const path = process.argv[3] ?? join(folder, 'redis')
+const connection = { path, maxRetriesPerRequest: null }
+
+if (process.argv[2] === 'worker') {
+  process.stdin.resume().on('end', () => process.exit(0))
+  new Worker('noop', async (job) => job.data.value, { connection, concurrency: 50 })
+} else {
+  const settings = ['--port', '0', '--unixsocket', path, '--save', '', '--appendonly', 'no']
+  // Its clients try again until it is there.
+  const redis = spawn('redis-server', settings, { stdio: 'ignore' })
+  const main = fileURLToPath(import.meta.url)
+  // Whatever happens here, it ends with this.
+  process.on('exit', () => redis.kill('SIGKILL'))
+  const workers = [1, 2].map(() =>
+    spawn(process.execPath, [main, 'worker', path], { stdio: ['pipe', 'ignore', 'inherit'] }),
+  )
+  const queue = new Queue('noop', { connection, defaultJobOptions: { removeOnComplete: 200_000 } })
+  const events = new QueueEvents('noop', { connection })
+  await events.waitUntilReady()
+
+  // Each call that waits listens.
+  for (const emitter of [queue, events]) emitter.setMaxListeners(0)
+  const call = async (i: number) => (await queue.add('noop', { value: i })).waitUntilFinished(events)
+  await call(0)
+  await answer(
+    {
+      sequence: (n) => rate(n, () => sequence(n, call)),
+      burst: (n) => rate(n, () => burst(n, call)),
+    },
+    async () => {
+      for (const child of [...workers, redis]) child.kill('SIGKILL')
+      await once(redis, 'exit')
+      rmSync(folder, { recursive: true, force: true })
+    },
+  )
+}

@@ -1,0 +1,59 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Client, credentials } from '@grpc/grpc-js'
+import { DEFINITION, serveEcho } from './grpc-echo.js'
+import { answer, IN_FLIGHT, inFlight, latency, MIB, rate, sequence } from './peer.js'
+
+/** Raw @grpc/grpc-js: another process sends back the bytes of each message, on a Unix socket as Pool.local's. */
+if (process.argv[2] === 'server') {
+  await serveEcho(String(process.argv[3]))
+} else {
+  const folder = mkdtempSync(join(tmpdir(), 'farpool-bench-'))
+  const address = `unix:${join(folder, 'socket')}`
+  const server = fork(fileURLToPath(import.meta.url), ['server', address])
+  await once(server, 'message')
+  const unlimited = { 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 }
+  const client = new Client(address, credentials.createInsecure(), unlimited)
+
+  const unary = (message: Buffer): Promise<Buffer> =>
+    new Promise((resolve, reject) => {
+      const { path, requestSerialize, responseDeserialize } = DEFINITION.unary
+      const done = (error: unknown, value?: Buffer) => (value ? resolve(value) : reject(error))
+      client.makeUnaryRequest(path, requestSerialize, responseDeserialize, message, done)
+    })
+
+  const waiting: ((value: Buffer) => void)[] = []
+  const { path, requestSerialize, responseDeserialize } = DEFINITION.stream
+  const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize)
+  stream.on('data', (value: Buffer) => waiting.shift()?.(value))
+  stream.on('error', () => {})
+  const bidi = (message: Buffer): Promise<Buffer> =>
+    new Promise((resolve) => {
+      waiting.push(resolve)
+      stream.write(message)
+    })
+
+  const small = Buffer.from([1, 2, 3, 4, 5, 6, 7, 8])
+  // With 100,000 calls at once it takes minutes: this is its best.
+  const LANES = 1000
+  const call = process.argv[2] === 'stream' ? bidi : unary
+  await answer(
+    {
+      sequence: (n) => rate(n, () => sequence(n, () => call(small))),
+      latency: (n) => latency(n, () => call(small)),
+      burst: (n) => rate(n, () => inFlight(n, LANES, () => call(small))),
+      echo: (n) => {
+        const bytes = Buffer.alloc(MIB, 7)
+        return rate(n, () => inFlight(n, IN_FLIGHT, () => call(bytes)))
+      },
+    },
+    () => {
+      server.kill()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  )
+}

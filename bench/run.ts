@@ -1,0 +1,69 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { Figures } from './peers/peer.js'
+import { PEERS } from './rows.js'
+
+const pathOf = (file: string) =>
+  fileURLToPath(new URL(file.endsWith('.py') ? `../peers/${file}` : `peers/${file}`, import.meta.url))
+
+/** A peer's program, asked for one row after another. */
+export class Peer {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>
+  readonly #answers: AsyncIterator<string>
+
+  constructor(readonly name: string) {
+    const [command = '', file = '', ...args] = PEERS[name] ?? []
+    const program = command === 'node' ? process.execPath : command
+    this.#child = spawn(program, [pathOf(file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child.stdin.on('error', () => {})
+    this.#child.on('error', () => {})
+    this.#answers = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
+  }
+
+  /** Undefined where the peer cannot be had on this machine. */
+  async run(row: string, n: number): Promise<Figures | undefined> {
+    this.#child.stdin.write(`${JSON.stringify({ row, n })}\n`)
+    const { value, done } = await this.#answers.next()
+    return done ? undefined : JSON.parse(value)
+  }
+
+  async end(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined) return
+    this.#child.stdin.end()
+    await once(this.#child, 'exit')
+  }
+}
+
+/** Turns that are not counted: just-in-time compilers, ours and the peers', take so long. */
+const WARM_UP = 2
+
+/** Runs a row's peers in turns, so that what disturbs the machine disturbs all; figures by peer, one for each turn. */
+export async function inTurns(
+  peers: readonly string[],
+  row: string,
+  counts: (peer: string) => number,
+  turns: number,
+): Promise<Map<string, Figures[]>> {
+  const running = peers.map((name) => new Peer(name))
+  const figures = new Map<string, Figures[]>(peers.map((name) => [name, []]))
+  try {
+    for (let turn = -WARM_UP; turn < turns; turn++) {
+      for (const peer of running) {
+        const measured = await peer.run(row, counts(peer.name))
+        if (measured && turn >= 0) figures.get(peer.name)?.push(measured)
+      }
+    }
+  } finally {
+    await Promise.all(running.map((peer) => peer.end()))
+  }
+  return figures
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? Number(sorted[middle]) : (Number(sorted[middle - 1]) + Number(sorted[middle])) / 2
+}
