@@ -1,0 +1,201 @@
+import { readdirSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { check, type Verdict } from './check.js'
+import { TrafficClient } from './client.js'
+import { clientOfBuild } from './farpool.js'
+import { clientEvents, clientFile, executionEvents, faults } from './history.js'
+import { median, replacements, slope, startBareWorker, watchMemory } from './measure.js'
+import { Nemesis, type Pace } from './nemesis.js'
+import type { Options } from './options.js'
+import { leftAfter } from './processes.js'
+import { Random } from './random.js'
+import { Relay } from './relay.js'
+import { ServerUnderTest } from './server.js'
+import type { Stage } from './stage.js'
+
+export interface ChaosReport extends Verdict {
+  seed: number
+  seconds: number
+  faults: Record<string, number>
+  /** From the kill of a worker to the first result of the next, and from the start of a bare worker to its word. */
+  replacementMs: { count: number; median: number; worst: number }
+  bareWorkerMs: { count: number; median: number; worst: number }
+  /** Tasks a second, before the rate was halved; only of a soak. */
+  capacity: number | undefined
+  serverMemory: { kibPerMinute: number; fromKib: number; toKib: number; samples: number }
+  /** What else was said that should not be. */
+  complaints: string[]
+}
+
+const DRAIN_MS = 2_000
+const MEMORY_MS = 500
+const BARE_MS = 5_000
+const CAPACITY_MS = 5_000
+const LOOK_MS = 50
+/** What belonged to a server that was killed is gone after so long. */
+const MOURN_MS = 10_000
+
+/** A server, its clients, a nemesis; then the check of all that happened. */
+export class Chaos {
+  readonly #server: ServerUnderTest
+  readonly #clients: TrafficClient[] = []
+  readonly #remains: string[] = []
+  readonly #complaints: string[] = []
+  #nextClient = 0
+  /** Asked for by clients that have been killed. */
+  #gone = 0
+  /** Items a second, of all clients; 0 for as many as there can be. */
+  #rate = 0
+
+  constructor(
+    private readonly options: Options,
+    private readonly build: string,
+    private readonly stage: Stage,
+  ) {
+    const { processes } = options
+    const listen = `unix:${stage.socket}`
+    this.#server = new ServerUnderTest({
+      build,
+      listen,
+      processes,
+      drainMs: DRAIN_MS,
+      env: { ...stage.env, FARPOOL_CHAOS_SERVER: stage.id },
+    })
+  }
+
+  get issued(): number {
+    return this.#clients.reduce((sum, { issued }) => sum + issued, this.#gone)
+  }
+
+  async run(pace: Pace, seconds: number, isSoak = false): Promise<ChaosReport> {
+    const { options, build, stage } = this
+    const from = performance.now()
+    await this.#server.start()
+    for (let client = 0; client < options.clients; client++) this.#clients.push(await this.#client())
+    const { Pool } = await clientOfBuild(build)
+    const shared = new Pool(this.#server.address)
+    const random = new Random(options.seed, 0x6e656d65)
+    const prey = {
+      mark: stage.mark,
+      server: this.#server,
+      shared,
+      clients: this.#clients,
+      replace: async (client: TrafficClient) => {
+        this.#gone += client.issued
+        this.#clients[this.#clients.indexOf(client)] = await this.#client()
+        await client.relay?.[Symbol.asyncDispose]()
+      },
+      mourn: async () => void this.#remains.push(...(await leftAfter(this.#mark, MOURN_MS))),
+    }
+    const nemesis = new Nemesis(stage.folder, prey, random)
+    const memory = watchMemory(this.#server, MEMORY_MS)
+    const over = new AbortController()
+    const bare = this.#startBareWorkers(over.signal)
+    const harm = nemesis.run(pace, over.signal)
+    harm.catch(() => over.abort())
+    const capacity = isSoak ? await this.#halve() : undefined
+    const until = performance.now() + seconds * 1_000
+    while (!over.signal.aborted && performance.now() < until && (isSoak || this.issued < options.tasks))
+      await sleep(LOOK_MS)
+    over.abort()
+    await harm
+    const unfinished = await Promise.all(this.#clients.map((client) => client.finish(options.settle * 1_000)))
+    for (const why of unfinished) if (why) this.#complaints.push(why)
+    await this.#lookAtRest(shared)
+    await shared.terminate()
+    const bareMs = await bare
+    memory.stop()
+    const code = await this.#server.drain()
+    if (code !== 0) this.#remains.push(`after SIGTERM the server ended with ${code}`)
+    for (const { relay } of this.#clients) await relay?.[Symbol.asyncDispose]()
+    this.#remains.push(...(await stage.remains()))
+    const all = faults(stage.folder)
+    const replacedMs = replacements(all, executionEvents(stage.folder))
+    const verdict = check({
+      faults: all,
+      clients: histories(stage.folder),
+      executions: executionEvents(stage.folder),
+      remains: this.#remains,
+    })
+    return {
+      seed: options.seed,
+      seconds: (performance.now() - from) / 1_000,
+      ...verdict,
+      faults: nemesis.counts,
+      capacity,
+      replacementMs: { count: replacedMs.length, median: median(replacedMs), worst: Math.max(...replacedMs) },
+      bareWorkerMs: { count: bareMs.length, median: median(bareMs), worst: Math.max(...bareMs) },
+      serverMemory: { ...slope(memory.samples), samples: memory.samples.length },
+      complaints: [...this.#complaints, ...this.#server.complaints],
+    }
+  }
+
+  /** Sees how many tasks a second there can be, and has the clients ask for half as many from now on. */
+  async #halve(): Promise<number> {
+    // The first seconds are those of cold code.
+    await sleep(CAPACITY_MS)
+    const before = this.issued
+    await sleep(CAPACITY_MS)
+    const capacity = ((this.issued - before) * 1_000) / CAPACITY_MS
+    this.#rate = capacity / 2
+    for (const client of this.#clients) client.tell({ what: 'rate', rate: this.#rate / this.#clients.length })
+    return capacity
+  }
+
+  /** Of the server's processes, which end with it; clients have another. */
+  get #mark(): string {
+    return `FARPOOL_CHAOS_SERVER=${this.stage.id}`
+  }
+
+  async #client(): Promise<TrafficClient> {
+    const { options, build, stage } = this
+    const relay = await Relay.open({ path: stage.socket })
+    const traffic = {
+      client: this.#nextClient++,
+      address: relay.address,
+      seed: options.seed,
+      folder: stage.folder,
+      build,
+      lanes: options.lanes,
+      owned: true,
+      plain: false,
+      rate: this.#rate / options.clients,
+    }
+    return new TrafficClient(traffic, relay, stage.env)
+  }
+
+  /** Now and then, beside all else: what a worker takes to start on this machine, now. */
+  async #startBareWorkers(signal: AbortSignal): Promise<number[]> {
+    const times: number[] = []
+    while (await sleep(BARE_MS, true, { signal }).catch(() => false)) {
+      times.push(await startBareWorker(this.build, this.stage.env))
+    }
+    return times
+  }
+
+  /** When no client is left, nothing is queued and nothing runs, and every task has been counted once. */
+  async #lookAtRest(shared: { info(): Promise<{ queued: number; running: number; tasks: Record<string, number> }> }) {
+    try {
+      const until = performance.now() + MOURN_MS
+      for (;;) {
+        const { queued, running, tasks } = await shared.info()
+        const { submitted = 0, succeeded = 0, failed = 0, cancelled = 0 } = tasks
+        if (queued === 0 && running === 0 && submitted === succeeded + failed + cancelled) return
+        if (performance.now() > until) {
+          this.#remains.push(`tasks in the server: ${queued} queued, ${running} running; ${JSON.stringify(tasks)}`)
+          return
+        }
+        await sleep(LOOK_MS)
+      }
+    } catch (error) {
+      this.#remains.push(`the server did not tell of its pool: ${error}`)
+    }
+  }
+}
+
+export function* histories(folder: string) {
+  for (const name of readdirSync(folder)) {
+    const client = /^client-(\d+)\.history$/.exec(name)?.[1]
+    if (client !== undefined) yield [Number(client), clientEvents(clientFile(folder, Number(client)))] as const
+  }
+}

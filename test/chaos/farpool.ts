@@ -1,0 +1,13 @@
+import type * as Client from 'farpool'
+
+export type { OwnedPoolOptions }
+
+type OwnedPoolOptions = Pick<Client.PoolOptions, 'processes' | 'initializer' | 'initargs' | 'maxtasksperchild'>
+export type Pool = Client.Pool
+export type FarpoolError = Client.FarpoolError
+
+/** The client of a build: that of this repository, or a copy of it in which a bug has been planted. */
+export const clientOfBuild = (build: string): Promise<typeof Client> => import(`file://${build}/client/index.js`)
+
+export const isFarpoolError = (error: unknown): error is FarpoolError =>
+  error instanceof Error && 'reason' in error && 'started' in error

@@ -1,0 +1,95 @@
+import { spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import type { ExecutionEvent, Fault } from './history.js'
+import { now } from './item.js'
+import { residentKiB } from './processes.js'
+import { FUNCTIONS, type ServerUnderTest } from './server.js'
+
+/** The server's memory over time. */
+export interface Memory {
+  readonly samples: { at: number; pid: number; kib: number }[]
+  stop(): void
+}
+
+export function watchMemory(server: ServerUnderTest, everyMs: number): Memory {
+  const samples: Memory['samples'] = []
+  const timer = setInterval(() => {
+    const { pid } = server
+    const kib = residentKiB(pid)
+    if (kib > 0) samples.push({ at: now(), pid, kib })
+  }, everyMs)
+  return { samples, stop: () => clearInterval(timer) }
+}
+
+/** Of the server that lived longest: the least-squares line through what it took in the second half of its life. */
+export function slope(samples: Memory['samples']): { kibPerMinute: number; fromKib: number; toKib: number } {
+  const lives = [...new Set(samples.map(({ pid }) => pid))].map((pid) => samples.filter((sample) => sample.pid === pid))
+  const longest = lives.sort((a, b) => b.length - a.length)[0] ?? []
+  const settled = longest.slice(Math.floor(longest.length / 2))
+  const mean = (of: (sample: Memory['samples'][number]) => number) =>
+    settled.reduce((sum, sample) => sum + of(sample), 0) / settled.length
+  const at = mean((sample) => sample.at)
+  const kib = mean((sample) => sample.kib)
+  const covariance = settled.reduce((sum, sample) => sum + (sample.at - at) * (sample.kib - kib), 0)
+  const variance = settled.reduce((sum, sample) => sum + (sample.at - at) ** 2, 0)
+  return {
+    kibPerMinute: variance === 0 ? 0 : (covariance / variance) * 60_000,
+    fromKib: longest[0]?.kib ?? 0,
+    toKib: longest.at(-1)?.kib ?? 0,
+  }
+}
+
+/** How long after each kill of a worker of the shared pool the next new one of that pool gave its first result. */
+export function replacements(faults: readonly Fault[], executions: Iterable<ExecutionEvent>): number[] {
+  const shared = new Set(faults.filter(({ kind }) => kind === 'seen').map(({ target }) => target))
+  const workers = new Map<number, { began: number; result: number }>()
+  for (const { kind, pid, at } of executions) {
+    if (!shared.has(pid)) continue
+    const worker = workers.get(pid) ?? { began: at, result: Number.POSITIVE_INFINITY }
+    worker.began = Math.min(worker.began, at)
+    if (kind === 'finish') worker.result = Math.min(worker.result, at)
+    workers.set(pid, worker)
+  }
+  const news = [...workers.values()].sort((a, b) => a.began - b.began)
+  const times: number[] = []
+  for (const { kind, at, target } of faults) {
+    if (kind !== 'kill' || !shared.has(target)) continue
+    const next = news.findIndex(({ began }) => began > at)
+    if (next < 0) break
+    const [worker] = news.splice(0, next + 1).slice(-1)
+    // One that was itself killed before it had a result is no replacement.
+    if (worker && worker.result < Number.POSITIVE_INFINITY) times.push(worker.result - at)
+  }
+  return times
+}
+
+export const median = (numbers: readonly number[]): number =>
+  [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
+
+/** Starts a worker without a server, and times it from the start of its process to its word that it is ready. */
+export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Promise<number> {
+  const { writeToWorker, FrameReader, decodeFromWorker } = await import(`file://${build}/wire/frame.js`)
+  const { ProtoWriter } = await import(`file://${build}/wire/proto-writer.js`)
+  const writer = new ProtoWriter()
+  const value = { modules: [FUNCTIONS], initializer: '', initargs: [], stacks: false }
+  writeToWorker(writer, { $case: 'init', value })
+  const from = performance.now()
+  const child = spawn(process.execPath, [`${build}/server/worker/main.js`], {
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+    env,
+  })
+  const frames = child.stdio[3] as Duplex
+  const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()))
+  await new Promise<void>((resolve, reject) => {
+    const reader = new FrameReader((frame: Uint8Array) => {
+      if (decodeFromWorker(frame)?.$case === 'ready') resolve()
+    })
+    frames.on('data', (bytes: Buffer) => reader.push(bytes))
+    child.once('exit', () => reject(new Error('a bare worker ended before it was ready')))
+    for (const piece of writer.takePieces()) frames.write(piece)
+  })
+  const took = performance.now() - from
+  frames.destroy()
+  await exited
+  return took
+}

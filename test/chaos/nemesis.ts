@@ -1,0 +1,165 @@
+import { appendFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { TrafficClient } from './client.js'
+import type { Pool } from './farpool.js'
+import { faultFile } from './history.js'
+import { now } from './item.js'
+import { signal } from './processes.js'
+import type { Random } from './random.js'
+import type { ServerUnderTest } from './server.js'
+
+/** How often what happens, in milliseconds; 0 for never. */
+export interface Pace {
+  /** A worker is killed. */
+  readonly kill: number
+  /** A worker is stopped for a while. */
+  readonly stop: number
+  /** A client's connections are cut. */
+  readonly cut: number
+  /** Nothing comes through a client's connections for a while. */
+  readonly stall: number
+  /** A client is killed; another takes its place. */
+  readonly clientKill: number
+  /** The server is told to end, and started again. */
+  readonly restart: number
+  /** The server is killed, and started again. */
+  readonly serverKill: number
+  /** The server is stopped for a while. */
+  readonly freeze: number
+}
+
+/** What the nemesis may touch: what the harness has started, and workers that its server or its clients tell of. */
+export interface Prey {
+  /** In the environment of every process of the run. */
+  readonly mark: string
+  readonly server: ServerUnderTest
+  readonly shared: Pool
+  readonly clients: readonly TrafficClient[]
+  replace(client: TrafficClient): Promise<void>
+  /** Waits until no process of the server that was killed is left. */
+  mourn(): Promise<void>
+}
+
+/** How long what is held up is held up, in milliseconds. */
+const HOLD_MS = [20, 500] as const
+
+/** Does harm, each kind at its own pace, until the signal; then undoes what can be undone. Each fault is written down. */
+export class Nemesis {
+  readonly counts: Record<string, number> = {}
+  readonly #held = new Set<() => void>()
+  /** Restarts come one at a time, and nothing else is done to a server that is not there. */
+  #isAway = false
+
+  constructor(
+    private readonly folder: string,
+    private readonly prey: Prey,
+    private readonly random: Random,
+  ) {}
+
+  async run(pace: Pace, signal: AbortSignal): Promise<void> {
+    const { server, clients } = this.prey
+    await Promise.all([
+      this.#every(pace.kill, signal, () => this.#killWorker()),
+      this.#every(pace.stop, signal, () => this.#stopWorker()),
+      this.#every(pace.cut, signal, async () => {
+        const client = this.#one(clients.filter(({ relay }) => relay?.isUsed))
+        if (!client) return
+        this.#fault('cut', client.number)
+        client.relay?.cut()
+      }),
+      this.#every(pace.stall, signal, async () => {
+        const relay = this.#one(clients)?.relay
+        if (!relay) return
+        this.#fault('stall', 0)
+        relay.stall()
+        await this.#hold(() => relay.resume())
+      }),
+      this.#every(pace.clientKill, signal, async () => {
+        const client = this.#one(clients.filter(({ isRunning }) => isRunning))
+        if (!client) return
+        this.#fault('client-kill', client.number)
+        client.kill()
+        await this.prey.replace(client)
+      }),
+      this.#every(pace.restart, signal, () => this.#restart('restart')),
+      this.#every(pace.serverKill, signal, () => this.#restart('server-kill')),
+      this.#every(pace.freeze, signal, async () => {
+        if (this.#isAway) return
+        const { pid } = server
+        this.#fault('freeze', pid)
+        process.kill(pid, 'SIGSTOP')
+        await this.#hold(() => server.pid === pid && server.isRunning && process.kill(pid, 'SIGCONT'))
+      }),
+    ])
+    for (const release of this.#held) release()
+  }
+
+  async #every(ms: number, signal: AbortSignal, harm: () => Promise<void>): Promise<void> {
+    if (ms === 0) return
+    while (await sleep(ms * (0.5 + this.random.next()), true, { signal }).catch(() => false)) await harm()
+  }
+
+  async #hold(release: () => void): Promise<void> {
+    this.#held.add(release)
+    await sleep(this.random.between(...HOLD_MS))
+    this.#held.delete(release)
+    release()
+  }
+
+  /** One that is at work or could be: a pool whose workers die again and again while they start gives up, as it should. */
+  async #worker(): Promise<number | undefined> {
+    if (this.#isAway) return undefined
+    const own = this.prey.clients.flatMap(({ workers }) => workers)
+    if (own.length > 0 && this.random.chance(0.2)) return this.#one(own)
+    try {
+      const { workers } = await this.prey.shared.info()
+      for (const { pid } of workers) this.#write('seen', pid)
+      return this.#one(workers.filter(({ state }) => state === 'busy' || state === 'idle'))?.pid
+    } catch {
+      // The server is away.
+      return undefined
+    }
+  }
+
+  async #killWorker(): Promise<void> {
+    const pid = await this.#worker()
+    if (pid === undefined || pid === 0) return
+    const at = now()
+    if (signal(this.prey.mark, pid, 'SIGKILL')) this.#fault('kill', pid, at)
+  }
+
+  async #stopWorker(): Promise<void> {
+    const pid = await this.#worker()
+    if (pid === undefined || pid === 0 || !signal(this.prey.mark, pid, 'SIGSTOP')) return
+    this.#fault('stop', pid)
+    await this.#hold(() => signal(this.prey.mark, pid, 'SIGCONT'))
+  }
+
+  async #restart(kind: 'restart' | 'server-kill'): Promise<void> {
+    if (this.#isAway) return
+    this.#isAway = true
+    // One that is stopped could not end.
+    for (const release of this.#held) release()
+    this.#fault(kind, this.prey.server.pid)
+    if (kind === 'restart') {
+      const code = await this.prey.server.drain()
+      if (code !== 0) this.prey.server.complaints.push(`after SIGTERM the server ended with ${code}`)
+    } else await this.prey.server.kill()
+    await this.prey.mourn()
+    await this.prey.server.start()
+    this.#isAway = false
+  }
+
+  #one<T>(choices: readonly T[]): T | undefined {
+    return choices[Math.floor(this.random.next() * choices.length)]
+  }
+
+  #fault(kind: string, target: number, at = now()): void {
+    this.counts[kind] = (this.counts[kind] ?? 0) + 1
+    this.#write(kind, target, at)
+  }
+
+  #write(kind: string, target: number, at = now()): void {
+    appendFileSync(faultFile(this.folder), `${kind} ${at.toFixed(3)} ${target}\n`)
+  }
+}

@@ -1,0 +1,53 @@
+import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+interface Bug {
+  readonly file: string
+  readonly from: string
+  readonly to: string
+  readonly what: string
+}
+
+/** Bugs that the check must find: a line of the build, changed. */
+export const BUGS = {
+  'drop-outcome': {
+    file: 'server/pool/ledger.js',
+    from: 'task.settle(outcome);',
+    to: 'if (task.id % 101 !== 0) task.settle(outcome);',
+    what: 'the ledger forgets to tell the owner of some tasks',
+  },
+  'rerun-started': {
+    file: 'server/pool/scheduler.js',
+    from: 'if (!task.started)\n            return',
+    to: 'return',
+    what: 'a task that was lost with its worker runs again, although it had started',
+  },
+  'deaf-kill': {
+    file: 'server/pool/spawn.js',
+    from: "process.kill(-child.pid, 'SIGKILL')",
+    to: 'void child.pid',
+    what: 'workers are not killed',
+  },
+  'sleepy-guard': {
+    file: 'server/pool/spawn.js',
+    from: 'kill -9 "-$pid"',
+    to: ':',
+    what: 'the guard does not kill the workers of a server that was killed',
+  },
+} as const satisfies Record<string, Bug>
+export type BugName = keyof typeof BUGS
+
+/** A copy of the build with a bug in it. Throws where the line to change is not there any more. */
+export function plant(build: string, name: string, folder: string): string {
+  const bug: Bug | undefined = BUGS[name as BugName]
+  if (!bug) throw new Error(`there is no bug ${name}; there are ${Object.keys(BUGS).join(', ')}`)
+  const copy = join(folder, 'dist')
+  cpSync(build, copy, { recursive: true })
+  cpSync(join(dirname(build), 'package.json'), join(folder, 'package.json'))
+  symlinkSync(join(dirname(build), 'node_modules'), join(folder, 'node_modules'))
+  const file = join(copy, bug.file)
+  const code = readFileSync(file, 'utf8')
+  if (!code.includes(bug.from)) throw new Error(`${bug.file} has no ${JSON.stringify(bug.from)} to change`)
+  writeFileSync(file, code.replace(bug.from, bug.to))
+  return copy
+}

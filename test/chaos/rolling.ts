@@ -1,0 +1,71 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { histories } from './chaos.js'
+import { check, type Verdict } from './check.js'
+import { TrafficClient } from './client.js'
+import { executionEvents, type Fault } from './history.js'
+import { now } from './item.js'
+import type { Options } from './options.js'
+import { ServerUnderTest } from './server.js'
+import type { Stage } from './stage.js'
+
+export interface RollingReport extends Verdict {
+  restarts: number
+  /** Tasks that have no result. */
+  failed: number
+  complaints: string[]
+}
+
+const DRAIN_MS = 10_000
+const LOOK_MS = 10
+/** Between two restarts the clients get on with so many tasks. */
+const TASKS_BETWEEN = 500
+/** Clients that no longer get on are given so long. */
+const STUCK_MS = 60_000
+
+/** Restarts two servers in turn, one at a time, behind clients that know both addresses: every call has a result. */
+export async function rolling(options: Options, build: string, stage: Stage): Promise<RollingReport> {
+  const { processes, seed, lanes } = options
+  const env = stage.env
+  const servers = [0, 1].map(
+    () => new ServerUnderTest({ build, listen: '127.0.0.1:0', processes, drainMs: DRAIN_MS, env }),
+  )
+  for (const server of servers) await server.start()
+  const address = `ipv4:${servers.map((server) => server.address).join(',')}`
+  const clients = Array.from({ length: options.clients }, (_, client) => {
+    const traffic = { client, address, seed, folder: stage.folder, build, lanes, owned: false, plain: true, rate: 0 }
+    return new TrafficClient(traffic, undefined, env)
+  })
+  const complaints: string[] = []
+  const faults: Fault[] = []
+  const remains: string[] = []
+  const issued = () => clients.reduce((sum, client) => sum + client.issued, 0)
+  const progress = async () => {
+    const until = performance.now() + STUCK_MS
+    const enough = issued() + TASKS_BETWEEN
+    while (issued() < enough && performance.now() < until) await sleep(LOOK_MS)
+    if (issued() < enough) complaints.push('the clients did not get on')
+  }
+  for (let restart = 0; restart < options.rolling; restart++) {
+    await progress()
+    const server = servers[restart % 2] as ServerUnderTest
+    faults.push({ kind: 'restart', at: now(), target: server.pid })
+    const code = await server.drain()
+    if (code !== 0) remains.push(`after SIGTERM a server ended with ${code}`)
+    await server.start()
+  }
+  await progress()
+  for (const why of await Promise.all(clients.map((client) => client.finish(options.settle * 1_000)))) {
+    if (why) complaints.push(why)
+  }
+  for (const server of servers) await server.drain()
+  remains.push(...(await stage.remains()))
+  const verdict = check({
+    faults,
+    clients: histories(stage.folder),
+    executions: executionEvents(stage.folder),
+    remains,
+  })
+  const failed = verdict.tasks - (verdict.outcomes['ok'] ?? 0)
+  complaints.push(...servers.flatMap((server) => server.complaints))
+  return { restarts: options.rolling, failed, ...verdict, complaints }
+}

@@ -1,0 +1,75 @@
+import { writeFileSync } from 'node:fs'
+import { Chaos } from './chaos.js'
+import { deaths } from './deaths.js'
+import { HELP, type Options, parseOptions } from './options.js'
+import { plant } from './plant.js'
+import { deathsTable, rollingTable, table } from './report.js'
+import { rolling } from './rolling.js'
+import { Stage } from './stage.js'
+
+/** npm run chaos */
+async function main(): Promise<number> {
+  const options = parseOptions(process.argv.slice(2))
+  if (options === 'help') {
+    process.stdout.write(`${HELP}\n`)
+    return 0
+  }
+  const stage = new Stage()
+  // However it goes, it ends: what is left of it then is killed.
+  const watchdog = setTimeout(() => {
+    process.stderr.write(`the run did not end by itself; its histories are in ${stage.folder}\n`)
+    stage.end(true)
+    process.exit(1)
+  }, limitMs(options))
+  let isBroken = true
+  try {
+    isBroken = await play(options, stage)
+  } finally {
+    clearTimeout(watchdog)
+    stage.end(isBroken || options.keep)
+    if (isBroken) {
+      process.stderr.write(`\nA rule is broken. Histories: ${stage.folder}\nAgain: ${options.command}\n`)
+    }
+  }
+  return isBroken ? 1 : 0
+}
+
+/** Plays what the options ask for and prints its report; tells whether a rule is broken. */
+async function play(options: Options, stage: Stage): Promise<boolean> {
+  const build = options.plant ? plant(options.build, options.plant, stage.folder) : options.build
+  const { text, report, isBroken } = await (options.deaths > 0 ? dying : options.rolling > 0 ? rollingOn : chaotic)(
+    options,
+    build,
+    stage,
+  )
+  process.stdout.write(`${text}\n`)
+  if (options.out) writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`)
+  return isBroken
+}
+
+async function chaotic(options: Options, build: string, stage: Stage) {
+  const isSoak = options.soak > 0
+  const report = await new Chaos(options, build, stage).run(
+    options.pace,
+    isSoak ? options.soak : options.seconds,
+    isSoak,
+  )
+  return { text: table(report), report, isBroken: report.violations.length > 0 }
+}
+
+async function dying(options: Options, build: string, stage: Stage) {
+  const report = await deaths(options.deaths, build, stage)
+  const { lost, processesLeft, filesLeft } = report
+  return { text: deathsTable(report), report, isBroken: lost + processesLeft.length + filesLeft.length > 0 }
+}
+
+async function rollingOn(options: Options, build: string, stage: Stage) {
+  const report = await rolling(options, build, stage)
+  return { text: rollingTable(report), report, isBroken: report.failed > 0 || report.violations.length > 0 }
+}
+
+/** Everything in it is bounded by itself; this is for what is not. In seconds: a death or a restart takes a few. */
+const limitMs = ({ seconds, soak, deaths, rolling, settle }: Options): number =>
+  (Math.max(seconds, soak) + 2 * settle + 30 * (deaths + rolling) + 300) * 1_000
+
+process.exitCode = await main()

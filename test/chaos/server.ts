@@ -1,0 +1,108 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { endsWithin, isRunning } from './processes.js'
+
+export interface ServerOptions {
+  readonly build: string
+  /** `unix:/path` or `host:port`. */
+  readonly listen: string
+  readonly processes: number
+  readonly drainMs: number
+  readonly env: NodeJS.ProcessEnv
+}
+
+export const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
+
+/** How long a function may be deaf, in milliseconds. */
+const GRACE_MS = 200
+/** Beyond what it was given to drain, a server may take so long to end. */
+const END_MS = 20_000
+
+/** `farpool serve` as a process, again and again at the same address. */
+export class ServerUnderTest {
+  #child: ChildProcess | undefined
+  #address = ''
+  /** What it logged of faults of its own. */
+  readonly complaints: string[] = []
+
+  constructor(private readonly options: ServerOptions) {}
+
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
+  get address(): string {
+    return this.#address
+  }
+
+  get isRunning(): boolean {
+    return this.#child !== undefined && isRunning(this.#child)
+  }
+
+  /** Resolves when it takes calls. */
+  async start(): Promise<void> {
+    const { build, listen, processes, drainMs, env } = this.options
+    const args = [
+      '--listen',
+      this.#address || listen,
+      '--processes',
+      processes,
+      '--drain',
+      drainMs,
+      '--grace',
+      GRACE_MS,
+    ]
+    const child = spawn(
+      process.execPath,
+      [`${build}/cli/main.js`, 'serve', FUNCTIONS, ...args.map(String), '--exit-on-stdin-end'],
+      // Ends with the harness, also when that is killed.
+      { stdio: ['pipe', 'ignore', 'pipe'], env },
+    )
+    this.#child = child
+    const serving = new Promise<string>((resolve, reject) => {
+      child.once('exit', (code, name) =>
+        reject(new Error(`the server ended with ${name ?? code} before it took calls`)),
+      )
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        const address = this.#read(line)
+        if (address) resolve(address)
+      })
+    })
+    this.#address = await serving
+  }
+
+  /** The address, where the line says that it takes calls. */
+  #read(line: string): string | undefined {
+    if (!line.startsWith('{')) {
+      this.complaints.push(line)
+      return undefined
+    }
+    const { msg, level, address, err, stream } = JSON.parse(line)
+    // What functions print, and that their processes died, is no fault of the server.
+    if (level >= 50 && stream === undefined) this.complaints.push(err ? `${msg}: ${err.stack}` : line)
+    return msg === 'serving' ? address : undefined
+  }
+
+  /** SIGTERM; resolves with the exit code, or with why there is none. */
+  async drain(): Promise<number | string> {
+    const child = this.#child
+    if (!child) return 0
+    child.kill('SIGTERM')
+    if (!(await endsWithin(child, this.options.drainMs + END_MS))) {
+      child.kill('SIGKILL')
+      await endsWithin(child, END_MS)
+      return 'it had to be killed'
+    }
+    return child.exitCode ?? String(child.signalCode)
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child
+    if (!child || !isRunning(child)) return
+    const exited = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exited
+  }
+}
