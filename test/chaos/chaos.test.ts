@@ -1,0 +1,46 @@
+import { execFile } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { temporaryFolder } from '../support/server.js'
+import type { ChaosReport } from './chaos.js'
+
+const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
+const run = promisify(execFile)
+const folder = temporaryFolder()
+
+beforeAll(async () => {
+  await run(process.execPath, [path('../../node_modules/typescript/bin/tsc'), '-p', path('.')])
+})
+afterAll(() => folder.remove())
+
+/** Runs the harness as `npm run chaos` does; the rules that were broken. */
+async function chaos(name: string, ...args: string[]): Promise<{ report: ChaosReport; broken: string[] }> {
+  const out = folder.path(`${name}.json`)
+  const sizes = ['--clients', '2', '--processes', '2', '--lanes', '4']
+  await run(process.execPath, [path('dist/run.js'), '--out', out, ...sizes, ...args]).catch(() => {})
+  const report: ChaosReport = JSON.parse(readFileSync(out, 'utf8'))
+  return { report, broken: report.violations.map(({ rule }) => rule) }
+}
+
+describe('chaos', () => {
+  it('breaks no rule while workers are killed and stopped and connections are cut', async () => {
+    const paces = ['--kill-every', '300', '--stop-every', '700', '--cut-every', '2000', '--client-kill-every', '3000']
+    const { report, broken } = await chaos('sound', '--seed', '7', '--seconds', '5', '--calm', ...paces)
+    expect(broken, JSON.stringify(report.violations, null, 2)).toEqual([])
+    expect(report.executions).toBeGreaterThan(0)
+    expect(report.faults).toHaveProperty('kill')
+  })
+
+  it('finds a ledger that forgets to tell of an outcome', async () => {
+    const { broken } = await chaos('drop', '--seconds', '1', '--settle', '2', '--calm', '--plant', 'drop-outcome')
+    expect(broken).toContain('lost')
+  })
+
+  it('finds tasks that run again although they had started', async () => {
+    const kills = ['--kill-every', '150', '--seconds', '4']
+    const { broken } = await chaos('rerun', ...kills, '--settle', '5', '--calm', '--plant', 'rerun-started')
+    expect(broken).toContain('duplicated')
+  })
+})
