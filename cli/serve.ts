@@ -48,6 +48,21 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
+      new Option('--max-connections <n>', 'how many connections may be open (default: 1000)')
+        .env('FARPOOL_MAX_CONNECTIONS')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 1000)')
+        .env('FARPOOL_MAX_STREAMS')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--max-metadata-bytes <n>', 'how long the headers of a call may be (default: 16 KiB)')
+        .env('FARPOOL_MAX_METADATA_BYTES')
+        .argParser(count()),
+    )
+    .addOption(
       new Option('--allow-terminate', 'let clients close and terminate the shared pool').env('FARPOOL_ALLOW_TERMINATE'),
     )
     .addOption(

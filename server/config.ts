@@ -2,7 +2,14 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Failure } from '../wire/failure.js'
-import { GRACE_MS, MAX_MESSAGE_BYTES, MAX_PROCESSES } from '../wire/limits.js'
+import {
+  GRACE_MS,
+  MAX_CONNECTIONS,
+  MAX_MESSAGE_BYTES,
+  MAX_METADATA_BYTES,
+  MAX_PROCESSES,
+  MAX_STREAMS,
+} from '../wire/limits.js'
 import { availableCpus } from './ops/cgroup.js'
 import { LOG_LEVELS, type LogLevel } from './ops/log.js'
 import { checkCount } from './pool/pools.js'
@@ -27,6 +34,12 @@ export interface ServeOptions {
   drainMs?: number
   /** The largest message, in bytes. Default 72 MiB. */
   maxMessageBytes?: number
+  /** How many connections may be open; further ones are closed at once. Default 1000. */
+  maxConnections?: number
+  /** How many calls of one connection may be open; its client keeps further ones back. Default 1000. */
+  maxStreams?: number
+  /** How long the headers of a call may be altogether, 32 bytes more for each. Default 16384. */
+  maxMetadataBytes?: number
   /** Whether clients may close and terminate the shared pool. Default false. */
   allowTerminate?: boolean
   /** Whether failures carry the stacks of functions. Default: only where `listen` is a loopback address or a Unix socket. */
@@ -57,6 +70,9 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     graceMs: options.graceMs ?? GRACE_MS,
     drainMs: options.drainMs ?? 30_000,
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
+    maxConnections: options.maxConnections ?? MAX_CONNECTIONS,
+    maxStreams: options.maxStreams ?? MAX_STREAMS,
+    maxMetadataBytes: options.maxMetadataBytes ?? MAX_METADATA_BYTES,
     allowTerminate: options.allowTerminate ?? false,
     stacks: options.stacks ?? isLocal(listen),
     logLevel: options.logLevel ?? 'info',
@@ -64,6 +80,10 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   checkCount('processes', config.processes, MAX_PROCESSES)
   if (config.maxTasksPerChild !== undefined) checkCount('max-tasks-per-child', config.maxTasksPerChild)
   checkCount('max-message-bytes', config.maxMessageBytes, 2 ** 31 - 1)
+  checkCount('max-connections', config.maxConnections)
+  checkCount('max-streams', config.maxStreams, 2 ** 31 - 1)
+  // HTTP/2 carries no header of more than 64 KiB.
+  checkCount('max-metadata-bytes', config.maxMetadataBytes, 65_535)
   for (const [name, value] of [
     ['grace', config.graceMs],
     ['drain', config.drainMs],

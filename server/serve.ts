@@ -11,7 +11,10 @@ import { addReflection } from './ops/reflection.js'
 import { Pools } from './pool/pools.js'
 import { Spawner } from './pool/spawn.js'
 import { Admission } from './rpc/admission.js'
+import { failureStatus } from './rpc/call.js'
+import { limitConnections } from './rpc/connections.js'
 import { serviceDefinition } from './rpc/definition.js'
+import { Incoming } from './rpc/incoming.js'
 import { implementation } from './rpc/service.js'
 import { widenWindows } from './rpc/windows.js'
 import { VERSION } from './version.js'
@@ -54,6 +57,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   )
   const admission = new Admission()
   const health = new Health()
+  const incoming = new Incoming(config.maxMessageBytes, failureStatus)
   const server = new Server({
     // What is larger never gets to a handler, and its caller no reason; what is a little too large does.
     'grpc.max_receive_message_length': 2 * config.maxMessageBytes + 64 * 1024,
@@ -63,9 +67,15 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     'grpc.enable_channelz': 0,
     // A grpc-js that heeds it on a server needs no widenWindows.
     'grpc-node.flow_control_window': WINDOW_BYTES,
+    interceptors: [incoming.interceptor],
   })
   if (!widenWindows(server, WINDOW_BYTES)) {
     logger.warn('this grpc-js keeps HTTP/2 windows of 64 KiB: uploads over long distances are slow')
+  }
+  const refused = () =>
+    logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed')
+  if (!limitConnections(server, config, refused)) {
+    logger.warn('this grpc-js takes no limits of connections, streams and metadata')
   }
   const context = {
     pools,
@@ -77,6 +87,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const edge = {
     maxMessageBytes: config.maxMessageBytes,
     report: (error: unknown) => logger.error({ err: error }, 'internal fault'),
+    taken: (message: Uint8Array) => incoming.taken(message),
   }
   server.addService(serviceDefinition, implementation(context, edge))
   health.addTo(server)

@@ -95,3 +95,39 @@ export const LEASE_MS = 10
  * may both send more than the kernel buffers wait for each other for ever; one of the two ways has to be narrow.
  */
 export const WINDOW_BYTES = 16 * 1024 * 1024
+
+/** Connections that a server holds; further ones are closed. Each takes a descriptor and some 100 KiB. */
+export const MAX_CONNECTIONS = 1_000
+
+/**
+ * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
+ * a plain stub has one for each, and where so many tasks of one client wait, a further stream is of no use to it.
+ * An open stream takes 6 KiB and may hold a message.
+ */
+export const MAX_STREAMS = 1_000
+
+/** The headers of a call altogether, as HTTP/2 counts them: 32 more for each. Python and Go refuse longer ones too. */
+export const MAX_METADATA_BYTES = 16 * 1024
+
+/** A connection that has not greeted in so long is closed: a greeting takes one round trip. */
+export const HANDSHAKE_MS = 5_000
+
+/**
+ * A connection that resets more streams than these is closed; they are Node's numbers. The burst is at least twice
+ * MAX_STREAMS: whoever gives up all its calls at once is no attacker.
+ */
+export const RESET_BURST = 1_000
+export const RESETS_PER_SECOND = 33
+
+/** What a status says again of a call's headers: longer than any path or encoding that there is. */
+export const ECHO_CHARACTERS = 256
+
+/**
+ * What compressed messages of all clients take while they are unpacked and until their handlers have them. gzip packs
+ * a thousand to one: 100 messages of 72 KiB would be 7 GiB. Never less than one message may take.
+ */
+export const INFLATED_BYTES = 128 * 1024 * 1024
+
+/** A message that comes in pieces of less than PIECE_BYTES on average is joined, so many pieces at a time: each costs 130 bytes. */
+export const PIECES = 512
+export const PIECE_BYTES = 1_024

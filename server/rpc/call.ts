@@ -46,6 +46,8 @@ export interface Edge {
   readonly maxMessageBytes: number
   /** Told of faults of farpool itself: an error that is not a Failure. */
   report(error: unknown): void
+  /** Told of each message that a handler is about to get. */
+  taken?(message: Uint8Array): void
 }
 
 /** How long before a deadline the call is ended, in milliseconds. */
@@ -112,7 +114,7 @@ export function unary<Req, Res>(
   return async (grpcCall, callback) => {
     const call = new GrpcCall(grpcCall)
     try {
-      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge.maxMessageBytes), call))
+      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge), call))
       call.finish()
       callback(null, response)
     } catch (error) {
@@ -132,7 +134,7 @@ export function serverStreaming<Req, Res>(
     // A peer that resets the stream makes it fail; `cancelled` has told the handler already.
     grpcCall.on('error', () => {})
     const responses = async function* () {
-      yield* handler(decode(codec, grpcCall.request, edge.maxMessageBytes), call)
+      yield* handler(decode(codec, grpcCall.request, edge), call)
     }
     await respond(grpcCall, call, codec.encode, responses(), edge)
   }
@@ -151,7 +153,7 @@ export function duplex<Req, Res>(
         grpcCall.on('end', end)
         grpcCall.on('data', (bytes: Uint8Array) => {
           try {
-            message(decode(codec, bytes, edge.maxMessageBytes))
+            message(decode(codec, bytes, edge))
           } catch (error) {
             fail(error)
           }
@@ -202,7 +204,8 @@ const drained = (
     if (call.cancelled) done()
   })
 
-function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array, maxMessageBytes: number): Req {
+function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array, { maxMessageBytes, taken }: Edge): Req {
+  taken?.(bytes)
   if (bytes.length > maxMessageBytes) {
     const message = `the request takes ${bytes.length} bytes; a message may take ${maxMessageBytes}`
     throw new Failure('PAYLOAD_TOO_LARGE', message)
@@ -217,7 +220,12 @@ function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array, maxMessageBy
 
 function statusOf(error: unknown, edge: Edge) {
   if (!(error instanceof Failure)) edge.report(error)
-  const { code, message, details } = failureToTrailer(asFailure(error))
+  return failureStatus(asFailure(error))
+}
+
+/** A failure as grpc-js sends it. */
+export function failureStatus(failure: Failure) {
+  const { code, message, details } = failureToTrailer(failure)
   const metadata = new Metadata()
   metadata.set('grpc-status-details-bin', Buffer.from(details))
   return { code, details: message, metadata }

@@ -51,6 +51,19 @@ export const throwIt = (what) => {
   }
 }
 
+/** What became of a value that may not be what it seems. */
+export const lookAt = (value) => ({
+  prototypeIsPlain: [Object.prototype, null].includes(Object.getPrototypeOf(value)),
+  polluted: value.polluted === true,
+  others: {}.polluted === true || Object.polluted === true,
+  x: value.x,
+})
+
+/** Throws an error with this message. */
+export const throwText = (text) => {
+  throw new Error(text)
+}
+
 /** Returns what cannot be sent, or can just so. */
 export const giveBack = (what) => {
   switch (what) {

@@ -1,0 +1,141 @@
+import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2'
+import type { AddressInfo } from 'node:net'
+import { FarpoolError, Pool } from 'farpool'
+import { afterEach, describe, expect, it } from 'vitest'
+import {
+  ApplyResponse,
+  CallRequest,
+  CallResponse,
+  GetServerInfoResponse,
+} from '../../proto/gen/farpool/v1/pool_service.js'
+import { frame } from '../support/raw-call.js'
+
+/** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
+
+let server: Http2Server
+let sessions = 0
+afterEach(() => server.close())
+
+const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
+const HEADERS = { ':status': 200, 'content-type': 'application/grpc+proto' }
+
+/** Serves calls with `answer`, which gets the whole answer to each, as a client of either kind expects it. */
+async function serve(answer: (stream: ServerHttp2Stream, body: Buffer) => void, options = {}): Promise<string> {
+  sessions = 0
+  server = createServer(options)
+  server.on('session', (session) => {
+    sessions++
+    session.on('error', () => {})
+  })
+  server.on('stream', (stream, headers) => {
+    const path = String(headers[':path'])
+    stream.on('error', () => {})
+    let received = Buffer.alloc(0)
+    stream.on('data', (part: Buffer) => {
+      received = Buffer.concat([received, part])
+      if (received.length < 5 || received.length < 5 + received.readUInt32BE(1)) return
+      const body = received.subarray(5)
+      received = Buffer.alloc(0)
+      if (path.endsWith('/GetServerInfo')) end(stream, info)
+      else answer(stream, path.endsWith('/Call') ? outcomesOf(body) : result)
+    })
+  })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`
+}
+
+const info = frame(
+  GetServerInfoResponse.encode({ version: '', runtime: '', processes: 2, maxMessageBytes: 1e6, graceMs: 0 }).finish(),
+)
+const result = frame(ApplyResponse.encode({ result: json('answer') }).finish())
+const outcomesOf = (request: Buffer) => {
+  const ids = CallRequest.decode(request).groups.flatMap(({ calls }) => calls.map(({ id }) => id))
+  const outcomes = ids.map((id) => ({ id, payload: json('answer'), failures: [] }))
+  return frame(CallResponse.encode({ outcomes }).finish())
+}
+
+/** Answers, and ends as a server should: when the client has ended its side. */
+const end = (stream: ServerHttp2Stream, body: Buffer) => {
+  if (!stream.headersSent) {
+    stream.respond(HEADERS, { waitForTrailers: true })
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }))
+    stream.once('end', () => stream.end())
+  }
+  stream.write(body)
+}
+
+const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
+  Promise.resolve(promise).then(
+    (value) => expect.fail(`it should have failed, and gave ${value}`),
+    (error: unknown) => error,
+  )
+
+describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
+  it('goaway: what is open ends well, the next RPC takes another connection', async () => {
+    const address = await serve((stream, body) => {
+      end(stream, body)
+      stream.session?.goaway(0)
+    })
+    await using pool = new Pool(address, { transport })
+    expect(await pool.apply('f')).toBe('answer')
+    expect(await pool.apply('f')).toBe('answer')
+    // A stream that is open goes on where it is.
+    if (transport === 'unary') expect(sessions).toBeGreaterThan(1)
+  })
+
+  it.each<[string, (stream: ServerHttp2Stream, body: Buffer) => void]>([
+    ['rst_after_header', (stream) => stream.respond(HEADERS)],
+    [
+      'rst_during_data',
+      (stream, body) => {
+        stream.respond(HEADERS)
+        stream.write(body.subarray(0, body.length / 2))
+      },
+    ],
+  ])('%s: the call fails, once, and the next one does not', async (_, begin) => {
+    let calls = 0
+    const address = await serve((stream, body) => {
+      if (calls++ > 0) return end(stream, body)
+      begin(stream, body)
+      setImmediate(() => stream.close(0))
+    })
+    await using pool = new Pool(address, { transport })
+    expect(await rejection(pool.apply('f'))).toBeInstanceOf(FarpoolError)
+    expect(await pool.apply('f')).toBe('answer')
+    expect(calls).toBe(2)
+  })
+
+  it('rst_after_data: what came whole may count, the call does not hang, and later ones are answered', async () => {
+    let calls = 0
+    const address = await serve((stream, body) => {
+      if (calls++ > 0) return end(stream, body)
+      stream.respond(HEADERS)
+      stream.write(body, () => stream.close(0))
+    })
+    await using pool = new Pool(address, { transport })
+    // The second one may have been on its way when the stream was reset behind the answer to the first.
+    for (let i = 0; i < 2; i++) {
+      const outcome = await Promise.resolve(pool.apply('f')).catch((error: unknown) => error)
+      expect(outcome === 'answer' || outcome instanceof FarpoolError).toBe(true)
+    }
+    expect(await pool.apply('f')).toBe('answer')
+  })
+
+  it('ping: pings around and within an answer change nothing', async () => {
+    const address = await serve((stream, body) => {
+      for (const byte of body) {
+        stream.session?.ping(() => {})
+        end(stream, Buffer.of(byte))
+      }
+    })
+    await using pool = new Pool(address, { transport })
+    for (let i = 0; i < 3; i++) expect(await pool.apply('f')).toBe('answer')
+  })
+
+  it('max_streams: with one stream allowed, 15 calls at once are all answered', async () => {
+    const address = await serve(end, { settings: { maxConcurrentStreams: 1 } })
+    await using pool = new Pool(address, { transport })
+    const answers = await Promise.all(Array.from({ length: 15 }, () => pool.apply('f')))
+    expect(answers).toEqual(Array(15).fill('answer'))
+  })
+})

@@ -1,0 +1,226 @@
+import { constants, type OutgoingHttpHeaders } from 'node:http2'
+import { deflateSync, gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { CallResponse } from '../../proto/gen/farpool/v1/pool_service.js'
+import { frame } from '../support/raw-call.js'
+import { RawClient, type RawRequest } from '../support/raw-unary.js'
+import { Siege } from '../support/siege.js'
+import { applyRequest, CALL, callRequest, resultOf } from './requests.js'
+
+/** gRPC as no library writes it; and what gRPC's interop tests ask of a server, as far as it can be asked of ours. */
+
+const OK = '0'
+const INVALID_ARGUMENT = '3'
+const DEADLINE_EXCEEDED = '4'
+const RESOURCE_EXHAUSTED = '8'
+const UNIMPLEMENTED = '12'
+const INTERNAL = '13'
+
+const MIB = 1024 * 1024
+const MAX_MESSAGE_BYTES = 8 * MIB
+
+let siege: Siege
+let client: RawClient
+beforeAll(async () => {
+  siege = await Siege.start(['--max-message-bytes', String(MAX_MESSAGE_BYTES)])
+  client = new RawClient(siege.address)
+})
+afterAll(async () => {
+  client[Symbol.dispose]()
+  await siege.connectionsAreClosed()
+  await siege[Symbol.asyncDispose]()
+})
+
+const add = frame(applyRequest('add', 1, 2))
+const flagged = (bytes: Uint8Array) => {
+  const framed = frame(bytes)
+  framed[0] = 1
+  return framed
+}
+
+describe('what gRPC asks of every server', () => {
+  it('empty_unary', async () => {
+    const { status, body } = await client.send({
+      path: '/farpool.v1.PoolService/ListFunctions',
+      body: frame(Buffer.alloc(0)),
+    })
+    expect([status, body.length > 5]).toEqual([OK, true])
+  })
+
+  it('large_unary', async () => {
+    const text = 'x'.repeat(314_159)
+    expect(resultOf(await client.send({ body: frame(applyRequest('identity', text)) }))).toBe(text)
+  })
+
+  it('status_code_and_message, special_status_message', async () => {
+    const special = '\t\ntest with whitespace\r\nand Unicode BMP ☺ and non-BMP 😈\t\n'
+    for (const text of ['test status message', special]) {
+      const { status, message } = await client.send({ body: frame(applyRequest('throwText', text)) })
+      expect([status, message]).toEqual(['2', text])
+    }
+  })
+
+  it('timeout_on_sleeping_server', async () => {
+    const { status } = await client.send({ headers: { 'grpc-timeout': '50m' }, body: frame(applyRequest('never')) })
+    expect(status).toBe(DEADLINE_EXCEEDED)
+  })
+
+  it.each([
+    ['unimplemented_method', '/farpool.v1.PoolService/Unimplemented'],
+    ['unimplemented_service', '/farpool.v1.Unimplemented/Apply'],
+    ['a name of every object', '/farpool.v1.PoolService/__proto__'],
+    ['another one', '__proto__'],
+    ['constructor', 'constructor'],
+    ['two strokes', '//'],
+    ['no name', '/farpool.v1.PoolService/'],
+    ['a name of 15 KiB', `/${'a'.repeat(15_000)}`],
+  ])('%s', async (_, path) => {
+    if (!path.startsWith('/')) path = `/${path}`
+    const { status, message } = await client.send({ path, body: add })
+    expect(status).toBe(UNIMPLEMENTED)
+    expect(message.length).toBeLessThan(400)
+  })
+
+  it.each([
+    ['cancel_after_begin', false],
+    ['cancel_after_first_response', true],
+  ])('%s', async (_, answered) => {
+    await siege.withstands(async () => {
+      const stream = client.session.request({
+        ':method': 'POST',
+        ':path': CALL,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      })
+      stream.on('error', () => {})
+      if (answered) {
+        stream.write(frame(callRequest('pid', 1)))
+        const body = await new Promise<Buffer>((resolve) => stream.once('data', resolve))
+        expect(CallResponse.decode(body.subarray(5)).outcomes).toHaveLength(1)
+      }
+      const closed = new Promise((resolve) => stream.once('close', resolve))
+      stream.close(constants.NGHTTP2_CANCEL)
+      await closed
+    })
+  })
+})
+
+describe('a message', () => {
+  it.each<[string, RawRequest, string]>([
+    ['that announces 4 GiB', { body: frame(Buffer.alloc(3), 2 ** 32 - 1) }, RESOURCE_EXHAUSTED],
+    ['that is cut', { body: frame(Buffer.alloc(3), 100) }, UNIMPLEMENTED],
+    ['that is none', {}, UNIMPLEMENTED],
+    ['twice', { body: Buffer.concat([add, add]) }, UNIMPLEMENTED],
+    [
+      'marked as compressed, without an encoding, which is as good as none',
+      { body: flagged(applyRequest('add', 1, 2)) },
+      OK,
+    ],
+    [
+      'in an encoding that nobody knows',
+      { headers: { 'grpc-encoding': 'br' }, body: flagged(Buffer.alloc(9)) },
+      UNIMPLEMENTED,
+    ],
+    [
+      'in an encoding with a name of 10 KiB',
+      { headers: { 'grpc-encoding': 'x'.repeat(10_000) }, body: flagged(Buffer.alloc(9)) },
+      UNIMPLEMENTED,
+    ],
+    [
+      'that no gzip has made',
+      { headers: { 'grpc-encoding': 'gzip' }, body: flagged(Buffer.alloc(9)) },
+      INVALID_ARGUMENT,
+    ],
+    [
+      'that is cut before it was compressed',
+      { headers: { 'grpc-encoding': 'gzip' }, body: flagged(gzipSync(applyRequest('add', 1, 2)).subarray(0, -12)) },
+      INVALID_ARGUMENT,
+    ],
+  ])('%s', async (_, sent, status) => {
+    const answer = await siege.withstands(() => client.send(sent))
+    expect(answer.status).toBe(status)
+    expect(answer.message.length).toBeLessThan(400)
+  })
+
+  it.each([
+    ['gzip', gzipSync],
+    ['deflate', deflateSync],
+  ])('compressed with %s is read', async (encoding, pack) => {
+    const answer = await client.send({
+      headers: { 'grpc-encoding': encoding },
+      body: flagged(pack(applyRequest('add', 1, 2))),
+    })
+    expect(resultOf(answer)).toBe(3)
+  })
+})
+
+describe('a bomb: a little that unpacks to a lot', () => {
+  const headers = { 'grpc-encoding': 'gzip' }
+
+  it('far above the limit is refused before it is unpacked', async () => {
+    const bomb = flagged(gzipSync(Buffer.alloc(1024 * MIB)))
+    const answer = await siege.withstands(() => client.send({ headers, body: bomb }), 128 * MIB)
+    expect([answer.status, answer.reason]).toEqual([RESOURCE_EXHAUSTED, 'PAYLOAD_TOO_LARGE'])
+  })
+
+  it('below the limit, many at once, on streams that never end: those are refused that would take too much together', async () => {
+    const bomb = flagged(gzipSync(Buffer.alloc(MAX_MESSAGE_BYTES - 1_000)))
+    const reasons = await siege.withstands(async () => {
+      using own = new RawClient(siege.address)
+      const calls = Array.from({ length: 200 }, () => own.send({ headers, body: bomb, open: true }))
+      const first = await Promise.any(calls.map(async (call) => ((await call).status ? call : Promise.reject())))
+      return first.reason
+    })
+    expect(reasons).toBe('QUEUE_FULL')
+    // What those took is free again.
+    const whole = flagged(gzipSync(applyRequest('identity', 'x'.repeat(MAX_MESSAGE_BYTES / 2))))
+    for (let i = 0; i < 3; i++) expect((await client.send({ headers, body: whole })).status).toBe(OK)
+  })
+})
+
+describe('headers', () => {
+  it.each<[string, OutgoingHttpHeaders, string | undefined]>([
+    ['of 15 KiB are read', { x: 'y'.repeat(15_000) }, OK],
+    ['of 20 KiB are refused', { x: 'y'.repeat(20_000) }, RESOURCE_EXHAUSTED],
+    ['of 60 KiB are refused', { 'x-bin': 'A'.repeat(60_000) }, RESOURCE_EXHAUSTED],
+    ['of 70 KiB are refused', { x: 'y'.repeat(70_000) }, undefined],
+    [
+      'by the thousand are refused',
+      Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`x${i}`, 'y'])),
+      undefined,
+    ],
+    ['of bytes that are no base64 are let through', { 'x-bin': '!!!,,,=' }, OK],
+    ['that gRPC has no name for are left out', { 'x!': 'y' }, OK],
+    ['of letters that gRPC does not know are left out', { x: '\xff'.repeat(1_000) }, OK],
+  ])('%s', async (_, headers, status) => {
+    using own = new RawClient(siege.address)
+    const answer = await siege.withstands(() => own.send({ headers, body: add }))
+    expect(answer.status).toBe(status)
+    if (status === undefined) expect(answer.reset).not.toBe(0)
+  })
+
+  it('that are left out are not said again in the log', () => {
+    expect(siege.server.log.filter(({ level }) => level !== 30)).toEqual([])
+  })
+
+  it.each(['text/html', 'application/json', '', 'a'.repeat(10_000)])(
+    'content-type %.20s is answered with 415',
+    async (type) => {
+      expect((await client.send({ headers: { 'content-type': type }, body: add })).http).toBe(415)
+    },
+  )
+})
+
+describe('grpc-timeout', () => {
+  it.each([
+    ['of 11,000 years is none', '99999999H', OK],
+    ['of 25 days is none', '2160000S', OK],
+    ['of words is refused', 'soon', INTERNAL],
+    ['of 15 KiB is refused', 'x'.repeat(15_000), INTERNAL],
+    ['of letters beyond gRPC is none', '\xff'.repeat(5_000), OK],
+  ])('%s', async (_, timeout, status) => {
+    const answer = await client.send({ headers: { 'grpc-timeout': timeout }, body: add })
+    expect(answer.status).toBe(status)
+    expect(answer.message.length).toBeLessThan(400)
+  })
+})

@@ -1,0 +1,122 @@
+import { connect, type Socket } from 'node:net'
+import { Pool } from 'farpool'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { callHeaders, frameOf, headerBlock, openStream, PREFACE, RawPeer, settings, Type } from '../support/http2.js'
+import { frame } from '../support/raw-call.js'
+import { until } from '../support/server.js'
+import { Siege } from '../support/siege.js'
+import { APPLY, applyRequest, CALL, callRequest } from './requests.js'
+
+/** Peers that say nothing, or too slowly, or something else, or come in thousands. */
+
+let siege: Siege
+beforeAll(async () => {
+  siege = await Siege.start()
+})
+afterAll(async () => {
+  await siege.connectionsAreClosed()
+  await siege[Symbol.asyncDispose]()
+})
+
+/** Sends these bytes one by one, a second apart, until the connection is closed. */
+async function drip(peer: RawPeer, bytes: Uint8Array): Promise<void> {
+  for (const byte of bytes) {
+    if (peer.isClosed) return
+    await peer.send(Buffer.of(byte))
+    // The slowness is what the test is about.
+    await Promise.race([new Promise((resolve) => setTimeout(resolve, 1_000)), peer.closed])
+  }
+}
+
+const CALLED = Buffer.concat([PREFACE, settings(), openStream(1, callHeaders(APPLY))])
+const BODY = frame(applyRequest('add', 1, 2))
+
+describe('a peer is cut off', () => {
+  // Together: each lasts until the server has enough of it, five or fifteen seconds.
+  it.concurrent.each<[string, Uint8Array, Uint8Array]>([
+    ['that says nothing', Buffer.alloc(0), Buffer.alloc(0)],
+    ['that speaks TLS', Buffer.from('1603010200010001fc0303', 'hex'), Buffer.alloc(512)],
+    ['that speaks HTTP/1.1', Buffer.from('POST / HTTP/1.1\r\nHost: farpool\r\n\r\n'), Buffer.alloc(0)],
+    ['that greets at a byte a second', Buffer.alloc(0), PREFACE],
+    ['that stops in its greeting', PREFACE.subarray(0, 10), Buffer.alloc(0)],
+    ['that greets without settings', PREFACE, Buffer.alloc(0)],
+    ['that sends headers at a byte a second', Buffer.concat([PREFACE, settings()]), openStream(1, callHeaders(APPLY))],
+    [
+      'whose headers never end',
+      Buffer.concat([PREFACE, settings(), frameOf(Type.HEADERS, 0, 1, headerBlock(callHeaders(APPLY)))]),
+      Buffer.alloc(0),
+    ],
+    ['that sends a frame of data at a byte a second', CALLED, frameOf(Type.DATA, 0, 1, BODY)],
+    [
+      'that is gone in the middle of a message',
+      Buffer.concat([CALLED, frameOf(Type.DATA, 0, 1, BODY.subarray(0, 9))]),
+      Buffer.alloc(0),
+    ],
+    [
+      'that is gone while its calls run',
+      Buffer.concat([
+        PREFACE,
+        settings(),
+        openStream(1, callHeaders(CALL)),
+        frameOf(Type.DATA, 0, 1, frame(callRequest('never', 20))),
+      ]),
+      Buffer.alloc(0),
+    ],
+  ])('%s', async (_, first, slowly) => {
+    using peer = await RawPeer.connect(siege.address)
+    await peer.send(first)
+    void drip(peer, slowly)
+    await peer.closed
+  })
+
+  it('and nothing of it stays', async () => {
+    await siege.withstands(async () => {})
+  })
+})
+
+describe('thousands of connections', () => {
+  const MAX = 100
+
+  it('above the number that is allowed are closed; who was there before goes on, and others come when there is room', async () => {
+    await using narrow = await Siege.start(['--max-connections', String(MAX)])
+    await narrow.withstands(async () => {
+      const { hostname, port } = new URL(`http://${narrow.address}`)
+      let closed = 0
+      const sockets: Socket[] = []
+      for (let batch = 0; batch < 20; batch++) {
+        await Promise.all(
+          Array.from(
+            { length: 100 },
+            () =>
+              new Promise<void>((resolve) => {
+                const socket = connect(Number(port), hostname, resolve)
+                socket.on('error', () => {})
+                socket.on('close', () => {
+                  closed++
+                  resolve()
+                })
+                socket.resume()
+                sockets.push(socket)
+              }),
+          ),
+        )
+      }
+      await until(() => closed >= sockets.length - MAX, `all but ${MAX} are closed`)
+      await narrow.server.logged(({ msg }) => msg.startsWith('too many connections'))
+      for (const socket of sockets) socket.destroy()
+    })
+    await narrow.connectionsAreClosed()
+    expect(narrow.server.log.filter(({ msg }) => msg.startsWith('too many connections'))).toHaveLength(1)
+    await using late = new Pool(narrow.address)
+    expect(await late.apply('add', [1, 2])).toBe(3)
+  })
+
+  it('that come and go, 2,000, leave nothing', async () => {
+    await siege.withstands(async () => {
+      for (let batch = 0; batch < 20; batch++) {
+        const peers = await Promise.all(Array.from({ length: 100 }, () => RawPeer.greet(siege.address)))
+        for (const peer of peers) peer.socket.resetAndDestroy()
+      }
+    })
+  })
+})

@@ -1,0 +1,24 @@
+import { ApplyRequest, ApplyResponse } from '../../proto/gen/farpool/v1/pool_service.js'
+import { message } from '../support/raw-call.js'
+import type { RawAnswer } from '../support/raw-unary.js'
+
+/** Requests as a plain stub would make them, as bytes. */
+
+export const APPLY = '/farpool.v1.PoolService/Apply'
+export const CALL = '/farpool.v1.PoolService/Call'
+
+const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
+
+export function applyRequest(name: string, ...args: unknown[]): Uint8Array {
+  const request = { pool: '', function: name, args: args.map(json), kwargs: undefined, replyKind: 0, retries: 0 }
+  return ApplyRequest.encode(request).finish()
+}
+
+/** So many calls of one function without arguments. */
+export function callRequest(name: string, calls: number): Uint8Array {
+  return message(name, Object.fromEntries(Array.from({ length: calls }, (_, i) => [i + 1, []])))
+}
+
+/** The JSON that an Apply was answered with. */
+export const resultOf = ({ body }: RawAnswer): unknown =>
+  JSON.parse(String(ApplyResponse.decode(body.subarray(5)).result?.kind?.value))

@@ -1,0 +1,71 @@
+import { type ClientHttp2Session, connect, type OutgoingHttpHeaders } from 'node:http2'
+import { Status } from '../../proto/gen/google/rpc/status.js'
+import { statusToFailure } from '../../wire/failure.js'
+
+/** How a call was answered, as HTTP/2 has it. */
+export interface RawAnswer {
+  readonly http: number | undefined
+  readonly status: string | undefined
+  readonly message: string
+  readonly reason: string | undefined
+  /** What the headers and trailers take that say so. */
+  readonly trailerBytes: number
+  /** The code of the reset that ended the stream; 0 for none. */
+  readonly reset: number
+  readonly body: Buffer
+}
+
+export interface RawRequest {
+  readonly path?: string
+  readonly headers?: OutgoingHttpHeaders
+  readonly body?: Uint8Array
+  /** Leaves this side open. */
+  readonly open?: boolean
+}
+
+/** A connection for calls of one message each, written by hand. */
+export class RawClient implements Disposable {
+  readonly session: ClientHttp2Session
+
+  constructor(address: string) {
+    this.session = connect(`http://${address}`)
+    this.session.on('error', () => {})
+  }
+
+  /** Resolves when the other side has ended the call. */
+  send({ path = '/farpool.v1.PoolService/Apply', headers = {}, body, open = false }: RawRequest): Promise<RawAnswer> {
+    const usual = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' }
+    const stream = this.session.request({ ...usual, ...headers })
+    const received: Record<string, unknown> = {}
+    const parts: Buffer[] = []
+    stream.on('response', (more) => Object.assign(received, more))
+    stream.on('trailers', (more) => Object.assign(received, more))
+    stream.on('data', (part: Buffer) => parts.push(part))
+    stream.on('error', () => {})
+    if (body) stream.write(body)
+    if (!open) stream.end()
+    return new Promise((resolve) => {
+      stream.once('end', () => stream.close())
+      stream.once('close', () => {
+        const details = received['grpc-status-details-bin']
+        const bytes = typeof details === 'string' ? Buffer.from(details, 'base64') : undefined
+        resolve({
+          http: received[':status'] as number | undefined,
+          status: received['grpc-status'] as string | undefined,
+          message: decodeURI(String(received['grpc-message'] ?? '')),
+          reason: bytes && statusToFailure(Status.decode(bytes)).reason,
+          trailerBytes: Object.entries(received).reduce(
+            (sum, [name, value]) => sum + name.length + String(value).length + 32,
+            0,
+          ),
+          reset: stream.rstCode,
+          body: Buffer.concat(parts),
+        })
+      })
+    })
+  }
+
+  [Symbol.dispose](): void {
+    this.session.destroy()
+  }
+}

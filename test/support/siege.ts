@@ -1,0 +1,98 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { Pool } from 'farpool'
+import { ServerProcess, until } from './server.js'
+
+const MIB = 1024 * 1024
+
+/** What an attack may leave behind in a server's memory: heap that waits to be collected, not what was sent. */
+const LEFT_BYTES = 256 * MIB
+
+/** What an attack may take while it lasts. */
+const PEAK_BYTES = 512 * MIB
+
+/** A server under attack, and an innocent client of it. */
+export class Siege implements AsyncDisposable {
+  private constructor(
+    readonly server: ServerProcess,
+    /** The innocent client. */
+    readonly pool: Pool,
+    private readonly descriptors: number,
+  ) {}
+
+  static async start(args: string[] = []): Promise<Siege> {
+    const server = await ServerProcess.start(['--processes', '2', '--grace', '200', ...args])
+    const pool = new Pool(server.address)
+    await pool.map('identity', [1, 2, 3, 4], { chunksize: 1 })
+    return new Siege(server, pool, descriptorsOf(server))
+  }
+
+  get address(): string {
+    return this.server.address
+  }
+
+  /**
+   * Runs an attack while an innocent client calls. Then: every call of that client was answered and right; the server
+   * lives; nothing waits and nothing runs; there are as many processes as before; memory is where it was, and was never above
+   * `peakBytes` more. @returns what the attack returned.
+   */
+  async withstands<T>(attack: () => Promise<T>, peakBytes = PEAK_BYTES): Promise<T> {
+    const processes = childrenOf(this.server)
+    const before = this.#memory('VmRSS')
+    const peak = this.#memory('VmHWM')
+    let over = false
+    const innocent = (async () => {
+      for (let calls = 0; !over || calls < 20; calls++) {
+        const sum = await this.pool.apply('add', [calls, 1])
+        if (sum !== calls + 1) throw new Error(`${calls} + 1 is ${sum}`)
+      }
+    })()
+    // Fails below, where it is awaited, whatever becomes of the attack.
+    innocent.catch(() => {})
+    let result: T
+    try {
+      result = await attack()
+    } finally {
+      over = true
+      await innocent
+    }
+    await until(async () => {
+      const { queued, running } = await this.pool.info()
+      return queued === 0 && running === 0
+    }, 'nothing waits and nothing runs')
+    // A worker whose task would not end was replaced.
+    await until(() => childrenOf(this.server) === processes, `there are ${processes} processes again`)
+    await until(() => this.#memory('VmRSS') - before <= LEFT_BYTES, `it has at most ${LEFT_BYTES / MIB} MiB more`)
+    const most = this.#memory('VmHWM') - Math.max(peak, before)
+    if (most > peakBytes) throw new Error(`the attack took ${Math.round(most / MIB)} MiB`)
+    return result
+  }
+
+  /**
+   * Resolves when the server holds no more connections than at first. It does not read from one that it has told to go
+   * away: not before its keepalive has found that one dead, after 15 seconds, it is closed.
+   */
+  connectionsAreClosed(): Promise<void> {
+    return until(() => descriptorsOf(this.server) <= this.descriptors, `no more than ${this.descriptors} are open`)
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.pool.terminate()
+    await this.server[Symbol.asyncDispose]()
+  }
+
+  /** In bytes; zero where the system does not say. */
+  #memory(what: 'VmRSS' | 'VmHWM'): number {
+    if (process.platform !== 'linux') return 0
+    const status = readFileSync(`/proc/${this.server.pid}/status`, 'utf8')
+    return Number(new RegExp(`${what}:\\s+(\\d+) kB`).exec(status)?.[1]) * 1024
+  }
+}
+
+function descriptorsOf(server: ServerProcess): number {
+  return process.platform === 'linux' ? readdirSync(`/proc/${server.pid}/fd`).length : 0
+}
+
+function childrenOf({ pid }: ServerProcess): number {
+  if (process.platform !== 'linux') return 0
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').length
+}
