@@ -131,3 +131,9 @@ export const INFLATED_BYTES = 128 * 1024 * 1024
 /** A message that comes in pieces of less than PIECE_BYTES on average is joined, so many pieces at a time: each costs 130 bytes. */
 export const PIECES = 512
 export const PIECE_BYTES = 1_024
+
+/**
+ * Fields of a request in all its depth: calls, arguments, chunks. An empty one takes two bytes of a message and a hundred
+ * and more of memory, and a call half a kilobyte: a message of the largest size could have 36 million.
+ */
+export const MAX_FIELDS = 256 * 1024

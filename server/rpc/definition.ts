@@ -3,6 +3,8 @@ import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import * as api from '../../proto/gen/farpool/v1/pool_service.js'
 import { decodeCallRequest } from '../../wire/call-codec.js'
+import { checkFields, type Shape } from '../../wire/fields.js'
+import { MAX_FIELDS } from '../../wire/limits.js'
 import { decodeStrictly } from '../../wire/message.js'
 
 /** How one method's messages are read and written. */
@@ -20,9 +22,15 @@ interface Message<T> {
 
 const codec = <Req, Res>(request: string, requests: Message<Req>, responses: Message<Res>): Codec<Req, Res> => ({
   request: `farpool.v1.${request}`,
-  decode: (bytes) => decodeStrictly(requests, bytes),
+  decode: (bytes) => {
+    checkFields(bytes, {}, MAX_FIELDS)
+    return decodeStrictly(requests, bytes)
+  },
   encode: (response) => responses.encode(response).finish(),
 })
+
+/** Groups of calls that have a number and arguments; and the numbers of calls that are given up. */
+const CALL_REQUEST: Shape = { 1: { 10: {} }, 2: 'packed' }
 
 /** Methods that carry payloads use the routing view: their payloads pass through as slices of what was received. */
 export const codecs = {
@@ -31,7 +39,10 @@ export const codecs = {
   iMap: codec('IMapRequest', routing.MapRequest, routing.IMapResponse),
   call: {
     request: 'farpool.v1.CallRequest',
-    decode: decodeCallRequest,
+    decode: (bytes: Uint8Array) => {
+      checkFields(bytes, CALL_REQUEST, MAX_FIELDS)
+      return decodeCallRequest(bytes)
+    },
     // Written outcome by outcome, as they come (stream.ts).
     encode: (response: Uint8Array) => response,
   },
