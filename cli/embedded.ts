@@ -31,7 +31,7 @@ void ownerGone.then(() => (server ? end(server.stop) : process.exit(1)))
 
 try {
   const options = decodePayload(Buffer.from(line, 'base64')).value as Omit<ServeOptions, 'listen'>
-  const started = await serve({ ...options, listen: `unix:${join(directory, 'farpool.sock')}` })
+  const started = await serve({ ...options, listen: `unix:${join(directory, 'farpool.sock')}`, ownsFolder: true })
   server = started
   process.on('SIGTERM', () => end(started.drain))
   // Ctrl-C is for the owner; what it does about it, it tells us.

@@ -37,6 +37,52 @@ export const serveCommand = () =>
         .argParser(count(0)),
     )
     .addOption(
+      new Option(
+        '--run-timeout <ms>',
+        'how long a task may run, unless its call or function says otherwise (default: any time)',
+      )
+        .env('FARPOOL_RUN_TIMEOUT')
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option('--max-heap-mb <n>', "each worker's heap in MiB (default: Node's own)")
+        .env('FARPOOL_MAX_HEAP_MB')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option(
+        '--max-rss-mb <n>',
+        'replace a worker that has more memory resident than this, in MiB (default: never)',
+      )
+        .env('FARPOOL_MAX_RSS_MB')
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option('--max-queued <n>', 'how many tasks may wait in a pool (default: 1000000)')
+        .env('FARPOOL_MAX_QUEUED')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--max-queued-per-client <n>', 'how many of one client may wait (default: as many as in the pool)')
+        .env('FARPOOL_MAX_QUEUED_PER_CLIENT')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--max-queued-bytes <n>', 'how many bytes of arguments may wait in a pool (default: 1 GiB)')
+        .env('FARPOOL_MAX_QUEUED_BYTES')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option('--max-pools <n>', 'how many pools clients may have open (default: 1000)')
+        .env('FARPOOL_MAX_POOLS')
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option('--max-processes <n>', 'how many worker processes all pools may have together (default: 1024)')
+        .env('FARPOOL_MAX_PROCESSES')
+        .argParser(count()),
+    )
+    .addOption(
       new Option('--drain <ms>', 'how long calls in flight may take to end after SIGTERM')
         .env('FARPOOL_DRAIN')
         .default(30_000)
@@ -86,11 +132,16 @@ export const serveCommand = () =>
     .action(
       async (
         modules: string[],
-        options: Omit<ServeOptions, 'modules'> & { grace: number; drain: number; exitOnStdinEnd?: boolean },
+        options: Omit<ServeOptions, 'modules'> & {
+          grace: number
+          drain: number
+          runTimeout?: number
+          exitOnStdinEnd?: boolean
+        },
       ) => {
-        const { grace, drain, exitOnStdinEnd = false, ...rest } = options
+        const { grace, drain, runTimeout = 0, exitOnStdinEnd = false, ...rest } = options
         try {
-          await run({ ...rest, modules, graceMs: grace, drainMs: drain }, exitOnStdinEnd)
+          await run({ ...rest, modules, graceMs: grace, drainMs: drain, runTimeoutMs: runTimeout }, exitOnStdinEnd)
         } catch (error) {
           fail(error)
           process.exitCode ||= Exit.FAILED

@@ -1,8 +1,9 @@
-import type { Failure } from '../wire/failure.js'
-import { AsyncResult, fulfil, type ResultCallbacks, reject } from './async-result.js'
+import { Failure } from '../wire/failure.js'
+import { AsyncResult, fulfil, onCancel, type ResultCallbacks, reject, type Stoppable } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import { abortFailure, type Calls, type Cancellable, toError } from './calls.js'
 import { decode } from './encode.js'
+import { Resend } from './resend.js'
 import { onAbort } from './signals.js'
 import type { ChunkFailure, FunctionCall, Sink, Ticket, Transport } from './transport.js'
 import { NO_OUTCOME } from './transport.js'
@@ -19,12 +20,14 @@ export function startApply<T>(
   options: ResultCallbacks<T> & { readonly signal?: AbortSignal | undefined },
 ): AsyncResult<T> {
   const result = new AsyncResult<T>(options)
-  const apply = new Apply(calls, result, options.signal)
+  const apply = new Apply(calls, transport, call, result, options.signal)
+  onCancel(result, apply)
   const { known } = backing
-  if (known) apply.start(transport, call, known)
+  if (known) apply.start(known)
   else {
+    apply.await()
     backing.target().then(
-      (target) => apply.start(transport, call, target),
+      (target) => apply.start(target),
       (error: unknown) => apply.end(error),
     )
   }
@@ -38,13 +41,17 @@ export function failedApply<T>(error: unknown, options: ResultCallbacks<T>): Asy
   return result
 }
 
-class Apply<T> implements Sink, Cancellable {
+class Apply<T> implements Sink, Cancellable, Stoppable {
   #ticket: Ticket | undefined
   #ended = false
+  #timer: NodeJS.Timeout | undefined
+  #resend: Resend | undefined
   readonly #stopListening: (() => void) | undefined
 
   constructor(
     private readonly calls: Calls,
+    private readonly transport: Transport,
+    private readonly call: FunctionCall,
     private readonly result: AsyncResult<T>,
     signal: AbortSignal | undefined,
   ) {
@@ -54,15 +61,28 @@ class Apply<T> implements Sink, Cancellable {
     else this.#stopListening = onAbort(signal, () => this.cancel(abortFailure(signal)))
   }
 
-  start(transport: Transport, call: FunctionCall, { pool }: Target): void {
+  start({ pool }: Pick<Target, 'pool'>): void {
     if (this.#ended) return
-    call.pool = pool
-    this.#ticket = transport.apply(call, this)
+    this.call.pool = pool
+    this.#stopTimer()
+    this.#ticket = this.transport.apply(this.call, this)
+  }
+
+  /** A call whose target is not known yet has no other clock. */
+  await(): void {
+    const { deadline } = this.call
+    if (deadline === undefined) return
+    const late = new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came", { started: false })
+    this.#timer = setTimeout(() => this.end(late), Math.max(0, deadline - Date.now()))
   }
 
   cancel(reason: Failure): void {
     if (this.#ticket) this.#ticket.cancel(reason)
-    else this.fail(reason)
+    else this.end(reason)
+  }
+
+  stop(): void {
+    this.cancel(new Failure('CANCELLED', 'the call was cancelled by its caller'))
   }
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
@@ -78,16 +98,27 @@ class Apply<T> implements Sink, Cancellable {
   }
 
   fail(reason: Failure): void {
-    this.end(reason)
+    if (this.#ended) return
+    this.#resend ??= new Resend(this.call.deadline, () => this.transport.wasConnected)
+    const delay = reason.started === false ? this.#resend.delayOf(reason) : undefined
+    if (delay === undefined) return this.end(reason)
+    this.#ticket = undefined
+    this.#timer = setTimeout(() => this.start(this.call), delay)
   }
 
   end(error: unknown): void {
     if (this.#leave()) reject(this.result, toError(error))
   }
 
+  #stopTimer(): void {
+    if (this.#timer) clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
   #leave(): boolean {
     if (this.#ended) return false
     this.#ended = true
+    this.#stopTimer()
     this.#stopListening?.()
     this.calls.remove(this)
     return true

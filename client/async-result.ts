@@ -10,6 +10,11 @@ type State<T> =
 
 const PENDING = { kind: 'pending' } as const
 
+/** A call that can be given up; its result is settled then. */
+export interface Stoppable {
+  stop(): void
+}
+
 export interface ResultCallbacks<T> {
   readonly callback?: ((value: T) => void) | undefined
   readonly errorCallback?: ((error: unknown) => void) | undefined
@@ -18,6 +23,8 @@ export interface ResultCallbacks<T> {
 /** Settles a result; the second time, nothing happens. Not for users, so no methods. */
 export let fulfil: <T>(result: AsyncResult<T>, value: T) => void
 export let reject: <T>(result: AsyncResult<T>, error: unknown) => void
+/** How the call is given up. */
+export let onCancel: <T>(result: AsyncResult<T>, stop: Stoppable) => void
 
 /**
  * The result of a call that goes on meanwhile, as multiprocessing.pool.AsyncResult; it can also be awaited.
@@ -27,18 +34,27 @@ export class AsyncResult<T> implements PromiseLike<T> {
   #state: State<T> = PENDING
   /** Told when the call has ended, after the callbacks. */
   #waiting: (() => void)[] | undefined
+  #stop: Stoppable | undefined
 
-  /** @internal made by Pool */
-  constructor(private readonly callbacks: ResultCallbacks<T>) {}
+  /** @internal made by Pool; `stop` gives the call up, and settles the result. */
+  constructor(
+    private readonly callbacks: ResultCallbacks<T>,
+    stop?: Stoppable,
+  ) {
+    this.#stop = stop
+  }
 
   static {
     fulfil = (result, value) => result.#settle({ kind: 'fulfilled', value })
     reject = (result, error) => result.#settle({ kind: 'rejected', error })
+    onCancel = (result, stop) => {
+      result.#stop = stop
+    }
   }
 
   /** @internal */
-  static of<T>(outcome: Promise<T>, callbacks: ResultCallbacks<T>): AsyncResult<T> {
-    const result = new AsyncResult<T>(callbacks)
+  static of<T>(outcome: Promise<T>, callbacks: ResultCallbacks<T>, stop: Stoppable): AsyncResult<T> {
+    const result = new AsyncResult<T>(callbacks, stop)
     outcome.then(
       (value) => fulfil(result, value),
       (error: unknown) => reject(result, error),
@@ -68,6 +84,17 @@ export class AsyncResult<T> implements PromiseLike<T> {
   successful(): boolean {
     if (this.#state.kind === 'pending') throw badRequest('successful() was called before the result was ready')
     return this.#state.kind === 'fulfilled'
+  }
+
+  /**
+   * Gives the call up: it fails with CancelledError at once. On the server it is dropped where it waits; a running
+   * function sees its signal, and after the grace its process is killed. Returns false, and does nothing, where the call
+   * has ended.
+   */
+  cancel(): boolean {
+    if (this.#state.kind !== 'pending') return false
+    this.#stop?.stop()
+    return true
   }
 
   // biome-ignore lint/suspicious/noThenProperty: it is meant to be awaited
@@ -111,6 +138,7 @@ export class AsyncResult<T> implements PromiseLike<T> {
   #settle(state: State<T>): void {
     if (this.#state.kind !== 'pending') return
     this.#state = state
+    this.#stop = undefined
     if (state.kind === 'fulfilled') this.#call(this.callbacks.callback, state.value)
     else if (state.kind === 'rejected') this.#call(this.callbacks.errorCallback, state.error)
     const waiting = this.#waiting

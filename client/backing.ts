@@ -1,4 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../wire/failure.js'
+import { Resend } from './resend.js'
 import type { Lease, Transport } from './transport.js'
 
 /** Where the calls of a Pool go. */
@@ -35,12 +37,27 @@ export class SharedBacking implements Backing {
   }
 
   target(): Promise<Target> {
-    this.#target ??= this.transport.serverInfo().then(({ processes }) => (this.#known = { pool: '', processes }))
+    this.#target ??= this.#ask()
     // Not remembered when it fails: the server may be there the next time.
     this.#target.catch(() => {
       this.#target = undefined
     })
     return this.#target
+  }
+
+  async #ask(): Promise<Target> {
+    const resend = new Resend(undefined, () => this.transport.wasConnected)
+    for (;;) {
+      try {
+        const { processes } = await this.transport.serverInfo()
+        this.#known = { pool: '', processes }
+        return this.#known
+      } catch (error) {
+        const delay = error instanceof Failure ? resend.delayOf(error) : undefined
+        if (delay === undefined) throw error
+        await sleep(delay)
+      }
+    }
   }
 
   async finish(): Promise<void> {}

@@ -79,4 +79,4 @@ export class Calls {
 export const toError = (error: unknown): unknown => (error instanceof Failure ? errorOf(error) : error)
 
 export const abortFailure = (signal: AbortSignal | undefined): Failure =>
-  new Failure('CANCELLED', 'the call was cancelled by its signal', { cause: signal?.reason })
+  new Failure('CANCELLED', 'the call was cancelled by its caller', { cause: signal?.reason })

@@ -121,6 +121,8 @@ const CLASSES: Readonly<Partial<Record<Reason, new (message: string, facts: Erro
   SERVER_DRAINING: UnavailableError,
   NO_WORKERS: UnavailableError,
   CONNECTION_FAILED: UnavailableError,
+  CONNECTION_LOST: UnavailableError,
+  SESSION_LOST: UnavailableError,
   QUEUE_FULL: LimitError,
   PAYLOAD_TOO_LARGE: LimitError,
   RESULT_TOO_LARGE: LimitError,

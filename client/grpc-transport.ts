@@ -2,6 +2,7 @@ import {
   type CallOptions,
   type ClientDuplexStream,
   type ClientReadableStream,
+  connectivityState,
   credentials,
   Metadata,
   type ServiceError,
@@ -12,6 +13,7 @@ import { Status } from '../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
 import { Code, type Reason } from '../wire/reason.js'
+import { Resend } from './resend.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -30,6 +32,7 @@ export type CallStream = ClientDuplexStream<Buffer, Buffer>
 /** One RPC per call over grpc-js. */
 export class GrpcTransport implements Transport {
   readonly #client: PoolServiceClient
+  #wasConnected = false
 
   /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
   constructor(address: string) {
@@ -40,6 +43,9 @@ export class GrpcTransport implements Transport {
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
       'grpc.enable_channelz': 0,
+      // A server that was restarted is there again soon.
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 5_000,
     })
   }
 
@@ -49,43 +55,75 @@ export class GrpcTransport implements Transport {
       PoolServiceService.apply.path,
       (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
       (bytes) => routing.ApplyResponse.decode(bytes),
-      { ...call, args: [...call.args] },
+      { ...call, args: [...call.args], requestId: '' },
       new Metadata(),
       callOptions(deadline),
       (error, response) => {
+        this.#wasConnected ||= !error
         if (response) sink.settle(response.result, [])
-        else sink.fail(cancelled.reason ?? failureOf(error))
+        else sink.fail(cancelled.reason ?? this.#taskFailure(error, rpc))
       },
     )
     cancelled.onCancel = () => rpc.cancel()
     return cancelled
   }
 
-  chunks({ deadline, failFast, ...call }: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
+  /** A request that was refused for a while is sent again as a whole: nothing of it has begun. */
+  chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
     const cancelled = new Cancellation()
+    const resend = new Resend(call.deadline, () => this.wasConnected)
     const outcome = new Promise<void>((resolve, reject) => {
-      const rpc = this.#client.makeServerStreamRequest(
-        PoolServiceService.iMap.path,
-        (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
-        (bytes) => routing.IMapResponse.decode(bytes),
-        {
-          ...call,
-          args: [...call.args],
-          chunks: [...call.chunks],
-          ordered: false,
-          onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
-        },
-        new Metadata(),
-        callOptions(deadline),
-      )
-      cancelled.onCancel = () => rpc.cancel()
-      rpc.on('data', (frame: routing.IMapResponse) => {
-        for (const chunk of frame.outcomes) onOutcome(chunkOutcome(chunk))
-      })
-      rpc.on('error', (error: ServiceError) => reject(cancelled.reason ?? failureOf(error)))
-      rpc.on('end', resolve)
+      const send = () => {
+        const rpc = this.#imap(call)
+        // A stream that fails ends too, behind its error.
+        let isFailed = false
+        cancelled.onCancel = () => rpc.cancel()
+        rpc.on('data', (frame: routing.IMapResponse) => {
+          for (const chunk of frame.outcomes) onOutcome(chunkOutcome(chunk))
+        })
+        rpc.on('error', (error: ServiceError) => {
+          isFailed = true
+          if (cancelled.reason) return reject(cancelled.reason)
+          const failure = this.#taskFailure(error, rpc)
+          const delay = resend.delayOf(failure)
+          if (delay === undefined) return reject(failure)
+          const timer = setTimeout(send, delay)
+          cancelled.onCancel = () => {
+            clearTimeout(timer)
+            reject(cancelled.reason)
+          }
+        })
+        rpc.on('end', () => !isFailed && resolve())
+      }
+      send()
     })
     return { outcome, cancel: (reason) => cancelled.cancel(reason) }
+  }
+
+  #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
+    return this.#client.makeServerStreamRequest(
+      PoolServiceService.iMap.path,
+      (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
+      (bytes) => routing.IMapResponse.decode(bytes),
+      {
+        ...call,
+        args: [...call.args],
+        chunks: [...call.chunks],
+        ordered: false,
+        onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+      },
+      new Metadata(),
+      callOptions(deadline),
+    )
+  }
+
+  /** Where the connection broke under a call that had been sent, the server may have run it. */
+  #taskFailure(error: ServiceError | null, rpc: { getPeer(): string }): Failure {
+    const failure = failureOf(error)
+    // Before a call has got a connection, its peer is the address that it was given.
+    const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget()
+    if (failure.reason !== 'CONNECTION_FAILED' || !isSent) return failure
+    return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
   }
 
   /** A new stream of calls; what goes through it is encoded. */
@@ -95,6 +133,17 @@ export class GrpcTransport implements Transport {
       (request: Buffer) => request,
       (response) => response,
     )
+  }
+
+  /** Whether there is a connection now. */
+  get isConnected(): boolean {
+    const isReady = this.#client.getChannel().getConnectivityState(false) === connectivityState.READY
+    this.#wasConnected ||= isReady
+    return isReady
+  }
+
+  get wasConnected(): boolean {
+    return this.#wasConnected || this.isConnected
   }
 
   openPool(call: OpenPoolCall): Lease {
@@ -135,7 +184,12 @@ export class GrpcTransport implements Transport {
   }
 
   serverInfo() {
-    return unary<Awaited<ReturnType<Transport['serverInfo']>>>((done) => this.#client.getServerInfo({}, done))
+    return unary<Awaited<ReturnType<Transport['serverInfo']>>>((done) =>
+      this.#client.getServerInfo({}, (error, info) => {
+        this.#wasConnected ||= !error
+        done(error, info)
+      }),
+    )
   }
 
   functions() {

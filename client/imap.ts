@@ -216,8 +216,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
       this.#window.sent(chunk.payload.length)
     } catch (error) {
       // It never leaves; its error has its own position like any other.
-      this.#arrived(number, chunk, failedChunk(items.length, error))
-      return
+      return this.#arrived(number, chunk, failedChunk(items.length, error))
     }
     this.#batch.push(number)
     if (this.#batch.length === 1) queueMicrotask(() => this.#send())
@@ -235,7 +234,12 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
         (outcome) => this.#outcome(numbers[outcome.chunk], outcome),
       )
       this.#requests.add(request)
-      return { ...request, outcome: request.outcome.finally(() => this.#requests.delete(request)) }
+      const outcome = request.outcome
+        .catch((reason: Failure) => {
+          throw numbers.length < this.#pulledChunks ? reason.of(reason.started || 'unknown') : reason
+        })
+        .finally(() => this.#requests.delete(request))
+      return { ...request, outcome }
     }
     this.calls.run(this.target, start).catch((error: unknown) => this.#fail(error))
   }

@@ -12,6 +12,10 @@ export interface FunctionInfo {
   parameters: number
   /** The file name of its module. */
   module: string
+  /** What its module says about it: see FunctionOptions of farpool/worker. Milliseconds; 0 for the server's limit. */
+  retries: number
+  runTimeoutMs: number
+  neverKilled: boolean
 }
 
 /** A pool as GetPool tells of it, and its server. */
@@ -19,8 +23,8 @@ export interface PoolInfo {
   server: { version: string; runtime: string; maxMessageBytes: number; graceMs: number }
   pool: string
   shared: boolean
-  state: 'open' | 'closing' | 'closed' | 'terminated' | 'failed' | 'unknown'
-  /** Why it failed, where it did. */
+  state: 'open' | 'closing' | 'closed' | 'terminated' | 'failed' | 'broken' | 'unknown'
+  /** Why it takes no calls, where it failed or is broken. */
   failure: FarpoolError | undefined
   processes: number
   workers: {
@@ -30,6 +34,7 @@ export interface PoolInfo {
     function: string
   }[]
   queued: number
+  queuedBytes: number
   running: number
   tasks: { submitted: number; succeeded: number; failed: number; cancelled: number; retried: number }
   workersStarted: number
@@ -41,6 +46,7 @@ const POOL_STATES: Readonly<Record<number, PoolInfo['state']>> = {
   [PoolState.POOL_STATE_CLOSED]: 'closed',
   [PoolState.POOL_STATE_TERMINATED]: 'terminated',
   [PoolState.POOL_STATE_FAILED]: 'failed',
+  [PoolState.POOL_STATE_BROKEN]: 'broken',
 }
 
 const WORKER_STATES: Readonly<Record<number, PoolInfo['workers'][number]['state']>> = {
@@ -56,7 +62,10 @@ export async function functionInfos(transport: Transport): Promise<FunctionInfo[
 }
 
 export async function poolInfo(transport: Transport, target: Promise<Target>): Promise<PoolInfo> {
-  const read = async () => Promise.all([transport.serverInfo(), transport.poolInfo((await target).pool)])
+  const read = async () => {
+    const { pool } = await target
+    return Promise.all([transport.serverInfo(), transport.poolInfo(pool)])
+  }
   const [server, pool] = await read().catch(rethrow)
   const { version, runtime, maxMessageBytes, graceMs } = server
   const { state, failure, workers, tasks, ...rest } = pool

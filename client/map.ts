@@ -1,10 +1,12 @@
 import { defaultChunksize } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
 import { REQUEST_TARGET_BYTES } from '../wire/limits.js'
-import type { Target } from './backing.js'
+import { AsyncResult } from './async-result.js'
+import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
 import { decodeChunk, type Encoding, encode } from './encode.js'
-import type { MapOptions } from './options.js'
+import type { AsyncOptions, MapAsyncOptions, MapOptions } from './options.js'
+import { onAbort } from './signals.js'
 import type { FunctionCall, Pending, Transport } from './transport.js'
 
 /** Everything of a map but its items. */
@@ -14,6 +16,23 @@ export interface MapCall {
   readonly spread: boolean
   readonly encoding: Encoding
   readonly options: MapOptions
+}
+
+/** A map that begins now; a call that cannot be right fails its result. */
+export function startMap(
+  calls: Calls,
+  transport: Transport,
+  backing: Backing,
+  items: Iterable<unknown>,
+  map: Omit<MapCall, 'call' | 'options'> & { call: () => FunctionCall; options: MapAsyncOptions<never> },
+): AsyncResult<unknown[]> {
+  const stopping = new AbortController()
+  const { signal } = map.options
+  if (signal) onAbort(signal, () => stopping.abort(signal.reason))
+  const options = { ...map.options, signal: stopping.signal }
+  const start = async () =>
+    runMap(calls, transport, backing.target(), [...items], { ...map, call: map.call(), options })
+  return AsyncResult.of(start(), map.options as AsyncOptions<unknown[]>, { stop: () => stopping.abort() })
 }
 
 interface Chunk {
@@ -27,7 +46,7 @@ interface Chunk {
  * map and starmap: cuts the items into chunks, sends them in requests of a bounded size, and puts the results into
  * the order of the items. Resolves with the results, or with one outcome per item where `settle` asks for it.
  */
-export async function runMap(
+async function runMap(
   calls: Calls,
   transport: Transport,
   target: Promise<Target>,
@@ -93,10 +112,11 @@ class Requests {
         if (this.#sent.length > 0) await new Promise(setImmediate)
         if (this.#ended) throw this.#ended
         const request = this.send(chunks)
-        request.outcome.catch((error: Failure) => {
-          this.#ended ??= error
-        })
         this.#sent.push(request)
+        request.outcome.catch((error: Failure) => {
+          // Of the other requests something may have begun.
+          this.#ended ??= this.#sent.length > 1 ? error.of(error.started || 'unknown') : error
+        })
       }
       await Promise.all(this.#sent.map(({ outcome }) => outcome))
     } catch (error) {

@@ -34,9 +34,13 @@ export interface CallOptions {
    * is cancelled there. Default: without limit. More than 24.8 days is without limit.
    */
   timeout?: number
+  /** Of that, how long it may wait for a worker, in milliseconds. A chunk of a map each. Default: without limit. */
+  queueTimeout?: number
+  /** And how long it may run, in milliseconds. A chunk of a map each. Default: what the function's module says, or the server. */
+  runTimeout?: number
   /** Cancels the call: queued, it is dropped; running, the function's own signal fires, and after the grace its process is killed. */
   signal?: AbortSignal
-  /** How often the call is run again after its worker died. Default 0. Only for functions that may run twice. */
+  /** How often the call is run again after its worker died. Default: what the function's module says, or 0. Only for functions that may run twice. */
   retries?: number
 }
 
@@ -70,9 +74,9 @@ export function checkCount(name: string, value: number | undefined, least = 1): 
 }
 
 /** Throws BadRequestError where a time is no number of milliseconds of 0 or more. */
-export function checkTimeout(value: number | undefined): void {
+export function checkTimeout(value: number | undefined, name = 'timeout'): void {
   if (value === undefined || (typeof value === 'number' && value >= 0)) return
-  throw badRequest(`timeout is ${String(value)}; it must be a number of milliseconds, 0 or more`)
+  throw badRequest(`${name} is ${String(value)}; it must be a number of milliseconds, 0 or more`)
 }
 
 /** The time at which a call that starts now times out; undefined for never. Later than a timer can hold is never. */

@@ -1,6 +1,6 @@
 import { Failure } from '../wire/failure.js'
 import { failedApply, startApply } from './apply.js'
-import { AsyncResult } from './async-result.js'
+import type { AsyncResult } from './async-result.js'
 import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
 import { Calls, toError } from './calls.js'
 import { type Encoding, encodeArgs } from './encode.js'
@@ -8,7 +8,7 @@ import { errorOf } from './errors.js'
 import { Imap, type ImapIterator } from './imap.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
 import { LocalBacking, type LocalOptions } from './local.js'
-import { runMap } from './map.js'
+import { startMap } from './map.js'
 import {
   type AsyncOptions,
   badRequest,
@@ -255,16 +255,12 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     this.#checkOpen()
     checkCount('chunksize', options.chunksize)
     checkInput(iterable)
-    const start = async () => {
-      const call = functionCall(fn, options, this.#encoding)
-      return runMap(this.#calls, this.#transport, this.#backing.target(), [...iterable], {
-        call,
-        spread,
-        encoding: this.#encoding,
-        options,
-      })
-    }
-    return AsyncResult.of(start(), options as AsyncOptions<unknown[]>)
+    return startMap(this.#calls, this.#transport, this.#backing, iterable, {
+      call: () => functionCall(fn, options, this.#encoding),
+      spread,
+      encoding: this.#encoding,
+      options,
+    })
   }
 
   #imap<R>(

@@ -1,3 +1,4 @@
+import { MAX_TIMER_MS } from '../wire/limits.js'
 import { type Encoding, encodeArgs, encodeKwargs, REPLY_KIND } from './encode.js'
 import { badRequest, type CallOptions, checkCount, checkTimeout, deadlineOf } from './options.js'
 import { boundOf, mergeKwargs } from './partial.js'
@@ -17,6 +18,8 @@ export function functionCall(
 ): FunctionCall {
   checkCount('retries', options.retries, 0)
   checkTimeout(options.timeout)
+  checkTimeout(options.queueTimeout, 'queueTimeout')
+  checkTimeout(options.runTimeout, 'runTimeout')
   const bound = boundOf(fn)
   if (typeof bound?.name !== 'string') throw badRequest(`the function is ${String(fn)}; it must be a name or a partial`)
   if (!Array.isArray(args)) throw badRequest(`args is a ${typeof args}; it must be an array of arguments`)
@@ -28,8 +31,14 @@ export function functionCall(
     replyKind: REPLY_KIND[encoding],
     retries: options.retries ?? 0,
     deadline: deadlineOf(options.timeout),
+    queueTimeoutMs: wholeMs(options.queueTimeout),
+    runTimeoutMs: wholeMs(options.runTimeout),
   }
 }
+
+/** 0 is for any time on the wire; what a timer cannot hold is any time too. */
+const wholeMs = (timeout: number | undefined): number =>
+  timeout === undefined || timeout > MAX_TIMER_MS ? 0 : Math.max(1, Math.ceil(timeout))
 
 /** @throws BadRequestError where the input of a map is not iterable; that of an imap may be asynchronous. */
 export function checkInput(input: unknown, also?: 'async'): void {

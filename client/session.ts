@@ -1,46 +1,75 @@
+import { randomUUID } from 'node:crypto'
 import type { ServiceError } from '@grpc/grpc-js'
 import type { ItemFailure } from '../proto/gen/farpool/routing/v1/routing.js'
+import { CallRequest } from '../proto/gen/farpool/routing/v1/routing.js'
 import { CallRequestWriter, type GroupHead, readOutcomes } from '../wire/call-codec.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
-import { FRAME_CALLS, FRAME_TARGET_BYTES, STREAM_IDLE_MS } from '../wire/limits.js'
+import { ACK_MESSAGES, FRAME_CALLS, FRAME_TARGET_BYTES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
 import { type CallStream, failureOf } from './grpc-transport.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
 const NO_FAILURES: readonly ChunkFailure[] = []
 
+/** A stream that broke is opened again after so long, then twice as long, and so on, up to LONGEST_PAUSE_MS. */
+const FIRST_PAUSE_MS = 25
+const LONGEST_PAUSE_MS = 1_000
+
+/** How long the server may take to end a stream that was given up. */
+const CLOSE_MS = 1_000
+
+/** A message that the server may not have received. */
+interface Message {
+  readonly bytes: Buffer
+  /** Of its calls, and of those before: an id that is larger has not left. */
+  readonly lastId: number
+}
+
 /**
- * One stream and the calls in it.
- *   open    takes calls
- *   ending  takes none; the server completes what it has, then ends the stream
- *   ended   over; calls that had no outcome by then have failed
+ * Calls on their way, in one stream at a time: one that breaks is followed by another, which goes on where it broke
+ * (Session in pool_service.proto).
+ *   greeting   a stream has been opened; calls wait until the server answers, if any have been sent before or there was no connection
+ *   open       calls are sent as they come
+ *   broken     the stream broke; the next is opened soon
+ *   ending     takes no calls; the server completes what it has, then ends the stream
+ *   ended      over; calls that had no outcome by then have failed
  */
 export class Session {
-  #state: 'open' | 'ending' | 'ended' = 'open'
+  #state: 'greeting' | 'open' | 'broken' | 'ending' | 'ended' = 'greeting'
+  readonly #id = randomUUID()
   readonly #open = new Map<number, Sink>()
+  #stream: CallStream
   #nextId = 1
   /** Messages that wait for the stream to take them. */
-  readonly #messages: Buffer[] = []
+  #messages: Message[] = []
+  /** Messages that it has taken and the server has not confirmed; how many have been written, and confirmed. */
+  #unconfirmed: Message[] = []
+  #confirmed = 0
+  #writtenId = 0
+  /** How many of the server's messages have been received, and how many of them it has been told of. */
+  #received = 0
+  #told = 0
+  /** The server has answered the current stream. */
+  #isGreeted = false
   /** The message being filled; it leaves at the end of this turn, or when the stream takes more. */
   #message: CallRequestWriter | undefined
   #scheduled = false
   #blocked = false
   #idle: NodeJS.Timeout | undefined
+  #retry: NodeJS.Timeout | undefined
+  #brokenSince = 0
+  #pauseMs = FIRST_PAUSE_MS
 
-  constructor(private readonly stream: CallStream) {
-    stream.on('data', (response: Buffer) => {
-      readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures))
-    })
-    stream.on('error', (error: ServiceError) => this.#ended(failureOf(error)))
-    // A server that drains ends the stream when it has answered all that it received; the rest it has never seen.
-    stream.on('end', () => this.#ended(new Failure('SERVER_DRAINING', 'the server has ended the stream')))
-    stream.on('drain', () => {
-      this.#blocked = false
-      this.#flush()
-    })
+  /** @param isConnected where calls need not wait for the server's answer. */
+  constructor(
+    private readonly openStream: () => CallStream,
+    isConnected: boolean,
+  ) {
+    this.#stream = this.#greet(false)
+    if (isConnected) this.#state = 'open'
   }
 
   get usable(): boolean {
-    return this.#state === 'open'
+    return this.#state !== 'ending' && this.#state !== 'ended'
   }
 
   /** Starts a call; returns its id. */
@@ -59,15 +88,85 @@ export class Session {
     const sink = this.#open.get(id)
     if (!sink) return
     this.#open.delete(id)
-    if (this.#state === 'open') this.#fill().cancel(id)
+    if (this.usable) this.#fill().cancel(id)
     sink.fail(reason)
     this.#rest()
   }
 
   /** Ends at once; what the server still has of it is cancelled there. */
   close(): void {
-    this.#stopIdling()
-    if (this.#state !== 'ended') this.stream.cancel()
+    if (this.#state === 'ended') return
+    const stream = this.#stream
+    const isOpen = this.#state === 'open' || this.#state === 'ending'
+    this.#ended(new Failure('CANCELLED', 'the pool was closed while the call was under way'))
+    if (!isOpen || this.#blocked) return stream.cancel()
+    stream.write(encode({ abandon: true, last: true }))
+    stream.end()
+    const late = setTimeout(() => stream.cancel(), CLOSE_MS)
+    stream.on('close', () => clearTimeout(late))
+    late.unref()
+  }
+
+  #greet(resumed: boolean): CallStream {
+    const stream = this.openStream()
+    this.#isGreeted = false
+    stream.on('data', (response: Buffer) => this.#hear(stream, response))
+    stream.on('error', (error: ServiceError) => this.#broke(stream, failureOf(error)))
+    // A server that drains ends the stream when it has answered all that it received; the rest it has never seen. A
+    // stream that fails ends too, behind its error.
+    stream.on('end', () => {
+      if (stream === this.#stream && this.#state !== 'broken')
+        this.#ended(new Failure('SERVER_DRAINING', 'the server has ended the stream'))
+    })
+    stream.on('drain', () => {
+      if (stream !== this.#stream) return
+      this.#blocked = false
+      this.#flush()
+    })
+    this.#blocked = !stream.write(encode({ session: { id: this.#id, resumed }, received: this.#received }))
+    this.#told = this.#received
+    return stream
+  }
+
+  #hear(stream: CallStream, response: Buffer): void {
+    if (stream !== this.#stream) return
+    const confirmed = readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures))
+    for (; this.#confirmed < confirmed; this.#confirmed++) this.#unconfirmed.shift()
+    if (!this.#isGreeted) return this.#greeted()
+    this.#received++
+    if (this.#received - this.#told >= ACK_MESSAGES && this.usable) this.#fill()
+  }
+
+  /** The server has answered: what it has not received of what was written before goes out first. */
+  #greeted(): void {
+    this.#isGreeted = true
+    if (this.#state !== 'greeting') return
+    this.#state = 'open'
+    this.#pauseMs = FIRST_PAUSE_MS
+    this.#messages = [...this.#unconfirmed, ...this.#messages]
+    this.#unconfirmed = []
+    this.#flush()
+    this.#rest()
+  }
+
+  /** The stream has failed. Unless the server said so itself, another one goes on with what it had. */
+  #broke(stream: CallStream, reason: Failure): void {
+    if (stream !== this.#stream || this.#state === 'broken' || this.#state === 'ended') return
+    if (this.#pauseMs === FIRST_PAUSE_MS) this.#brokenSince = performance.now()
+    const isOver = performance.now() - this.#brokenSince > RESUME_MS
+    if (reason.reason === 'CONNECTION_FAILED' && this.#writtenId > 0 && !isOver && this.#state !== 'ending') {
+      this.#state = 'broken'
+      this.#retry = setTimeout(
+        () => {
+          this.#state = 'greeting'
+          this.#stream = this.#greet(true)
+        },
+        this.#pauseMs * (0.5 + Math.random()),
+      )
+      this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * this.#pauseMs)
+      return
+    }
+    this.#ended(reason)
   }
 
   #settle(id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]): void {
@@ -79,11 +178,17 @@ export class Session {
   }
 
   #ended(reason: Failure): void {
+    if (this.#state === 'ended') return
     this.#state = 'ended'
     this.#stopIdling()
-    const sinks = [...this.#open.values()]
+    clearTimeout(this.#retry)
+    const sinks = [...this.#open]
     this.#open.clear()
-    for (const sink of sinks) sink.fail(reason)
+    const { reason: why, message } = reason
+    const isLost = why === 'CONNECTION_FAILED' || why === 'SESSION_LOST'
+    const lost = new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${message}`)
+    const unsent = why === 'SESSION_LOST' ? new Failure('CONNECTION_FAILED', message) : reason
+    for (const [id, sink] of sinks) sink.fail(isLost && id <= this.#writtenId ? lost : unsent)
   }
 
   /** Without calls the stream is ended after a while; a program that has nothing else to do can then end. */
@@ -103,7 +208,8 @@ export class Session {
     // Words that the server has not taken for so long are lost, and with them cancellations: it has to hear otherwise.
     if (this.#message || this.#messages.length > 0) return this.close()
     this.#state = 'ending'
-    this.stream.end()
+    this.#stream.write(encode({ last: true }))
+    this.#stream.end()
   }
 
   #fill(): CallRequestWriter {
@@ -121,19 +227,38 @@ export class Session {
   }
 
   #cut(message: CallRequestWriter): void {
-    this.#messages.push(message.finish())
+    this.#told = this.#received
+    this.#messages.push({ bytes: message.finish(this.#received), lastId: this.#nextId - 1 })
     this.#message = undefined
   }
 
   #flush(): void {
-    if (this.#blocked) return
+    if (this.#blocked || this.#state !== 'open') return
     if (this.#message) this.#cut(this.#message)
     while (this.#messages.length > 0 && !this.#blocked && this.#state === 'open') {
       const message = this.#messages.shift()
-      if (message) this.#blocked = !this.stream.write(message)
+      if (!message) return
+      this.#unconfirmed.push(message)
+      // Also of one that is sent again.
+      this.#writtenId = Math.max(this.#writtenId, message.lastId)
+      this.#blocked = !this.#stream.write(message.bytes)
     }
   }
 }
+
+/** A message of the session itself, without calls. */
+const encode = (facts: Partial<CallRequest>): Buffer =>
+  Buffer.from(
+    CallRequest.encode({
+      groups: [],
+      cancelled: [],
+      session: undefined,
+      received: 0,
+      abandon: false,
+      last: false,
+      ...facts,
+    }).finish(),
+  )
 
 const failureIn = ({ item, status }: ItemFailure): ChunkFailure => ({
   item,
@@ -150,6 +275,8 @@ const isSame = (a: GroupHead, b: GroupHead): boolean =>
     a.kwargs === b.kwargs &&
     a.replyKind === b.replyKind &&
     a.retries === b.retries &&
+    a.queueTimeoutMs === b.queueTimeoutMs &&
+    a.runTimeoutMs === b.runTimeoutMs &&
     a.spread === b.spread &&
     a.onError === b.onError &&
     a.timeoutMs === b.timeoutMs)

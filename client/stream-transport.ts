@@ -1,8 +1,6 @@
-import { OnError } from '../proto/gen/farpool/v1/pool_service.js'
-import type { GroupHead } from '../wire/call-codec.js'
-import { Failure } from '../wire/failure.js'
-import { MAX_TIMER_MS } from '../wire/limits.js'
-import type { Reason } from '../wire/reason.js'
+import type { Failure } from '../wire/failure.js'
+import { ChunksRun } from './chunks-run.js'
+import { atDeadline, headOf } from './group-head.js'
 import { GrpcTransport } from './grpc-transport.js'
 import type { ClientOptions } from './options.js'
 import { Session } from './session.js'
@@ -42,14 +40,23 @@ export class StreamTransport implements Transport {
     this.poolInfo = (pool) => unary.poolInfo(pool)
   }
 
+  get wasConnected(): boolean {
+    return this.unary.wasConnected
+  }
+
   apply(call: FunctionCall, sink: Sink): Ticket {
     const session = this.#open()
     if (call.deadline !== undefined) return new Deadlined(session, call, call.deadline, sink)
-    return new SessionTicket(session, session.begin(headOf(call, NO_ARGS), call.args, undefined, sink))
+    return new SessionTicket(session, session.begin(headOf(call, []), call.args, undefined, sink))
   }
 
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
-    const run = new ChunksRun(this.#open(), call, onOutcome)
+    const run = new ChunksRun(
+      () => this.#open(),
+      call,
+      () => this.wasConnected,
+      onOutcome,
+    )
     return { outcome: run.outcome, cancel: (reason) => run.cancel(reason) }
   }
 
@@ -59,7 +66,9 @@ export class StreamTransport implements Transport {
   }
 
   #open(): Session {
-    if (!this.#session?.usable) this.#session = new Session(this.unary.callStream())
+    if (!this.#session?.usable) {
+      this.#session = new Session(() => this.unary.callStream(), this.unary.isConnected)
+    }
     return this.#session
   }
 }
@@ -87,7 +96,7 @@ class Deadlined implements Sink, Ticket {
     private readonly sink: Sink,
   ) {
     this.#stop = atDeadline(deadline, (reason) => this.cancel(reason))
-    this.#id = session.begin(headOf(call, NO_ARGS), call.args, undefined, this)
+    this.#id = session.begin(headOf(call, []), call.args, undefined, this)
   }
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
@@ -104,94 +113,6 @@ class Deadlined implements Sink, Ticket {
     this.session.cancel(this.#id, reason)
   }
 }
-
-/** Calls back at a deadline, with the failure for it, unless it is stopped before. */
-function atDeadline(deadline: number, late: (reason: Failure) => void): () => void {
-  const left = Math.min(MAX_TIMER_MS, Math.max(0, deadline - Date.now()))
-  const reason = () => new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came")
-  const timer = setTimeout(() => late(reason()), left)
-  return () => clearTimeout(timer)
-}
-
-/** Said of a request before any of it was accepted: nothing of it has run or will. */
-const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
-  'BAD_REQUEST',
-  'FUNCTION_NOT_FOUND',
-  'POOL_NOT_FOUND',
-  'POOL_CLOSED',
-  'SERVER_DRAINING',
-  'INITIALIZER_FAILED',
-  'MODULE_LOAD_FAILED',
-])
-
-/** The chunks of one request: a call each; the first that is refused, or that the stream loses, fails the request. */
-class ChunksRun {
-  readonly outcome: Promise<void>
-  readonly #ids: number[]
-  #left: number
-  readonly #stop: () => void
-  #resolve: () => void = () => {}
-  #reject: (reason: Failure) => void = () => {}
-
-  constructor(
-    private readonly session: Session,
-    call: ChunksCall,
-    private readonly onOutcome: (outcome: ChunkOutcome) => void,
-  ) {
-    this.outcome = new Promise((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    })
-    this.#left = call.chunks.length
-    this.#stop = call.deadline === undefined ? () => {} : atDeadline(call.deadline, (reason) => this.cancel(reason))
-    const head = {
-      ...headOf(call, call.args),
-      spread: call.spread,
-      onError: call.failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
-    }
-    this.#ids = call.chunks.map((payload, chunk) =>
-      session.begin(head, NO_ARGS, payload, {
-        settle: (result, failures) => this.#settled(chunk, result, failures),
-        fail: (reason) => this.#failed(reason),
-      }),
-    )
-  }
-
-  cancel(reason: Failure): void {
-    for (const id of this.#ids) this.session.cancel(id, reason)
-  }
-
-  #settled(chunk: number, payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
-    const refusal = failures.find(({ item, failure }) => item === undefined && REFUSALS.has(failure.reason))
-    if (refusal) {
-      this.cancel(refusal.failure)
-      return this.#failed(refusal.failure)
-    }
-    this.onOutcome({ chunk, payload, failures })
-    if (--this.#left > 0) return
-    this.#stop()
-    this.#resolve()
-  }
-
-  #failed(reason: Failure): void {
-    this.#stop()
-    this.#reject(reason)
-  }
-}
-
-const NO_ARGS: readonly Uint8Array[] = []
-
-const headOf = (call: FunctionCall, args: readonly Uint8Array[]): GroupHead => ({
-  pool: call.pool,
-  function: call.function,
-  args: args as Uint8Array[],
-  kwargs: call.kwargs,
-  replyKind: call.replyKind,
-  retries: call.retries,
-  spread: false,
-  onError: OnError.ON_ERROR_UNSPECIFIED,
-  timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
-})
 
 /** The way to the server at this address, as the options choose it. */
 export function connect(address: string, { transport }: ClientOptions): Transport {

@@ -17,6 +17,9 @@ export interface FunctionCall {
   readonly retries: number
   /** Unix time in milliseconds; undefined for never. */
   readonly deadline: number | undefined
+  /** 0 for any time. */
+  readonly queueTimeoutMs: number
+  readonly runTimeoutMs: number
 }
 
 export interface ChunksCall extends FunctionCall {
@@ -76,6 +79,8 @@ export interface Lease {
 
 /** The way to a server. Everything it rejects with is a Failure. */
 export interface Transport {
+  /** Whether there has ever been a connection. */
+  readonly wasConnected: boolean
   apply(call: FunctionCall, sink: Sink): Ticket
   /** Sends chunks; `onOutcome` is called once for each that has ended, in the order in which they end. */
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void>

@@ -7,7 +7,10 @@ import {
   MAX_CONNECTIONS,
   MAX_MESSAGE_BYTES,
   MAX_METADATA_BYTES,
+  MAX_POOLS,
   MAX_PROCESSES,
+  MAX_QUEUED,
+  MAX_QUEUED_BYTES,
   MAX_STREAMS,
 } from '../wire/limits.js'
 import { availableCpus } from './ops/cgroup.js'
@@ -30,6 +33,21 @@ export interface ServeOptions {
   maxTasksPerChild?: number
   /** How long a function may go on after its call was cancelled, in milliseconds; then its process is killed. Default 2000. */
   graceMs?: number
+  /** How long a task may run, unless its call or its function says otherwise, in milliseconds. Default 0: any time. */
+  runTimeoutMs?: number
+  /** The heap of each worker, in MiB, as Node's --max-old-space-size. A function that needs more ends with WORKER_OOM. Default: Node's own. */
+  maxHeapMb?: number
+  /** A worker with more memory resident than this, in MiB, is replaced after its task. Default: any size. */
+  maxRssMb?: number
+  /** How many tasks may wait in a pool: of all clients (default 1,000,000), and of one (default: as many). More fail with QUEUE_FULL. */
+  maxQueued?: number
+  maxQueuedPerClient?: number
+  /** How many bytes of arguments may wait in a pool. Default 1 GiB. */
+  maxQueuedBytes?: number
+  /** How many pools clients may have open at once. Default 1,000. */
+  maxPools?: number
+  /** How many worker processes all pools may have together. Default 1,024. */
+  maxProcesses?: number
   /** How long calls in flight may take to end when the server shuts down, in milliseconds. Default 30000. */
   drainMs?: number
   /** The largest message, in bytes. Default 72 MiB. */
@@ -46,13 +64,18 @@ export interface ServeOptions {
   stacks?: boolean
   /** Default 'info'. */
   logLevel?: LogLevel
+  /** The folder of the Unix socket belongs to the server: it goes with the server, also when that is killed. Default false. */
+  ownsFolder?: boolean
 }
 
 /** The same, checked and complete; the one place where defaults are made. */
-export interface ServeConfig extends Required<Omit<ServeOptions, 'maxTasksPerChild' | 'modules'>> {
+export interface ServeConfig
+  extends Required<Omit<ServeOptions, 'maxTasksPerChild' | 'maxHeapMb' | 'modules' | 'ownsFolder'>> {
   /** Absolute paths of files that exist. */
   modules: readonly string[]
   maxTasksPerChild: number | undefined
+  maxHeapMb: number | undefined
+  ownsFolder: boolean
 }
 
 /** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
@@ -69,6 +92,15 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxTasksPerChild: options.maxTasksPerChild,
     graceMs: options.graceMs ?? GRACE_MS,
     drainMs: options.drainMs ?? 30_000,
+    runTimeoutMs: options.runTimeoutMs ?? 0,
+    maxHeapMb: options.maxHeapMb,
+    maxRssMb: options.maxRssMb ?? 0,
+    maxQueued: options.maxQueued ?? MAX_QUEUED,
+    maxQueuedPerClient: options.maxQueuedPerClient ?? options.maxQueued ?? MAX_QUEUED,
+    maxQueuedBytes: options.maxQueuedBytes ?? MAX_QUEUED_BYTES,
+    maxPools: options.maxPools ?? MAX_POOLS,
+    maxProcesses: options.maxProcesses ?? MAX_PROCESSES,
+    ownsFolder: options.ownsFolder ?? false,
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     maxConnections: options.maxConnections ?? MAX_CONNECTIONS,
     maxStreams: options.maxStreams ?? MAX_STREAMS,
@@ -77,8 +109,23 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     stacks: options.stacks ?? isLocal(listen),
     logLevel: options.logLevel ?? 'info',
   }
-  checkCount('processes', config.processes, MAX_PROCESSES)
+  checkCount('max-processes', config.maxProcesses)
+  checkCount('processes', config.processes, config.maxProcesses)
   if (config.maxTasksPerChild !== undefined) checkCount('max-tasks-per-child', config.maxTasksPerChild)
+  if (config.maxHeapMb !== undefined) checkCount('max-heap-mb', config.maxHeapMb)
+  for (const [name, value] of [
+    ['max-queued', config.maxQueued],
+    ['max-queued-per-client', config.maxQueuedPerClient],
+    ['max-queued-bytes', config.maxQueuedBytes],
+  ] as const) {
+    checkCount(name, value)
+  }
+  for (const [name, value] of [
+    ['max-rss-mb', config.maxRssMb],
+    ['max-pools', config.maxPools],
+  ] as const) {
+    if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
+  }
   checkCount('max-message-bytes', config.maxMessageBytes, 2 ** 31 - 1)
   checkCount('max-connections', config.maxConnections)
   checkCount('max-streams', config.maxStreams, 2 ** 31 - 1)
@@ -87,6 +134,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   for (const [name, value] of [
     ['grace', config.graceMs],
     ['drain', config.drainMs],
+    ['run-timeout', config.runTimeoutMs],
   ] as const) {
     if (!(Number.isInteger(value) && value >= 0)) bad(name, value, 'a number of milliseconds, 0 or more')
   }

@@ -16,6 +16,7 @@ export interface Drain {
   readonly pools: Pools
   readonly spawner: Spawner
   readonly admission: Admission
+  readonly sessions: { close(): void }
   readonly health: Health
   readonly logger: Logger
   readonly address: string
@@ -32,6 +33,7 @@ export async function drain({
   pools,
   spawner,
   admission,
+  sessions,
   health,
   logger,
   address,
@@ -44,13 +46,15 @@ export async function drain({
     const idle = await before(drainMs, admission.idle())
     if (!idle) logger.warn({ calls: admission.inside }, 'calls are still in flight; they fail now')
   }
+  sessions.close()
   // Workers that have nothing to do exit by themselves: their functions' own exit handlers run.
   if (drainMs > 0 && admission.inside === 0) await before(STOP_MS, pools.close())
   await pools.terminate()
-  spawner.close()
   const closed = await before(CLOSE_MS, new Promise<void>((resolve) => server.tryShutdown(() => resolve())))
   if (!closed) server.forceShutdown()
+  spawner.unlistens()
   await unlisten(address)
+  spawner.close()
   logger.info('stopped')
 }
 

@@ -26,7 +26,8 @@ export async function unlisten(address: string): Promise<void> {
   if (path) await rm(path, { force: true })
 }
 
-const socketPath = (address: string): string | undefined =>
+/** The file of a Unix socket; undefined for a TCP address. */
+export const socketPath = (address: string): string | undefined =>
   address.startsWith('unix:') ? address.replace(/^unix:(\/\/)?/, '') : undefined
 
 /** A server that was killed leaves its socket's file behind; one that lives answers. Only a socket is ever removed. */

@@ -3,7 +3,7 @@ import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, WINDOW_BYTES } from '../wire/limits
 import { encodePayload } from '../wire/payload.js'
 import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
 import { drain } from './drain.js'
-import { listen } from './listen.js'
+import { listen, socketPath } from './listen.js'
 import { Health } from './ops/health.js'
 import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
@@ -12,10 +12,13 @@ import { Pools } from './pool/pools.js'
 import { Spawner } from './pool/spawn.js'
 import { Admission } from './rpc/admission.js'
 import { failureStatus } from './rpc/call.js'
+import type { CallStream } from './rpc/calls.js'
 import { limitConnections } from './rpc/connections.js'
 import { serviceDefinition } from './rpc/definition.js'
 import { Incoming } from './rpc/incoming.js'
+import { Joins } from './rpc/joins.js'
 import { implementation } from './rpc/service.js'
+import { Sessions } from './rpc/sessions.js'
 import { widenWindows } from './rpc/windows.js'
 import { VERSION } from './version.js'
 
@@ -41,7 +44,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
   const log = new Log(config.logLevel)
   const { logger } = log
-  const spawner = new Spawner()
+  const spawner = new Spawner(config.maxHeapMb === undefined ? [] : [`--max-old-space-size=${config.maxHeapMb}`])
   const pools = new Pools(
     {
       modules: config.modules,
@@ -50,12 +53,21 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       initargs: config.initargs.map((arg) => encodePayload(arg, 'cbor')),
       maxTasksPerChild: config.maxTasksPerChild,
       graceMs: config.graceMs,
+      runTimeoutMs: config.runTimeoutMs,
+      maxRssBytes: config.maxRssMb * 1024 * 1024,
+      limits: {
+        maxQueued: config.maxQueued,
+        maxQueuedPerClient: config.maxQueuedPerClient,
+        maxQueuedBytes: config.maxQueuedBytes,
+      },
       stacks: config.stacks,
       spawner,
     },
+    { maxPools: config.maxPools, maxProcesses: config.maxProcesses },
     (pool) => poolLog(log, pool),
   )
   const admission = new Admission()
+  const sessions = new Sessions<CallStream>()
   const health = new Health()
   const incoming = new Incoming(config.maxMessageBytes, failureStatus)
   const server = new Server({
@@ -80,7 +92,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const context = {
     pools,
     admission,
-    limits: { maxMessageBytes: config.maxMessageBytes },
+    sessions,
+    joins: new Joins(),
+    limits: { maxMessageBytes: config.maxMessageBytes, maxQueuedPerClient: config.maxQueuedPerClient },
     allowTerminate: config.allowTerminate,
     version: VERSION,
   }
@@ -94,8 +108,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   addReflection(server)
   let address: string
   try {
-    const pool = await pools.start()
+    const pool = await pools.start({
+      broken: () => health.set(false),
+      recovered: () => health.set(!admission.draining),
+    })
     address = await listen(server, config.listen)
+    const path = socketPath(address)
+    if (path) spawner.listens(path, config.ownsFolder)
     void pool.ended.then(() => health.set(false))
   } catch (error) {
     await pools.terminate()
@@ -112,7 +131,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let ending: Promise<void> | undefined
   const end = (drainMs: number) => {
     stopGivingBack()
-    return drain({ server, pools, spawner, admission, health, logger, address, drainMs })
+    return drain({ server, pools, spawner, admission, sessions, health, logger, address, drainMs })
   }
   const stop = () => end(0)
   return {

@@ -1,4 +1,10 @@
-import { CallGroup, type CallItem, type CallRequest, ItemFailure } from '../proto/gen/farpool/routing/v1/routing.js'
+import {
+  CallGroup,
+  type CallItem,
+  type CallRequest,
+  ItemFailure,
+  Session,
+} from '../proto/gen/farpool/routing/v1/routing.js'
 import { decodeStrictly } from './message.js'
 import { ProtoReader } from './proto-reader.js'
 import { ProtoWriter, sizeOfField, sizeOfNumber } from './proto-writer.js'
@@ -8,11 +14,16 @@ import { ProtoWriter, sizeOfField, sizeOfNumber } from './proto-writer.js'
 const REQUEST_GROUPS = 0x0a
 const REQUEST_CANCELLED = 0x10
 const REQUEST_CANCELLED_PACKED = 0x12
+const REQUEST_SESSION = 0x1a
+const REQUEST_RECEIVED = 0x20
+const REQUEST_ABANDON = 0x28
+const REQUEST_LAST = 0x30
 const GROUP_CALLS = 0x52
 const ITEM_ID = 0x08
 const ITEM_ARGS = 0x12
 const ITEM_CHUNK = 0x1a
 const RESPONSE_OUTCOMES = 0x0a
+const RESPONSE_RECEIVED = 0x10
 const OUTCOME_ID = 0x08
 const OUTCOME_PAYLOAD = 0x12
 const OUTCOME_FAILURES = 0x1a
@@ -65,9 +76,11 @@ export class CallRequestWriter {
     this.#cancelled.push(id)
   }
 
-  finish(): Buffer {
+  /** `received`: how many of the server's messages have been, in a session. */
+  finish(received = 0): Buffer {
     this.#close()
     for (const id of this.#cancelled) this.#items.number(REQUEST_CANCELLED, id)
+    if (received > 0) this.#items.number(REQUEST_RECEIVED, received)
     this.#pieces.push(...this.#items.takePieces())
     return this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces)
   }
@@ -87,7 +100,14 @@ export class CallRequestWriter {
 /** Strictly, as decodeStrictly. @throws Error that says what is wrong. */
 export function decodeCallRequest(bytes: Uint8Array): CallRequest {
   const reader = new ProtoReader(bytes)
-  const request: CallRequest = { groups: [], cancelled: [] }
+  const request: CallRequest = {
+    groups: [],
+    cancelled: [],
+    session: undefined,
+    received: 0,
+    abandon: false,
+    last: false,
+  }
   while (reader.more) {
     const tag = reader.tag()
     if (tag === REQUEST_GROUPS) request.groups.push(decodeGroup(reader.bytes()))
@@ -95,7 +115,11 @@ export function decodeCallRequest(bytes: Uint8Array): CallRequest {
     else if (tag === REQUEST_CANCELLED_PACKED) {
       const ids = reader.message()
       while (ids.more) request.cancelled.push(ids.varint())
-    } else reader.skip(tag)
+    } else if (tag === REQUEST_SESSION) request.session = decodeStrictly(Session, reader.bytes())
+    else if (tag === REQUEST_RECEIVED) request.received = reader.varint()
+    else if (tag === REQUEST_ABANDON) request.abandon = reader.varint() !== 0
+    else if (tag === REQUEST_LAST) request.last = reader.varint() !== 0
+    else reader.skip(tag)
   }
   return request
 }
@@ -152,16 +176,23 @@ export function writeOutcome(
 
 const NONE: readonly ItemFailure[] = []
 
-/** Calls back for every outcome of a CallResponse, in order. */
+/** Adds to a CallResponse how many of the client's messages have been received. */
+export function writeReceived(writer: ProtoWriter, received: number): void {
+  if (received > 0) writer.number(RESPONSE_RECEIVED, received)
+}
+
+/** Calls back for every outcome of a CallResponse, in order; gives how many of this side's messages have been received. */
 export function readOutcomes(
   bytes: Uint8Array,
   visit: (id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]) => void,
-): void {
+): number {
   const reader = new ProtoReader(bytes)
+  let received = 0
   while (reader.more) {
     const tag = reader.tag()
     if (tag !== RESPONSE_OUTCOMES) {
-      reader.skip(tag)
+      if (tag === RESPONSE_RECEIVED) received = reader.varint()
+      else reader.skip(tag)
       continue
     }
     const outcome = reader.message()
@@ -177,4 +208,5 @@ export function readOutcomes(
     }
     visit(id, payload, failures)
   }
+  return received
 }

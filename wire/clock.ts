@@ -1,5 +1,5 @@
-// Both ends of a worker's socket compare times: process.hrtime counts from the same moment in every process of a machine.
-const ORIGIN = Number(process.hrtime.bigint()) / 1e6 - performance.now()
-
-/** The machine's monotonic clock, in milliseconds; the same in every process. */
-export const monotonic = (): number => ORIGIN + performance.now()
+/**
+ * The machine's monotonic clock, in milliseconds: both ends of a worker's socket compare times. The same in every
+ * process, because each reads it whole: a difference to another clock, taken once, is as wrong as that moment was slow.
+ */
+export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6

@@ -13,8 +13,8 @@ const REMOTE_ERROR = 'type.googleapis.com/farpool.v1.RemoteError'
 export interface FailureFacts {
   /** Replaces the reason's own code; only for FUNCTION_ERROR. */
   code?: number
-  /** Whether the task had begun to run; by default what the reason tells. */
-  started?: boolean
+  /** Whether the task had begun to run; by default what the reason tells, 'unknown' where that is not so here. */
+  started?: boolean | 'unknown'
   /** Facts for programs, for example exit_code, signal, pid, item. */
   metadata?: Readonly<Record<string, string>>
   /** What the function threw. */
@@ -40,17 +40,29 @@ export class Failure extends Error {
   ) {
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
     this.code = facts.code ?? Code[REASONS[reason].code]
-    this.started = facts.started ?? startedByReason(reason)
+    this.started = facts.started === 'unknown' ? undefined : (facts.started ?? startedByReason(reason))
     this.metadata = facts.metadata ?? {}
     this.remote = facts.remote
     this.retryDelayMs = facts.retryDelayMs
+  }
+
+  /** The same failure of something else, of which another thing is known. */
+  of(started: boolean | 'unknown'): Failure {
+    const { code, metadata, remote, retryDelayMs } = this
+    return new Failure(this.reason, this.message, {
+      code,
+      started,
+      metadata,
+      ...(remote && { remote }),
+      ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
+    })
   }
 
   /** The same failure with more facts in its metadata. */
   with(metadata: Record<string, string>): Failure {
     return new Failure(this.reason, this.message, {
       code: this.code,
-      ...(this.started === undefined ? {} : { started: this.started }),
+      started: this.started ?? 'unknown',
       metadata: { ...this.metadata, ...metadata },
       ...(this.remote && { remote: this.remote }),
       ...(this.retryDelayMs === undefined ? {} : { retryDelayMs: this.retryDelayMs }),

@@ -39,8 +39,33 @@ export const STOP_MS = 5_000
 /** A worker that dies so often in a row before it is ready makes its pool fail. */
 export const START_ATTEMPTS = 3
 
-/** The most worker processes that one pool may have: a typing error must not fork a machine to death. */
+/** The longest wait before another worker is started after many that died for nothing. */
+export const MAX_START_DELAY_MS = 10_000
+
+/** A worker that does not begin a task within so long, though it has nothing else to do, is killed; its task goes to another. */
+export const BEGIN_MS = 10_000
+
+/** A worker that has been stopped (SIGSTOP) for so long is killed: nobody may ever let it go on. */
+export const STOPPED_MS = 5_000
+
+/** How much likelier than by its size alone the kernel ends a worker, and not the server, for want of memory (of 1,000). */
+export const OOM_SCORE = 500
+
+/** A worker that may not grow beyond a size looks at it between two tasks, at most this often, in milliseconds. */
+export const RSS_EVERY_MS = 100
+
+/** What may wait in a pool, in tasks and bytes: a task takes some 300 bytes besides. */
+export const MAX_QUEUED = 1_000_000
+export const MAX_QUEUED_BYTES = 1024 * 1024 * 1024
+
+/** How many pools clients may have open at once. */
+export const MAX_POOLS = 1_000
+
+/** The most worker processes that a server may have: a typing error must not fork a machine to death. */
 export const MAX_PROCESSES = 1_024
+
+/** Chunks of one Map request that are in the queue or running at once: as many as keep any pool at work. */
+export const MAP_WINDOW_CHUNKS = 4_096
 
 /** Chunks of one imap that are pulled but not yet consumed: at least this many, and 4 per process. */
 export const IMAP_WINDOW_CHUNKS = 16
@@ -67,6 +92,21 @@ export const STREAM_BYTES = 64 * 1024 * 1024
 
 /** What an accepted call counts besides its arguments: with heap that waits to be collected it takes that much or less. */
 export const CALL_BYTES = 4 * 1024
+
+/**
+ * How long the calls of a session outlive its stream, which a new one may take over: as long as a reconnect takes. Those
+ * of a client that was killed live on as long, so not longer.
+ */
+export const RESUME_MS = 5_000
+
+/** How many sessions may wait for a new stream at once; the oldest are given up. */
+export const MAX_DETACHED = 1_000
+
+/** Without other words, one end of a session tells the other after so many messages how many it has received. */
+export const ACK_MESSAGES = 32
+
+/** A client sends a call again that has certainly not begun, with growing pauses, for so long. */
+export const RESEND_MS = 10_000
 
 /** A client ends its stream of calls when it has had none for so long: an open stream would keep its process alive. */
 export const STREAM_IDLE_MS = 500

@@ -50,8 +50,12 @@ export const REASONS = {
   WORKER_OOM: { code: 'INTERNAL', started: true },
   SERVER_DRAINING: { code: 'UNAVAILABLE', started: false },
   NO_WORKERS: { code: 'UNAVAILABLE', started: false },
-  /** Said by a client: no connection, or it broke while the call was under way. */
-  CONNECTION_FAILED: { code: 'UNAVAILABLE' },
+  /** Said by a client: no connection. Nothing has been sent. */
+  CONNECTION_FAILED: { code: 'UNAVAILABLE', started: false },
+  /** Said by a client: the connection broke after the call had been sent, and could not be taken up again. */
+  CONNECTION_LOST: { code: 'ABORTED' },
+  /** A stream goes on with a session that this server process does not know, or no more. */
+  SESSION_LOST: { code: 'NOT_FOUND' },
   QUEUE_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
   PAYLOAD_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: false },
   RESULT_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: true },

@@ -54,8 +54,10 @@ export function poolLog(from: Log, pool: string): PoolEvents {
       return from.held()
     },
     workerStarted: ({ pid }) => log.debug({ worker: pid }, 'worker is ready'),
-    workerExited: ({ pid, exitCode, signal, expected }) =>
-      log[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal }, 'worker has ended'),
+    workerExited: ({ pid, exitCode, signal, oom, why, expected }) =>
+      log[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended'),
+    broken: (failure) => log.error({ reason: failure.reason }, failure.message),
+    recovered: () => log.warn('a worker has started again'),
     failed: (failure) => log.error({ reason: failure.reason }, failure.message),
   }
 }

@@ -1,7 +1,8 @@
+import { MAX_START_DELAY_MS } from '../../wire/limits.js'
 import type { Estimates } from './estimate.js'
 import { Hand } from './hand.js'
 import type { TaskQueue } from './queue.js'
-import type { WorkerPhase } from './state.js'
+import type { WorkerExit, WorkerPhase } from './state.js'
 import type { Task } from './task.js'
 
 /** A worker, as the scheduler knows it. */
@@ -12,6 +13,8 @@ export interface Slot {
   readonly hand: Hand
   /** How many tasks it has done. */
   tasks: number
+  /** It is to be replaced when it has nothing in hand. */
+  isRetiring: boolean
 }
 
 /** The workers of a pool, and what each of them does. */
@@ -20,8 +23,10 @@ export class Crew {
   /** The one that has waited longest first. */
   readonly #idle = new Set<Slot>()
   #next = 1
-  /** Workers that died, one after another, before they were ready. */
-  deadStarts = 0
+  #deadStarts = 0
+  /** Workers that exited, one after another, before they had done anything. */
+  #idleExits = 0
+  #everReady = false
 
   get size(): number {
     return this.#slots.size
@@ -48,9 +53,18 @@ export class Crew {
     return undefined
   }
 
-  /** Before the next is started: the longer, the more have died while they started. */
+  /** Workers that died, one after another, before they were ready. */
+  get deadStarts(): number {
+    return this.#deadStarts
+  }
+
+  get everReady(): boolean {
+    return this.#everReady
+  }
+
+  /** Before the next is started: the longer, the more have died for nothing. */
   get startDelayMs(): number {
-    return 100 * this.deadStarts ** 2
+    return Math.min(MAX_START_DELAY_MS, 100 * (this.#deadStarts + this.#idleExits) ** 2)
   }
 
   get(id: number): Slot | undefined {
@@ -67,7 +81,7 @@ export class Crew {
     let living = 0
     for (const { phase } of this.#slots.values()) if (phase !== 'stopping') living++
     for (; living < processes; living++) {
-      const slot: Slot = { id: this.#next++, phase: 'starting', hand: new Hand(), tasks: 0 }
+      const slot: Slot = { id: this.#next++, phase: 'starting', hand: new Hand(), tasks: 0, isRetiring: false }
       this.#slots.set(slot.id, slot)
       made.push(slot)
     }
@@ -87,7 +101,8 @@ export class Crew {
     maxTasks: number | undefined,
     now: number,
   ): Iterable<readonly [Slot, readonly Task[]]> {
-    const busy = [...this.#slots.values()].filter(({ phase }) => phase === 'busy')
+    const busy = [...this.#slots.values()].filter(({ phase, isRetiring }) => phase === 'busy' && !isRetiring)
+    if (busy.length === 0) return
     const share = Math.ceil(queue.size / busy.length)
     const isDeep = queue.size > 2 * busy.length
     for (const slot of busy) {
@@ -115,9 +130,21 @@ export class Crew {
     return slot.id
   }
 
+  ready(): void {
+    this.#deadStarts = 0
+    this.#everReady = true
+  }
+
+  didTask(slot: Slot): void {
+    slot.tasks++
+    this.#idleExits = 0
+  }
+
   /** It has exited. */
-  remove(slot: Slot): void {
-    if (slot.phase === 'starting') this.deadStarts++
+  remove(slot: Slot, exit: WorkerExit): void {
+    if (slot.phase === 'starting') this.#deadStarts++
+    // One that was killed from outside says nothing about the next.
+    else if (slot.phase === 'idle' && slot.tasks === 0 && exit.signal === undefined) this.#idleExits++
     this.#slots.delete(slot.id)
     this.#idle.delete(slot)
   }

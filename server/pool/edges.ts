@@ -7,6 +7,8 @@ export interface Edges {
   spawn(worker: number, delayMs: number): void
   /** Run these, one after another; `beginBy`: their lease, 0 for none. */
   run(worker: number, tasks: readonly Task[], beginBy: number): void
+  /** A task begins, for all that is known here. */
+  began(task: Task): void
   /** The task has been ended from outside. */
   abort(worker: number, task: Task, reason: Failure): void
   /** It may be running a task that was ended: if it does not say done within the grace, it is to be killed. */

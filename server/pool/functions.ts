@@ -1,3 +1,4 @@
+import { cutUtf8 } from '../../wire/cut.js'
 import { Failure } from '../../wire/failure.js'
 import type { FunctionInfo } from './worker.js'
 
@@ -14,13 +15,18 @@ export class FunctionTable {
   }
 
   /** Throws FUNCTION_NOT_FOUND, with the nearest names, for a name that is not registered. */
-  check(name: string): void {
-    if (this.#byName.has(name)) return
+  get(name: string): FunctionInfo {
+    const info = this.#byName.get(name)
+    if (info) return info
     const near = this.#nearest(name)
     const hint = near.length > 0 ? `did you mean ${near.join(' or ')}?` : `registered: ${this.#some()}`
-    throw new Failure('FUNCTION_NOT_FOUND', `no function ${JSON.stringify(name)} is registered; ${hint}`, {
-      metadata: { function: name.slice(0, 200), ...(near.length > 0 && { nearest: near.join(',') }) },
-    })
+    throw new Failure(
+      'FUNCTION_NOT_FOUND',
+      `no function ${JSON.stringify(cutUtf8(name, 200))} is registered; ${hint}`,
+      {
+        metadata: { function: name.slice(0, 200), ...(near.length > 0 && { nearest: near.join(',') }) },
+      },
+    )
   }
 
   #nearest(name: string): string[] {

@@ -132,7 +132,7 @@ export class Hand {
       else if (!task.settled) back.push(task)
     }
     for (const task of back.reverse()) {
-      task.started = false
+      task.putBack()
       queue.unshift(task)
     }
   }

@@ -40,7 +40,8 @@ export class Ledger {
   /** It is run again. */
   retry(task: Task): void {
     task.attempt++
-    task.started = false
+    task.itemsDone = 0
+    task.putBack()
     this.counters.retried++
   }
 

@@ -1,11 +1,13 @@
 import { monotonic } from '../../wire/clock.js'
-import type { Failure } from '../../wire/failure.js'
-import { LEASE_MS } from '../../wire/limits.js'
+import { Failure } from '../../wire/failure.js'
+import { LEASE_MS, MAX_TIMER_MS } from '../../wire/limits.js'
 import type { Line } from './lines.js'
+import type { QueueLimits } from './room.js'
 import { Scheduler } from './scheduler.js'
 import type { Spawner } from './spawn.js'
 import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
 import type { Job, Owner, Task } from './task.js'
+import { Watch, type Watched } from './watch.js'
 import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
 
 /**
@@ -20,6 +22,9 @@ export interface PoolOptions extends WorkerInit {
   readonly processes: number
   readonly maxTasksPerChild: number | undefined
   readonly spawner: Spawner
+  readonly limits: QueueLimits
+  /** How long a task may run where neither its call nor its function says anything, in milliseconds; 0 for any time. */
+  readonly runTimeoutMs: number
   /** How long an aborted task may go on before its process is killed, in milliseconds. */
   readonly graceMs: number
 }
@@ -31,6 +36,9 @@ export interface PoolEvents {
   workerExited?(exit: WorkerExit): void
   /** Once, when the workers of a failed pool have given up. */
   failed?(failure: Failure): void
+  /** Its workers have come to die as soon as they start; and one has started all the same. */
+  broken?(failure: Failure): void
+  recovered?(): void
 }
 
 export interface WorkerView {
@@ -52,9 +60,14 @@ export class Pool {
   #rejectReady: (failure: Failure) => void = () => {}
   #runtime = ''
   #readyWorkers = 0
-  #reportedFailure = false
+  /** What has been told of the state. */
+  #told: PoolState['kind'] = 'open'
   #turning = false
   #leases: NodeJS.Timeout | undefined
+  readonly #watch = new Watch(
+    () => this.#watched(),
+    (worker, why) => this.#workers.get(worker)?.kill(why),
+  )
 
   constructor(
     readonly name: string,
@@ -71,13 +84,15 @@ export class Pool {
     // Whoever does not ask is not to be told by an unhandled rejection: submit() tells the same.
     this.#ready.catch(() => {})
     this.#scheduler = new Scheduler(
-      { processes: options.processes, maxTasksPerChild: options.maxTasksPerChild },
+      { processes: options.processes, maxTasksPerChild: options.maxTasksPerChild, limits: options.limits },
       {
         spawn: (worker, delayMs) => this.#spawn(worker, delayMs),
         run: (worker, tasks, beginBy) => {
           this.#workers.get(worker)?.run(tasks, beginBy)
+          this.#watch.start()
           this.#turn()
         },
+        began: (task) => this.#began(task),
         abort: (worker, task, reason) => {
           this.#workers.get(worker)?.abort(task.id, reason.reason)
           this.#turn()
@@ -137,6 +152,7 @@ export class Pool {
     held = false,
   ): Task {
     const task = this.#scheduler.submit(job, args, chunk, owner, key, held)
+    if (job.queueTimeoutMs > 0 && !task.started && !task.settled) this.#endLate(task, 'queued', job.queueTimeoutMs)
     this.#turn()
     return task
   }
@@ -155,6 +171,17 @@ export class Pool {
   /** Ends a task from outside, with the reason. One that has already ended stays as it is. */
   end(task: Task, reason: Failure): void {
     this.#scheduler.end(task, reason)
+  }
+
+  #began(task: Task): void {
+    clearTimeout(task.timer)
+    const { runTimeoutMs } = task.job
+    if (runTimeoutMs > 0) this.#endLate(task, 'running', runTimeoutMs)
+  }
+
+  #endLate(task: Task, phase: 'queued' | 'running', ms: number): void {
+    if (ms > MAX_TIMER_MS) return
+    task.timer = setTimeout(() => this.#scheduler.end(task, late(phase, ms)), ms)
   }
 
   /** Takes no more tasks; what was accepted is completed, then the workers end. */
@@ -203,10 +230,11 @@ export class Pool {
           this.events.workerStarted?.({ pid: handle.pid })
           if (++this.#readyWorkers === this.options.processes) this.#resolveReady(functions)
           this.#scheduler.ready(worker)
+          this.#tellState()
         },
         initFailed: (failure) => {
           this.#scheduler.initFailed(worker, failure)
-          this.#reportFailure()
+          this.#tellState()
         },
         started: (task) => this.#scheduler.started(worker, task),
         done: (task, outcome, ranMs) => {
@@ -217,6 +245,8 @@ export class Pool {
           this.#scheduler.returned(worker, tasks)
           this.#turn()
         },
+        progressed: (task, items) => this.#scheduler.progressed(worker, task, items),
+        retire: () => this.#scheduler.retire(worker),
         printed: (line) => this.events.printed?.({ pid: handle.pid }, line),
         exited: (exit) => this.#exited(worker, exit),
       })
@@ -240,15 +270,29 @@ export class Pool {
     this.#workers.delete(worker)
     if (exit.pid !== 0) this.events.workerExited?.(exit)
     this.#scheduler.exited(worker, exit)
-    this.#reportFailure()
+    this.#tellState()
   }
 
-  #reportFailure(): void {
-    const state = this.#scheduler.state
-    if (state.kind === 'open') return
+  *#watched(): Iterable<readonly [number, Watched]> {
+    for (const [id, { pid, held }] of this.#workers) {
+      const task = this.#scheduler.worker(id)?.hand.first
+      if (task) yield [id, { pid, task: task.id, started: task.started, unheard: held }]
+    }
+  }
+
+  #tellState(): void {
+    const { state } = this
+    if (state.kind === this.#told) return
+    const before = this.#told
+    this.#told = state.kind
+    if (state.kind === 'open') return this.events.recovered?.()
     this.#rejectReady(refusal(state))
-    if (state.kind !== 'failed' || this.#reportedFailure) return
-    this.#reportedFailure = true
-    this.events.failed?.(state.failure)
+    if (state.kind === 'failed') this.events.failed?.(state.failure)
+    else if (state.kind === 'broken' && before === 'open') this.events.broken?.(state.failure)
   }
 }
+
+const late = (phase: 'queued' | 'running', ms: number): Failure =>
+  new Failure('TASK_TIMEOUT', `the task was ${phase} for ${ms} ms, which is as long as it may be`, {
+    metadata: { phase, limit_ms: String(ms) },
+  })

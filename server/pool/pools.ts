@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
+import { cutUtf8 } from '../../wire/cut.js'
 import { Failure } from '../../wire/failure.js'
-import { MAX_PROCESSES } from '../../wire/limits.js'
+import { MAX_PROCESSES, RETRY_MS } from '../../wire/limits.js'
 import { FunctionTable } from './functions.js'
 import { Pool, type PoolEvents, type PoolOptions } from './pool.js'
 import { refusal } from './state.js'
@@ -18,6 +19,13 @@ export interface OwnedPoolOptions {
   readonly maxTasksPerChild: number | undefined
 }
 
+/** What all pools of a server may have together. */
+export interface PoolLimits {
+  /** Pools that clients have open. */
+  readonly maxPools: number
+  readonly maxProcesses: number
+}
+
 /** The pools of one server by name: the shared pool "default", and those that clients have opened. */
 export class Pools {
   readonly #pools = new Map<string, Pool>()
@@ -27,6 +35,7 @@ export class Pools {
 
   constructor(
     readonly defaults: PoolOptions,
+    private readonly limits: PoolLimits,
     private readonly eventsOf: (pool: string) => PoolEvents,
   ) {}
 
@@ -39,8 +48,8 @@ export class Pools {
   }
 
   /** Starts the shared pool; resolves when its workers are ready, rejects with the Failure that keeps them from it. */
-  async start(): Promise<Pool> {
-    const pool = this.#add(DEFAULT_POOL, this.defaults)
+  async start(events: PoolEvents = {}): Promise<Pool> {
+    const pool = this.#add(DEFAULT_POOL, this.defaults, events)
     this.#functions = new FunctionTable(await pool.ready)
     return pool
   }
@@ -51,7 +60,7 @@ export class Pools {
     if (pool) return pool
     const ended = this.#ended.get(name)
     if (ended) throw ended
-    throw new Failure('POOL_NOT_FOUND', `no pool ${JSON.stringify(name)}`, {
+    throw new Failure('POOL_NOT_FOUND', `no pool ${JSON.stringify(cutUtf8(name, 200))}`, {
       metadata: { pool: name.slice(0, 200) },
     })
   }
@@ -69,8 +78,9 @@ export class Pools {
   open(options: OwnedPoolOptions, events: PoolEvents): Pool {
     if (options.processes !== undefined) checkCount('processes', options.processes, MAX_PROCESSES)
     if (options.maxTasksPerChild !== undefined) checkCount('maxtasksperchild', options.maxTasksPerChild)
-    if (options.initializer !== '') this.#functions.check(options.initializer)
+    if (options.initializer !== '') this.#functions.get(options.initializer)
     else if (options.initargs.length > 0) throw new Failure('BAD_REQUEST', 'initargs were given without an initializer')
+    this.#checkRoom(options.processes ?? this.defaults.processes)
     const name = `pool-${randomUUID()}`
     return this.#add(
       name,
@@ -83,6 +93,20 @@ export class Pools {
       },
       events,
     )
+  }
+
+  /** Throws QUEUE_FULL where a pool of so many processes would be too much. */
+  #checkRoom(processes: number): void {
+    const { maxPools, maxProcesses } = this.limits
+    const open = this.all.filter((pool) => !this.isShared(pool)).length
+    const room = { retryDelayMs: RETRY_MS }
+    if (open >= maxPools) {
+      throw new Failure('QUEUE_FULL', `${open} pools of clients are open; at most ${maxPools} may be`, room)
+    }
+    const there = this.all.reduce((sum, pool) => sum + pool.options.processes, 0)
+    if (there + processes <= maxProcesses) return
+    const message = `a pool of ${processes} processes, where there are ${there}; all pools may have ${maxProcesses}`
+    throw new Failure('QUEUE_FULL', message, room)
   }
 
   /** Ends an owned pool and forgets it when its processes are gone. */
@@ -123,6 +147,14 @@ export class Pools {
       failed: (failure) => {
         log.failed?.(failure)
         events.failed?.(failure)
+      },
+      broken: (failure) => {
+        log.broken?.(failure)
+        events.broken?.(failure)
+      },
+      recovered: () => {
+        log.recovered?.()
+        events.recovered?.()
       },
     })
     this.#pools.set(name, pool)

@@ -4,6 +4,7 @@ import type { Client, Task } from './task.js'
 class Line {
   first: Task | undefined
   last: Task | undefined
+  size = 0
 
   push(task: Task): void {
     task.line = this
@@ -11,6 +12,7 @@ class Line {
     if (this.last) this.last.next = task
     else this.first = task
     this.last = task
+    this.size++
   }
 
   unshift(task: Task): void {
@@ -19,6 +21,7 @@ class Line {
     if (this.first) this.first.previous = task
     else this.last = task
     this.first = task
+    this.size++
   }
 
   remove(task: Task): void {
@@ -29,6 +32,7 @@ class Line {
     task.line = undefined
     task.previous = undefined
     task.next = undefined
+    this.size--
   }
 }
 
@@ -50,6 +54,11 @@ export class TaskQueue {
   /** The encoded bytes of all tasks that wait. */
   get bytes(): number {
     return this.#bytes
+  }
+
+  /** How many of a client's wait for their turn. */
+  sizeOf(client: Client): number {
+    return this.#lines.get(client)?.size ?? 0
   }
 
   push(task: Task): void {

@@ -1,11 +1,13 @@
 import { Failure } from '../../wire/failure.js'
-import { RETRY_MS, START_ATTEMPTS } from '../../wire/limits.js'
+import { START_ATTEMPTS } from '../../wire/limits.js'
 import { Crew, type Slot } from './crew.js'
 import type { Edges } from './edges.js'
 import { Estimates } from './estimate.js'
 import { Ledger } from './ledger.js'
+import { Life } from './life.js'
 import { TaskQueue } from './queue.js'
-import { crash, describeExit, type PoolState, refusal, type WorkerExit } from './state.js'
+import { type QueueLimits, Room } from './room.js'
+import { crash, noWorkers, type PoolState, type WorkerExit } from './state.js'
 import type { Job, Outcome, Owner, Task } from './task.js'
 
 /**
@@ -26,7 +28,7 @@ import type { Job, Outcome, Owner, Task } from './task.js'
  *  P4 Starting, idle and busy workers together are `processes`, as long as the pool can still get or has work.
  *  P5 A worker whose task was ended from outside gets the next task only after it has said done, or never.
  *  P6 A task whose worker died runs again if it never started, or if `retries` allow it; otherwise it fails.
- *  P7 closed, terminated and failed are final; a pool without workers in one of them has ended.
+ *  P7 closed, terminated and failed are final (life.ts); a pool without workers in one of them has ended.
  *  P8 Only the first in a hand can have begun. The others are reclaimed only when their lease has passed and all that
  *     the worker had said by then has been heard; until it has returned them, it gets no others.
  *
@@ -37,29 +39,32 @@ export interface SchedulerOptions {
   readonly processes: number
   /** A worker is replaced after so many tasks; undefined for never. */
   readonly maxTasksPerChild: number | undefined
+  readonly limits: QueueLimits
 }
 
 export class Scheduler {
-  #state: PoolState = { kind: 'open' }
   readonly #queue = new TaskQueue()
   readonly #estimates = new Estimates()
   readonly #crew = new Crew()
   readonly #ledger = new Ledger()
-  /** Requests that were accepted and still bring tasks. */
-  #holds = 0
-  #hasEnded = false
+  readonly #life: Life
+  readonly #room: Room
 
   constructor(
     private readonly options: SchedulerOptions,
     private readonly edges: Edges,
-  ) {}
+  ) {
+    this.#life = new Life(this.#queue, this.#crew, this.#ledger, edges)
+    this.#room = new Room(this.#queue, options.limits)
+  }
 
   get state(): PoolState {
-    return this.#state
+    return this.#life.state
   }
   get stats() {
     const { running, started } = this.#crew
-    return { queued: this.#ledger.open - running, running, workersStarted: started, ...this.#ledger.counters }
+    const { open, counters } = this.#ledger
+    return { queued: open - running, queuedBytes: this.#queue.bytes, running, workersStarted: started, ...counters }
   }
 
   /** What a worker does now; undefined for one that is gone. */
@@ -75,17 +80,12 @@ export class Scheduler {
    * after the last. Throws the Failure that says why not.
    */
   hold(): () => void {
-    if (this.#state.kind !== 'open') throw refusal(this.#state)
-    this.#holds++
-    return () => {
-      this.#holds--
-      this.#settleState()
-    }
+    return this.#life.hold()
   }
 
   /**
-   * Accepts a task, of a request that holds the pool where `held`; throws the Failure that says why not.
-   * `owner.settled(key, …)` is called exactly once.
+   * Accepts a task, of a request that holds the pool where `held`: that has been let in, and only its first is refused
+   * for want of room. Throws the Failure that says why not. `owner.settled(key, …)` is called exactly once.
    */
   submit(
     job: Job,
@@ -95,7 +95,8 @@ export class Scheduler {
     key: number,
     held = false,
   ): Task {
-    if (this.#state.kind !== 'open' && !(held && this.#state.kind === 'closing')) throw refusal(this.#state)
+    this.#life.check(held)
+    if (!held) this.#room.check(job.client)
     const task = this.#ledger.accept(job, args, chunk, owner, key)
     this.#queue.push(task)
     this.dispatch()
@@ -107,32 +108,51 @@ export class Scheduler {
     if (task.settled) return
     const wasQueued = this.#queue.remove(task)
     const { reason: why, message, metadata } = reason
-    this.#ledger.cancel(task, new Failure(why, message, { started: task.started, metadata }))
-    if (wasQueued) return this.#settleState()
-    for (const { id, hand } of this.#crew) {
-      if (!hand.has(task)) continue
-      this.edges.abort(id, task, reason)
-      if (hand.first === task) this.edges.overdue(id)
+    // One in a hand may have begun before that was heard here.
+    const started = wasQueued ? task.attempt > 1 : task.started || 'unknown'
+    this.#ledger.cancel(task, new Failure(why, message, { started, metadata }))
+    if (wasQueued) return this.#life.settle()
+    for (const slot of this.#crew) {
+      if (!slot.hand.has(task)) continue
+      this.edges.abort(slot.id, task, reason)
+      this.#hurry(slot)
     }
   }
 
   ready(workerId: number): void {
     const slot = this.#crew.get(workerId)
     if (slot?.phase !== 'starting') return
-    this.#crew.deadStarts = 0
+    this.#crew.ready()
+    this.#life.recover()
     this.#rest(slot)
+    this.#fill()
   }
 
   /** The worker's modules or initializer failed: no other worker would fare better. */
   initFailed(workerId: number, failure: Failure): void {
     const slot = this.#crew.get(workerId)
     if (slot) this.#crew.stop(slot)
-    this.#fail(failure)
+    this.#life.fail(failure)
+    this.#life.settle()
   }
 
   started(workerId: number, taskId: number): void {
     const task = this.#crew.get(workerId)?.hand.first
-    if (task?.id === taskId) task.started = true
+    if (task?.id === taskId) this.#begin(task)
+  }
+
+  /** How many items of a chunk have ended. */
+  progressed(workerId: number, taskId: number, items: number): void {
+    const task = this.#crew.get(workerId)?.hand.first
+    if (task?.id === taskId) task.itemsDone = items
+  }
+
+  /** The worker is to be replaced when it has done what it has in hand. */
+  retire(workerId: number): void {
+    const slot = this.#crew.get(workerId)
+    if (!slot) return
+    slot.isRetiring = true
+    if (slot.phase === 'idle') this.#rest(slot)
   }
   /** A worker runs what it has in order: what comes for another task than the first of its hand comes too late. */
   done(workerId: number, taskId: number, outcome: Outcome, ranMs: number): void {
@@ -140,7 +160,7 @@ export class Scheduler {
     const task = slot?.hand.first
     if (!slot || task?.id !== taskId) return slot?.hand.forget(taskId)
     slot.hand.drop()
-    slot.tasks++
+    this.#crew.didTask(slot)
     if (!task.settled) this.#estimates.learn(task, ranMs)
     this.#ledger.done(task, outcome)
     this.#first(slot)
@@ -152,7 +172,7 @@ export class Scheduler {
     const slot = this.#crew.get(workerId)
     if (!slot) return
     slot.hand.returned(this.#queue, taskIds)
-    if (slot.hand.first?.settled) this.edges.overdue(slot.id)
+    this.#hurry(slot)
     if (slot.phase === 'busy') this.#rest(slot)
     this.dispatch()
   }
@@ -160,15 +180,16 @@ export class Scheduler {
   exited(workerId: number, exit: WorkerExit): void {
     const slot = this.#crew.get(workerId)
     if (!slot) return
-    this.#crew.remove(slot)
+    this.#crew.remove(slot, exit)
     for (const task of [...slot.hand].reverse()) this.#lost(task, exit)
     if (this.#crew.deadStarts >= START_ATTEMPTS) {
-      const message = `${START_ATTEMPTS} workers in a row died before they were ready; the last one ${describeExit(exit)}`
-      this.#fail(new Failure('NO_WORKERS', message, { retryDelayMs: RETRY_MS }))
+      const failure = noWorkers(this.#crew.deadStarts, exit)
+      if (this.#crew.everReady) this.#life.break(failure)
+      else this.#life.fail(failure)
     }
     this.#fill()
     this.dispatch()
-    this.#settleState()
+    this.#life.settle()
   }
 
   /** Fills the hands of busy workers from the queue, evenly: at the end of a turn. Tells whether anything has been lent. */
@@ -197,42 +218,20 @@ export class Scheduler {
   }
 
   close(): void {
-    if (this.#state.kind !== 'open') return
-    this.#state = { kind: 'closing' }
-    this.#settleState()
+    this.#life.close()
   }
 
   terminate(): void {
-    if (this.#state.kind === 'terminated' || (this.#state.kind === 'closed' && this.#hasEnded)) return
-    this.#state = { kind: 'terminated' }
-    const end = (task: Task) => {
-      const message = `the pool was terminated while ${task.job.function} was ${task.started ? 'running' : 'waiting'}`
-      this.#ledger.cancel(task, new Failure('POOL_TERMINATED', message, { started: task.started }))
-    }
-    for (const task of this.#queue.drain()) end(task)
-    for (const slot of this.#crew) {
-      for (const task of slot.hand) end(task)
-      this.edges.kill(slot.id)
-    }
-    this.#settleState()
-  }
-
-  #fail(failure: Failure): void {
-    if (this.#state.kind !== 'open' && this.#state.kind !== 'closing') return
-    this.#state = { kind: 'failed', failure }
-    for (const task of this.#queue.drain()) this.#ledger.fail(task, failure)
-    this.#settleState()
+    this.#life.terminate()
   }
 
   /** P6 */
   #lost(task: Task, exit: WorkerExit): void {
     if (task.settled) return
     if (!task.started) return this.#queue.unshift(task)
-    if (this.#state.kind === 'open' || this.#state.kind === 'closing') {
-      if (task.attempt <= task.job.retries) {
-        this.#ledger.retry(task)
-        return this.#queue.unshift(task)
-      }
+    if (this.#life.runs && task.attempt <= task.job.retries) {
+      this.#ledger.retry(task)
+      return this.#queue.unshift(task)
     }
     this.#ledger.fail(task, crash(task, exit))
   }
@@ -240,22 +239,33 @@ export class Scheduler {
   /** The next in hand begins, for all that is known here. */
   #first(slot: Slot): void {
     const task = slot.hand.first
-    if (task) task.started = true
-    if (task?.settled) this.edges.overdue(slot.id)
+    if (task) this.#begin(task)
+    this.#hurry(slot)
+  }
+
+  #begin(task: Task): void {
+    if (task.started) return
+    task.started = true
+    if (!task.settled) this.edges.began(task)
+  }
+
+  /** Where it may be running a task that was ended, it has to end soon, or be killed; unless the function forbids that. */
+  #hurry({ id, hand }: Slot): void {
+    if (hand.first?.settled && !hand.first.job.neverKilled) this.edges.overdue(id)
   }
 
   /** A worker that has nothing in hand is recycled, or takes the next task, or waits. */
   #rest(slot: Slot): void {
     if (!slot.hand.isEmpty) return
     const max = this.options.maxTasksPerChild
-    if (max !== undefined && slot.tasks >= max) {
+    if (slot.isRetiring || (max !== undefined && slot.tasks >= max)) {
       this.edges.stop(this.#crew.stop(slot))
       this.#fill()
     } else {
       this.#crew.rest(slot)
       this.dispatch()
     }
-    this.#settleState()
+    this.#life.settle()
   }
 
   /** Gives waiting tasks to idle workers; also to be called when a client is no longer full. */
@@ -270,28 +280,9 @@ export class Scheduler {
     }
   }
 
-  get #busy(): boolean {
-    return this.#ledger.open > 0 || (this.#holds > 0 && this.#state.kind === 'closing')
-  }
-
   /** P4 */
   #fill(): void {
-    if (this.#state.kind !== 'open' && !(this.#state.kind === 'closing' && this.#busy)) return
-    for (const { id } of this.#crew.fill(this.options.processes)) this.edges.spawn(id, this.#crew.startDelayMs)
-  }
-
-  /** P7: where no work is left for a pool that takes none, its workers end; after the last one, so does the pool. */
-  #settleState(): void {
-    if (this.#state.kind === 'open' || this.#hasEnded) return
-    if (this.#state.kind !== 'terminated' && !this.#busy) {
-      if (this.#state.kind === 'closing') this.#state = { kind: 'closed' }
-      for (const slot of this.#crew)
-        if (slot.phase === 'idle' || slot.phase === 'starting') this.edges.stop(this.#crew.stop(slot))
-    }
-    if (this.#crew.size > 0) return
-    // Where the pool has failed: what came back from its last workers.
-    for (const task of this.#queue.drain()) this.#ledger.fail(task, refusal(this.#state))
-    this.#hasEnded = true
-    this.edges.ended()
+    for (const { id } of this.#crew.fill(this.#life.wanted(this.options.processes)))
+      this.edges.spawn(id, this.#crew.startDelayMs)
   }
 }

@@ -1,39 +1,61 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import type { Duplex, Readable } from 'node:stream'
+import { statSync } from 'node:fs'
+import { dirname, resolve } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { CrashReport, kernelOomKills } from './memory.js'
 
 /** A new worker process: its frames, and what it prints past them. */
 export interface WorkerProcess {
   readonly child: ChildProcess
-  /** The parent's end of the socket whose other end is the child's file descriptor 3. */
-  readonly frames: Duplex
+  /**
+   * The parent's ends of the sockets whose other ends are the child's file descriptors 3, to which the server writes, and 4,
+   * from which it reads. Two, because a write to a worker that has died closes the socket, with what it had still to say.
+   */
+  readonly orders: Writable
+  readonly frames: Readable
   readonly stdout: Readable
   readonly stderr: Readable
+  /** Whether it died for want of memory. To be asked once, when it has ended. */
+  oom(signal: string | undefined): 'heap' | 'kernel' | undefined
 }
 
 const WORKER_MAIN = fileURLToPath(new URL('../worker/main.js', import.meta.url))
 
 /**
- * The guard's program: it reads which worker has come and which has gone; when that ends, because the server has
- * ended, it kills those that are left. So a server that is killed leaves no worker behind, also none that is busy in
- * a loop and cannot see that its socket has closed.
+ * The guard's program: it reads which worker has come and which has gone, and which file the server listens on; when
+ * that ends, because the server has ended, it kills the workers that are left and removes the file, if it is still the
+ * same one. So a server that is killed leaves no worker behind, also none that is busy in a loop and cannot see that
+ * its socket has closed.
  */
 const GUARD = `
 pids=' '
-while read -r what pid; do
+socket= folder=
+while read -r what one two; do
   case $what in
-    come) pids="$pids$pid " ;;
-    gone) pids="\${pids%% $pid *} \${pids#* $pid }" ;;
+    come) pids="$pids$one " ;;
+    gone) pids="\${pids%% $one *} \${pids#* $one }" ;;
+    listen) inode=$one socket=$two ;;
+    folder) folder="$one\${two:+ $two}" ;;
+    unlisten) socket= ;;
   esac
 done
 for pid in $pids; do kill -9 "-$pid"; done 2>/dev/null
+if [ -n "$socket" ]; then
+  set -- $(ls -id -- "$socket" 2>/dev/null)
+  if [ "$1" = "$inode" ]; then rm -f -- "$socket"; fi
+  if [ -n "$folder" ]; then rmdir -- "$folder"; fi
+fi
 `
 
 /** Makes worker processes, the only place of a server that makes any, and sees to it that none outlives the server. */
 export class Spawner {
   readonly #guard: ChildProcess | undefined
+  #spawned = 0
+  #oomKills = kernelOomKills()
 
-  constructor() {
+  /** @param flags of Node, for every worker. */
+  constructor(private readonly flags: readonly string[] = []) {
     // Of its own session, as the workers: what ends the server's process group must not end its guard.
     if (process.platform !== 'win32') {
       this.#guard = spawn('/bin/sh', ['-c', GUARD], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
@@ -48,21 +70,49 @@ export class Spawner {
    * along what its functions have started.
    */
   spawn(): WorkerProcess {
-    const child = spawn(process.execPath, [...inheritedFlags(), WORKER_MAIN], {
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+    const report = new CrashReport(String(++this.#spawned))
+    const child = spawn(process.execPath, [...inheritedFlags(), ...this.flags, ...report.flags, WORKER_MAIN], {
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd],
       detached: true,
       windowsHide: true,
     })
     if (child.pid !== undefined) {
-      this.#guard?.stdin?.write(`come ${child.pid}\n`)
-      child.once('exit', () => this.#guard?.stdin?.write(`gone ${child.pid}\n`))
+      this.#tell(`come ${child.pid}`)
+      child.once('exit', () => this.#tell(`gone ${child.pid}`))
     }
     return {
       child,
-      frames: child.stdio[3] as Duplex,
+      orders: child.stdio[3] as Writable,
+      frames: child.stdio[4] as Readable,
       stdout: child.stdout as Readable,
       stderr: child.stderr as Readable,
+      oom: (signal) => (report.close(signal) ? 'heap' : this.#killedByKernel(signal)),
     }
+  }
+
+  /** Has the file of the server's socket removed when the server is killed. */
+  listens(path: string, ownsFolder: boolean): void {
+    // A name with a line break would be read as something else.
+    if (path.includes('\n')) return
+    this.#tell(`listen ${statSync(path).ino} ${resolve(path)}`)
+    if (ownsFolder) this.#tell(`folder ${dirname(resolve(path))}`)
+  }
+
+  /** The server has removed the file itself, or is about to. */
+  unlistens(): void {
+    this.#tell('unlisten')
+  }
+
+  #tell(line: string): void {
+    this.#guard?.stdin?.write(`${line}\n`)
+  }
+
+  /** Of two that die in the same moment, one by the kernel and one by somebody else, the first to be heard is counted. */
+  #killedByKernel(signal: string | undefined): 'kernel' | undefined {
+    if (signal !== 'SIGKILL') return undefined
+    const before = this.#oomKills
+    this.#oomKills = kernelOomKills()
+    return this.#oomKills > before ? 'kernel' : undefined
   }
 
   /** When all workers have ended: lets the guard go. */
@@ -83,4 +133,5 @@ export function killWorker(child: ChildProcess): void {
 }
 
 // A debugger's port belongs to one process, and a profile would be written once per worker.
-const inheritedFlags = (): string[] => process.execArgv.filter((flag) => !/^--(inspect|cpu-prof|heap-prof)/.test(flag))
+const inheritedFlags = (): string[] =>
+  process.execArgv.filter((flag) => !/^--(inspect|cpu-prof|heap-prof|report)/.test(flag))

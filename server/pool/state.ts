@@ -1,4 +1,5 @@
 import { Failure } from '../../wire/failure.js'
+import { RETRY_MS } from '../../wire/limits.js'
 import type { Task } from './task.js'
 
 /** Whether a pool takes tasks. */
@@ -8,6 +9,8 @@ export type PoolState =
   | { readonly kind: 'closing' }
   | { readonly kind: 'closed' }
   | { readonly kind: 'terminated' }
+  /** Its workers have come to die as soon as they start. All calls fail with this failure; it goes on trying to start one. */
+  | { readonly kind: 'broken'; readonly failure: Failure }
   /** Its workers cannot start. What was running is completed, all else fails with this failure. */
   | { readonly kind: 'failed'; readonly failure: Failure }
 
@@ -16,6 +19,10 @@ export interface WorkerExit {
   readonly pid: number
   readonly exitCode: number | undefined
   readonly signal: string | undefined
+  /** It died for want of memory: its own heap's, or the machine's or container's. */
+  readonly oom?: 'heap' | 'kernel' | undefined
+  /** Why its pool killed it, where it did so of its own accord. */
+  readonly why?: string | undefined
   /** It was told to end, or killed by its pool. */
   readonly expected?: boolean
   /** Why it could not be started at all. */
@@ -29,6 +36,7 @@ export type WorkerPhase = 'starting' | 'idle' | 'busy' | 'stopping'
 export function refusal(state: Exclude<PoolState, { kind: 'open' }>): Failure {
   switch (state.kind) {
     case 'failed':
+    case 'broken':
       return state.failure
     case 'terminated':
       return new Failure('POOL_CLOSED', 'the pool has been terminated; open a new one')
@@ -38,21 +46,37 @@ export function refusal(state: Exclude<PoolState, { kind: 'open' }>): Failure {
   }
 }
 
-/** How a worker ended, as the end of a sentence. */
-export function describeExit(exit: WorkerExit): string {
-  if (exit.error) return `could not be started: ${exit.error}`
-  return exit.signal ? `was killed by ${exit.signal}` : `exited with code ${exit.exitCode ?? 'unknown'}`
+/** The failure of a task that was there when its pool was terminated. */
+export function terminated({ job }: Task, started: boolean | 'unknown'): Failure {
+  const message = `the pool was terminated while ${job.function} was ${started === true ? 'running' : 'waiting'}`
+  return new Failure('POOL_TERMINATED', message, { started })
 }
 
+export const noWorkers = (deaths: number, exit: WorkerExit): Failure =>
+  new Failure('NO_WORKERS', `${deaths} workers in a row died before they were ready; the last one ${describe(exit)}`, {
+    retryDelayMs: RETRY_MS,
+  })
+
 /** The failure of a task whose worker died while it ran. */
-export function crash(task: Task, exit: WorkerExit): Failure {
-  const message = `the worker (pid ${exit.pid}) that ran ${task.job.function} ${describeExit(exit)}`
-  return new Failure('WORKER_CRASHED', message, {
+export function crash({ job, attempt, itemsDone, chunk }: Task, exit: WorkerExit): Failure {
+  const message = `the worker (pid ${exit.pid}) that ran ${job.function} ${describe(exit)}`
+  return new Failure(exit.oom ? 'WORKER_OOM' : 'WORKER_CRASHED', message, {
     metadata: {
       pid: String(exit.pid),
-      attempt: String(task.attempt),
+      attempt: String(attempt),
       ...(exit.exitCode === undefined ? {} : { exit_code: String(exit.exitCode) }),
       ...(exit.signal === undefined ? {} : { signal: exit.signal }),
+      ...(exit.oom && { memory: exit.oom }),
+      ...(chunk && { items_done: String(itemsDone) }),
     },
   })
+}
+
+/** How a worker ended, as the end of a sentence. */
+function describe({ error, oom, why, signal, exitCode }: WorkerExit): string {
+  if (error) return `could not be started: ${error}`
+  if (oom === 'heap') return 'ran out of heap (a larger --max-heap-mb gives its functions more)'
+  if (oom === 'kernel') return 'was killed by the kernel: the machine or its container is out of memory'
+  if (why) return `was killed: ${why}`
+  return signal ? `was killed by ${signal}` : `exited with code ${exitCode ?? 'unknown'}`
 }

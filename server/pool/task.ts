@@ -17,6 +17,11 @@ export interface Job {
   /** How often a task is run again after its worker died while running it. */
   readonly retries: number
   readonly failFast: boolean
+  /** How long a task may wait for a worker, and how long it may run, in milliseconds; 0 for any time. */
+  readonly queueTimeoutMs: number
+  readonly runTimeoutMs: number
+  /** The process that runs it lives on when the task was ended and it goes on all the same. */
+  readonly neverKilled: boolean
   readonly client: Client
 }
 
@@ -55,6 +60,10 @@ export class Task {
   beginBy = 0
   /** In a worker's hand: how long it is expected to run, in milliseconds. */
   expectedMs = 0
+  /** Of a chunk in this try: how many items have ended, as far as is known. */
+  itemsDone = 0
+  /** Ends it when it has waited, or run, too long. */
+  timer: NodeJS.Timeout | undefined
   /** The encoded bytes that it holds, without those of its job. */
   readonly bytes: number
   /** While it waits: the line in which it stands, and its neighbours there (queue.ts). */
@@ -80,9 +89,16 @@ export class Task {
     return this.args ?? NO_ARGS
   }
 
+  /** It goes back to the queue: what was known of its run is void. */
+  putBack(): void {
+    if (this.started) clearTimeout(this.timer)
+    this.started = false
+  }
+
   /** For the ledger, which sees to it that it happens once. */
   settle(outcome: Outcome): void {
     this.settled = true
+    if (this.timer) clearTimeout(this.timer)
     this.owner.settled(this.key, outcome)
   }
 }

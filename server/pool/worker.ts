@@ -1,4 +1,4 @@
-import { type Done, Stream } from '../../proto/gen/farpool/worker/v1/worker.js'
+import type { Done } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
 import {
   decodeFromWorker,
@@ -9,8 +9,9 @@ import {
 } from '../../wire/frame.js'
 import { STOP_MS } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
-import { type Line, LineSplitter } from './lines.js'
+import type { Line } from './lines.js'
 import { outcomeOf, runsOf } from './messages.js'
+import { Prints } from './prints.js'
 import { killWorker, type WorkerProcess } from './spawn.js'
 import type { WorkerExit } from './state.js'
 import type { Outcome, Task } from './task.js'
@@ -23,6 +24,10 @@ export interface FunctionInfo {
   readonly name: string
   readonly parameters: number
   readonly module: string
+  /** What its module has said about it (worker/configure.ts). */
+  readonly retries: number
+  readonly runTimeoutMs: number
+  readonly neverKilled: boolean
 }
 
 export interface WorkerInit {
@@ -32,6 +37,8 @@ export interface WorkerInit {
   readonly initializer: string
   readonly initargs: readonly Uint8Array[]
   readonly stacks: boolean
+  /** With more memory than this a worker asks to be replaced; 0 for any. */
+  readonly maxRssBytes: number
 }
 
 /** What a worker tells its pool. */
@@ -41,6 +48,9 @@ export interface WorkerEvents {
   started(task: number): void
   done(task: number, outcome: Outcome, ranMs: number): void
   returned(tasks: readonly number[]): void
+  progressed(task: number, items: number): void
+  /** It has grown beyond maxRssBytes. */
+  retire(rssBytes: number): void
   /** A promise: whoever logs has enough for now, and reads on when it resolves. */
   printed(line: Line): Promise<void> | undefined
   exited(exit: WorkerExit): void
@@ -67,12 +77,9 @@ export class WorkerHandle {
   /** How much came with the last read. */
   #lastPiece = 0
   #isReading = false
-  /** Its output is not being read: the log is full. */
-  #held = false
-  /** What functions print, as Log frames bring it. */
-  readonly #printed = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
-  /** The task whose prints are being read from the pipes; frames name their task themselves. */
-  #task = 0
+  readonly #prints: Prints
+  /** Why it was killed, where it was not for a task. */
+  #why: string | undefined
 
   constructor(
     process: WorkerProcess,
@@ -81,7 +88,8 @@ export class WorkerHandle {
     private readonly events: WorkerEvents,
   ) {
     this.#process = process
-    const { child, frames, stdout, stderr } = this.#process
+    const { child, orders, frames, stdout, stderr } = this.#process
+    this.#prints = new Prints([frames, stdout, stderr], (line) => this.events.printed(line))
     const reader = new FrameReader((frame) => this.#receive(decodeFromWorker(frame)))
     frames.on('data', (bytes: Buffer) => {
       this.#lastPiece = bytes.length
@@ -89,27 +97,30 @@ export class WorkerHandle {
         reader.push(bytes)
       } catch (error) {
         // A worker that does not keep to the protocol cannot be trusted with another task.
-        this.#print([
-          { stream: 'stderr', task: 0, text: `malformed frame from the worker: ${asFailure(error).message}` },
-        ])
-        this.kill()
+        this.kill(`it sent a malformed frame: ${asFailure(error).message}`)
       }
     })
     // A write to a worker that has just died fails; its exit tells all there is to tell.
+    orders.on('error', () => {})
     frames.on('error', () => {})
     frames.on('close', () => {
+      orders.destroy()
       this.#framesEnded = true
       // Without frames no task can end: a worker that closed them without being told to is of no use.
       if (!this.#exit && this.#state.kind === 'running') this.kill()
       this.#finish()
     })
-    this.#readOutput(stdout, 'stdout')
-    this.#readOutput(stderr, 'stderr')
+    this.#prints.read(stdout, 'stdout')
+    this.#prints.read(stderr, 'stderr')
     child.on('error', (error) => this.#exited({ pid: 0, exitCode: undefined, signal: undefined, error: error.message }))
     child.on('exit', (code, signal) =>
       this.#exited({ pid: this.pid, exitCode: code ?? undefined, signal: signal ?? undefined }),
     )
-    this.#send({ $case: 'init', value: { ...init, modules: [...init.modules], initargs: [...init.initargs] } })
+    const { modules, initializer, initargs, stacks, maxRssBytes } = init
+    this.#send({
+      $case: 'init',
+      value: { modules: [...modules], initializer, initargs: [...initargs], stacks, maxRssBytes },
+    })
     this.flush()
   }
 
@@ -117,9 +128,14 @@ export class WorkerHandle {
     return this.#process.child.pid ?? 0
   }
 
+  /** Nothing is being read from it: the log is full. */
+  get held(): boolean {
+    return this.#prints.held
+  }
+
   /** Sends tasks, in few frames: those of one job share one. */
   run(tasks: readonly Task[], beginBy: number): void {
-    if (this.#task === 0) this.#task = tasks[0]?.id ?? 0
+    if (this.#prints.task === 0) this.#prints.task = tasks[0]?.id ?? 0
     for (const run of runsOf(tasks, beginBy)) this.#send({ $case: 'run', value: run })
   }
 
@@ -137,11 +153,11 @@ export class WorkerHandle {
   flush(): void {
     if (this.#outgoing.length === 0) return
     const pieces = this.#outgoing.takePieces()
-    const { frames } = this.#process
-    if (!frames.writable) return
-    frames.cork()
-    for (const piece of pieces) frames.write(piece)
-    frames.uncork()
+    const { orders } = this.#process
+    if (!orders.writable) return
+    orders.cork()
+    for (const piece of pieces) orders.write(piece)
+    orders.uncork()
   }
 
   /**
@@ -156,7 +172,7 @@ export class WorkerHandle {
       this.#lastPiece = 0
       setImmediate(() => {
         if (this.#state.kind === 'dead') return
-        const more = this.#held || this.#process.frames.readableLength > 0 || this.#lastPiece >= FULL_PIECE_BYTES
+        const more = this.#prints.held || this.#process.frames.readableLength > 0 || this.#lastPiece >= FULL_PIECE_BYTES
         if (more || !isClear) return look(!more)
         this.#isReading = false
         listener()
@@ -173,8 +189,10 @@ export class WorkerHandle {
     this.#endWithin(STOP_MS)
   }
 
-  kill(): void {
+  /** `why`: where it is for no task's sake, as the end of "it was killed: …". */
+  kill(why?: string): void {
     if (this.#state.kind === 'dead') return
+    this.#why ??= why
     clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
     this.#state = { kind: 'ending', timer: undefined }
     killWorker(this.#process.child)
@@ -209,12 +227,12 @@ export class WorkerHandle {
       case 'returned':
         this.#endGrace()
         return this.events.returned(frame.value.tasks)
-      case 'log': {
-        const { stream, text, task } = frame.value
-        const splitter = this.#printed[stream === Stream.STREAM_STDERR ? 'stderr' : 'stdout']
-        this.#print(splitter.push(text, task))
-        return
-      }
+      case 'progress':
+        return this.events.progressed(frame.value.task, frame.value.items)
+      case 'retire':
+        return this.events.retire(frame.value.rssBytes)
+      case 'log':
+        return this.#prints.push(frame.value)
       case undefined:
         return
     }
@@ -229,14 +247,14 @@ export class WorkerHandle {
 
   #done(done: Done): void {
     this.#endGrace()
-    this.#flushLogs()
-    this.#task = 0
+    this.#prints.flush()
+    this.#prints.task = 0
     this.events.done(done.task, outcomeOf(done), done.runMs)
   }
 
   #exited(exit: WorkerExit): void {
-    this.#exit = exit
-    this.#release()
+    this.#exit = { ...exit, oom: this.#process.oom(exit.signal), why: this.#why }
+    this.#prints.release()
     // Nothing more can come from a process that never was.
     if (exit.pid === 0) this.#process.frames.destroy()
     this.#finish()
@@ -248,46 +266,8 @@ export class WorkerHandle {
     const expected = this.#state.kind === 'ending'
     clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
     this.#state = { kind: 'dead' }
-    this.#flushLogs()
-    this.events.exited({ ...this.#exit, expected })
-  }
-
-  #flushLogs(): void {
-    for (const splitter of Object.values(this.#printed)) this.#print(splitter.flush())
-  }
-
-  /** Hands lines on. Where the log is full, nothing more is read from the worker for a while, and it has to wait. */
-  #print(lines: readonly Line[]): void {
-    let hold: Promise<void> | undefined
-    for (const line of lines) hold = this.events.printed(line) ?? hold
-    // One that has exited is read to its end: its exit is told behind its last word.
-    if (!hold || this.#exit || this.#held) return
-    this.#held = true
-    for (const stream of this.#streams) stream.pause()
-    void hold.then(() => this.#release())
-  }
-
-  #release(): void {
-    if (!this.#held) return
-    this.#held = false
-    for (const stream of this.#streams) stream.resume()
-  }
-
-  get #streams() {
-    const { frames, stdout, stderr } = this.#process
-    return [frames, stdout, stderr]
-  }
-
-  /** What went past the frames: native code, a crash report, a function that prints faster than frames are read. */
-  #readOutput(readable: NodeJS.ReadableStream, stream: 'stdout' | 'stderr'): void {
-    const splitter = new LineSplitter(stream)
-    readable.setEncoding('utf8')
-    readable.on('data', (text: string) => {
-      this.#print(splitter.push(text, this.#task))
-    })
-    readable.on('error', () => {})
-    readable.on('close', () => {
-      this.#print(splitter.flush())
-    })
+    this.#prints.flush()
+    // What has taken it along was not its pool.
+    this.events.exited({ ...this.#exit, expected: expected && this.#exit.oom === undefined && this.#why === undefined })
   }
 }

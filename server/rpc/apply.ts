@@ -4,26 +4,17 @@ import type { Pool } from '../pool/pool.js'
 import type { Job, Outcome } from '../pool/task.js'
 import type { Call } from './call.js'
 import type { RpcContext } from './context.js'
+import { jobOf, single } from './job.js'
 
 /** Apply: one task, one outcome. */
 export async function apply(context: RpcContext, request: ApplyRequest, call: Call): Promise<ApplyResponse> {
   context.admission.enter()
   try {
-    const pool = context.pools.get(request.pool)
-    context.pools.functions.check(request.function)
-    checkRetries(request.retries)
-    const { args, kwargs, replyKind, retries } = request
-    const job: Job = {
-      function: request.function,
-      args: [],
-      kwargs,
-      spread: false,
-      replyKind,
-      retries,
-      failFast: false,
-      client: call.peer,
-    }
-    const outcome = checkSize(await run(pool, job, args, call), context.limits.maxMessageBytes)
+    const { pool, job } = jobOf(context, single(request), call.peer)
+    const outcome = checkSize(
+      await (request.requestId === '' ? run(pool, job, request.args, call) : joined(context, pool, job, request, call)),
+      context.limits.maxMessageBytes,
+    )
     if (!outcome.ok) throw outcome.failure
     return { result: outcome.payload }
   } finally {
@@ -37,10 +28,20 @@ const run = (pool: Pool, job: Job, args: readonly Uint8Array[], call: Call): Pro
     call.onEnd((reason) => pool.end(task, reason))
   })
 
-/** Throws BAD_REQUEST for a number of retries that makes no sense. */
-export function checkRetries(retries: number): void {
-  if (retries < 0) throw new Failure('BAD_REQUEST', `retries is ${retries}; it must be 0 or more`)
-}
+/** A call that its client may send again: of the same client, or of another connection, it is the same call. */
+const joined = (context: RpcContext, pool: Pool, job: Job, request: ApplyRequest, call: Call): Promise<Outcome> =>
+  context.joins.join(
+    request.requestId,
+    () => {
+      let settle: (outcome: Outcome) => void = () => {}
+      const outcome = new Promise<Outcome>((resolve) => {
+        settle = resolve
+      })
+      const task = pool.submit(job, request.args, undefined, { settled: (_, result) => settle(result) }, 0)
+      return { outcome, cancel: (reason) => pool.end(task, reason) }
+    },
+    (listener) => call.onEnd(listener),
+  )
 
 /** A result that no message can carry is a failure of its task, not of the stream that would have carried it. */
 export function checkSize(outcome: Outcome, maxMessageBytes: number): Outcome {

@@ -228,5 +228,7 @@ export function failureStatus(failure: Failure) {
   const { code, message, details } = failureToTrailer(failure)
   const metadata = new Metadata()
   metadata.set('grpc-status-details-bin', Buffer.from(details))
+  // For clients with a retry policy: gRFC A6.
+  if (failure.retryDelayMs !== undefined) metadata.set('grpc-retry-pushback-ms', String(failure.retryDelayMs))
   return { code, details: message, metadata }
 }

@@ -1,12 +1,12 @@
 import type { MapRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Channel } from '../../wire/channel.js'
-import { asFailure, Failure } from '../../wire/failure.js'
+import { asFailure, type Failure } from '../../wire/failure.js'
 import type { Pool } from '../pool/pool.js'
 import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
-import { checkRetries, checkSize } from './apply.js'
+import { checkSize } from './apply.js'
 import type { Call } from './call.js'
 import type { RpcContext } from './context.js'
+import { jobOf } from './job.js'
 
 /** What became of one chunk of a request. */
 export interface ChunkResult {
@@ -36,16 +36,17 @@ export class ChunkRun implements Owner {
     private readonly window: number,
     call: Call,
   ) {
-    this.#pool = context.pools.get(request.pool)
-    context.pools.functions.check(request.function)
-    checkRetries(request.retries)
-    checkOnError(request.onError)
-    const { function: name, args, kwargs, spread, replyKind, retries, onError } = request
-    const failFast = onError === OnError.ON_ERROR_FAIL_FAST
-    this.#job = { function: name, args, kwargs, spread, replyKind, retries, failFast, client: call.peer }
+    const { pool, job } = jobOf(context, request, call.peer)
+    this.#pool = pool
+    this.#job = job
     this.#release = once(this.#pool.hold())
+    try {
+      this.#submit()
+    } catch (error) {
+      this.#release()
+      throw error
+    }
     call.onEnd((reason) => this.end(reason))
-    this.#submit()
   }
 
   /** Outcomes that are ready, in the order in which they ended; none when every chunk's outcome has been taken. */
@@ -77,20 +78,16 @@ export class ChunkRun implements Owner {
     while (this.#submitted < chunks.length && this.#submitted - this.#taken < this.window) {
       const chunk = this.#submitted++
       try {
-        this.#tasks.set(chunk, this.#pool.submit(this.#job, undefined, chunks[chunk], this, chunk, true))
+        // A request that has been let in is not refused in its middle for want of room: its window bounds it.
+        this.#tasks.set(chunk, this.#pool.submit(this.#job, undefined, chunks[chunk], this, chunk, chunk > 0))
       } catch (error) {
+        if (chunk === 0) throw error
         // The pool has ended meanwhile: this chunk never started.
         this.#channel.push({ chunk, outcome: failed(asFailure(error)) })
       }
     }
     if (this.#submitted === chunks.length) this.#release()
   }
-}
-
-/** Throws BAD_REQUEST for a number that is none of farpool.v1.OnError. */
-export function checkOnError(onError: number): void {
-  if (OnError[onError] !== undefined) return
-  throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
 }
 
 function once(action: () => void): () => void {

@@ -1,11 +1,16 @@
 import type { Pools } from '../pool/pools.js'
 import type { Admission } from './admission.js'
+import type { CallStream } from './calls.js'
+import type { Joins } from './joins.js'
+import type { Sessions } from './sessions.js'
 
 /** What the handlers work with; made once by serve.ts. */
 export interface RpcContext {
   readonly pools: Pools
   readonly admission: Admission
-  readonly limits: { readonly maxMessageBytes: number }
+  readonly sessions: Sessions<CallStream>
+  readonly joins: Joins
+  readonly limits: { readonly maxMessageBytes: number; readonly maxQueuedPerClient: number }
   /** Whether a client may end a shared pool. */
   readonly allowTerminate: boolean
   readonly version: string

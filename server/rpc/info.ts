@@ -19,6 +19,9 @@ export async function getServerInfo({ pools, limits, version }: RpcContext): Pro
     processes: pool.options.processes,
     maxMessageBytes: limits.maxMessageBytes,
     graceMs: pool.options.graceMs,
+    runTimeoutMs: pool.options.runTimeoutMs,
+    maxQueued: pool.options.limits.maxQueued,
+    maxQueuedPerClient: pool.options.limits.maxQueuedPerClient,
   }
 }
 
@@ -33,6 +36,7 @@ const POOL_STATES = {
   closed: PoolState.POOL_STATE_CLOSED,
   terminated: PoolState.POOL_STATE_TERMINATED,
   failed: PoolState.POOL_STATE_FAILED,
+  broken: PoolState.POOL_STATE_BROKEN,
 } as const
 
 const WORKER_STATES = {
@@ -46,15 +50,16 @@ const WORKER_STATES = {
 export async function getPool({ pools }: RpcContext, request: GetPoolRequest): Promise<GetPoolResponse> {
   const pool = pools.get(request.pool)
   const { state } = pool
-  const { queued, running, submitted, succeeded, failed, cancelled, retried, workersStarted } = pool.stats
+  const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, workersStarted } = pool.stats
   return {
     pool: pool.name,
     shared: pools.isShared(pool),
     state: POOL_STATES[state.kind],
-    failure: state.kind === 'failed' ? failureToStatus(state.failure) : undefined,
+    failure: state.kind === 'failed' || state.kind === 'broken' ? failureToStatus(state.failure) : undefined,
     processes: pool.options.processes,
     workers: pool.workers.map(({ phase, ...worker }) => ({ ...worker, state: WORKER_STATES[phase] })),
     queued,
+    queuedBytes,
     running,
     tasks: { submitted, succeeded, failed, cancelled, retried },
     workersStarted,

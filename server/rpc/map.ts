@@ -1,6 +1,7 @@
 import type { ItemFailure, MapRequest, MapResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure, failureToStatus } from '../../wire/failure.js'
+import { MAP_WINDOW_CHUNKS } from '../../wire/limits.js'
 import type { Outcome } from '../pool/task.js'
 import type { Call } from './call.js'
 import { ChunkRun } from './chunks.js'
@@ -10,7 +11,7 @@ import type { RpcContext } from './context.js'
 export async function map(context: RpcContext, request: MapRequest, call: Call): Promise<MapResponse> {
   context.admission.enter()
   try {
-    const run = new ChunkRun(context, request, Number.POSITIVE_INFINITY, call)
+    const run = new ChunkRun(context, request, MAP_WINDOW_CHUNKS, call)
     const outcomes: Outcome[] = new Array(request.chunks.length)
     let bytes = 0
     for (let results = await run.take(); results.length > 0; results = await run.take()) {

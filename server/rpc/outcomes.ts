@@ -1,20 +1,30 @@
-import { writeOutcome } from '../../wire/call-codec.js'
-import { FRAME_TARGET_BYTES } from '../../wire/limits.js'
+import { writeOutcome, writeReceived } from '../../wire/call-codec.js'
+import { FRAME_TARGET_BYTES, STREAM_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Outcome } from '../pool/task.js'
 import { failuresOf } from './map.js'
 
-/** The outcomes of a stream of calls on their way out: written as they come, taken as whole messages of a bounded size. */
+/**
+ * The outcomes of calls on their way out: written as they come, taken as whole messages of a bounded size. Messages are
+ * numbered from 1, and kept until they are released: a stream that breaks loses none.
+ */
 export class Outcomes {
   readonly #writer = new ProtoWriter()
   readonly #messages: Buffer[] = []
   #messageBytes = 0
+  /** Of these: handed out, and kept in case that they have to be handed out again. */
+  #takenBytes = 0
+  /** How many messages have been released: the number of the one before the first that is kept. */
+  #released = 0
+  /** How many of the client's messages have been received, as the last of ours says, and as the next will say. */
+  #told = 0
+  #toTell = 0
   #end: { readonly error: unknown } | { readonly error?: undefined } | undefined
   #wake: (() => void) | undefined
 
   /** What has not been taken. */
   get bytes(): number {
-    return this.#messageBytes + this.#writer.length
+    return this.#messageBytes - this.#takenBytes + this.#writer.length
   }
 
   get ended(): boolean {
@@ -28,28 +38,73 @@ export class Outcomes {
     this.#wake?.()
   }
 
+  /** The next message says how many of the client's have been received; one that has nothing else, after `most` of them. */
+  receive(received: number, most: number): void {
+    this.#toTell = received
+    if (received - this.#told >= most) this.#wake?.()
+    if (received - this.#told >= most && this.#writer.length === 0) this.#cut()
+  }
+
   /** Nothing more comes: what is there is still taken, then comes the end, or the error. */
   end(error?: unknown): void {
     this.#end ??= error === undefined ? {} : { error }
     this.#wake?.()
   }
 
-  /** The next message; undefined when all has ended. Throws the error that ended it. */
-  async take(): Promise<Buffer | undefined> {
-    while (this.bytes === 0 && !this.#end) {
+  /** Wakes whoever takes: the reason to do so may have gone. */
+  interrupt(): void {
+    this.#wake?.()
+  }
+
+  /** Forgets the messages up to this number: they have been received, or never can be. */
+  release(number: number): void {
+    const wasFull = this.#isFull
+    for (; this.#released < number && this.#messages.length > 0; this.#released++) {
+      const bytes = this.#messages.shift()?.length ?? 0
+      this.#messageBytes -= bytes
+      this.#takenBytes -= bytes
+    }
+    if (wasFull && !this.#isFull) this.#wake?.()
+  }
+
+  /** What was taken and has not been released is to be taken again. */
+  rewind(): void {
+    this.#takenBytes = 0
+  }
+
+  /** Nothing more is handed out before some of it has been received. */
+  get #isFull(): boolean {
+    return this.#takenBytes >= STREAM_BYTES
+  }
+
+  /**
+   * The message of this number, when it is there; undefined when all has ended, or when `isTaken` says that somebody
+   * else takes them now. Throws the error that ended it.
+   */
+  async take(number: number, isTaken: () => boolean): Promise<Buffer | undefined> {
+    while (!isTaken()) {
+      const at = number - this.#released - 1
+      if (at >= this.#messages.length && this.#writer.length > 0) this.#cut()
+      const message = this.#messages[at]
+      if (message && !this.#isFull) {
+        this.#takenBytes += message.length
+        return message
+      }
+      if (this.#end && !message) {
+        if (this.#end.error !== undefined) throw this.#end.error
+        return undefined
+      }
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })
       this.#wake = undefined
     }
-    if (this.bytes === 0 && this.#end?.error !== undefined) throw this.#end.error
-    if (this.#messages.length === 0 && this.#writer.length > 0) this.#cut()
-    const message = this.#messages.shift()
-    this.#messageBytes -= message?.length ?? 0
-    return message
+    return undefined
   }
 
   #cut(): void {
+    if (this.#toTell > this.#told) writeReceived(this.#writer, this.#toTell)
+    this.#told = this.#toTell
     this.#messageBytes += this.#writer.length
     this.#messages.push(this.#writer.take())
   }

@@ -19,7 +19,13 @@ export class RunningTask implements Task {
   constructor(
     readonly id: number,
     readonly attempt: number,
+    private readonly onProgress: (task: number, items: number) => void,
   ) {}
+
+  /** So many items of a chunk have ended. */
+  progress(items: number): void {
+    this.onProgress(this.id, items)
+  }
 
   get signal(): AbortSignal {
     this.#controller ??= new AbortController()

@@ -1,6 +1,7 @@
-import type { Done, Run, Task } from '../../proto/gen/farpool/worker/v1/worker.js'
+import type { Done, Init, Run, Task } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { monotonic } from '../../wire/clock.js'
 import { Failure } from '../../wire/failure.js'
+import { RSS_EVERY_MS } from '../../wire/limits.js'
 import { RunningTask, setCurrentTask } from './context.js'
 import { failedDone, invoke } from './invoke.js'
 import type { LoadedFunction } from './load.js'
@@ -25,10 +26,14 @@ export class Hand {
   #isTold = false
   #isWorking = false
   #whenIdle: () => void = () => {}
+  #weighed = 0
+  #isRetiring = false
+  readonly #onProgress = (task: number, items: number) =>
+    this.outbox.send({ $case: 'progress', value: { task, items } })
 
   constructor(
     private readonly functions: ReadonlyMap<string, LoadedFunction>,
-    private readonly stacks: boolean,
+    private readonly init: Init,
     private readonly outbox: Outbox,
   ) {}
 
@@ -89,16 +94,29 @@ export class Hand {
       return began
     }
     if (!this.#isTold) this.outbox.send({ $case: 'started', value: { task: task.task } })
-    this.#running = new RunningTask(task.task, task.attempt)
+    // Where the socket is full, it has not left yet.
+    while (this.outbox.sent !== undefined) await this.outbox.sent
+    this.#running = new RunningTask(task.task, task.attempt, this.#onProgress)
     setCurrentTask(this.#running)
-    const pending = invoke(loaded.call, run, task, this.#running, this.stacks)
+    const pending = invoke(loaded.call, run, task, this.#running, this.init.stacks)
     const done = pending instanceof Promise ? await pending : pending
     this.#running = undefined
     setCurrentTask(undefined)
     const now = performance.now()
     done.runMs = now - began
     this.#tell(done)
+    if (this.init.maxRssBytes > 0) this.#weigh(now)
     return now
+  }
+
+  /** Asks to be replaced, once, when it has grown too large. */
+  #weigh(now: number): void {
+    if (this.#isRetiring || now - this.#weighed < RSS_EVERY_MS) return
+    this.#weighed = now
+    const rssBytes = process.memoryUsage.rss()
+    if (rssBytes <= this.init.maxRssBytes) return
+    this.#isRetiring = true
+    this.outbox.send({ $case: 'retire', value: { rssBytes } })
   }
 
   /** Also that the next begins, if it is here: the server has sent it before it hears this. */

@@ -93,7 +93,9 @@ async function invokeChunk(
       item++
     }
     if (running.aborted || (run.failFast && failures.length > 0)) break
-    if (clock.isDue()) await new Promise(setImmediate)
+    if (!clock.isDue()) continue
+    if (item < items.length) running.progress(item)
+    await new Promise(setImmediate)
   }
   const payload = encodeResults(results, failures, kind)
   return {

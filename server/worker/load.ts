@@ -2,6 +2,7 @@ import nodeModule from 'node:module'
 import { basename, isAbsolute } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Failure } from '../../wire/failure.js'
+import { optionsOf } from './configure.js'
 import { describe } from './describe.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: what a user's function takes and returns is the user's
@@ -10,6 +11,7 @@ export type UserFunction = (...args: any[]) => unknown
 export interface LoadedFunction {
   readonly call: UserFunction
   readonly module: string
+  readonly options: ReturnType<typeof optionsOf>
 }
 
 /**
@@ -27,7 +29,7 @@ export async function loadFunctions(modules: readonly string[], stacks: boolean)
       const other = functions.get(name)
       if (other)
         throw loadFailure(module, `exports ${JSON.stringify(name)}, which ${other.module} exports too; rename one`)
-      functions.set(name, { call, module })
+      functions.set(name, { call, module, options: checkedOptions(name, call, module) })
     }
   }
   return functions
@@ -44,6 +46,14 @@ async function load(module: string, stacks: boolean): Promise<object> {
     const { type, message, stack } = describe(error, stacks)
     const place = stack === '' ? '' : `\n${stack.split('\n').slice(0, 8).join('\n')}`
     throw loadFailure(module, `cannot be loaded: ${type}: ${message}${place}`)
+  }
+}
+
+function checkedOptions(name: string, call: UserFunction, module: string): ReturnType<typeof optionsOf> {
+  try {
+    return optionsOf(call)
+  } catch (error) {
+    throw loadFailure(module, `exports ${JSON.stringify(name)}, but ${(error as Error).message}`)
   }
 }
 

@@ -1,7 +1,9 @@
+import { readFileSync, writeFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Init } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { asFailure, Failure, failureToStatus } from '../../wire/failure.js'
 import { decodeToWorker, FrameReader, type ToWorkerFrame } from '../../wire/frame.js'
+import { OOM_SCORE } from '../../wire/limits.js'
 import { describe } from './describe.js'
 import { Hand } from './hand.js'
 import { decodePart } from './invoke.js'
@@ -10,23 +12,27 @@ import { Outbox } from './outbox.js'
 import { capturePrints } from './prints.js'
 
 /**
- * A worker process: proto/farpool/worker/v1/worker.proto, spoken over file descriptor 3. It loads the modules, runs
+ * A worker process: proto/farpool/worker/v1/worker.proto, spoken over two file descriptors. It loads the modules, runs
  * the initializer, then executes one task after another. When the socket ends, the server is gone and so is it.
  */
-const FRAMES_FD = 3
+const ORDERS_FD = 3
+const WORDS_FD = 4
 /** More printed text than this waits to be read: further text goes round the frames (prints.ts). */
 const PRINT_BACKLOG_BYTES = 1024 * 1024
 
-const socket = new Socket({ fd: FRAMES_FD })
-const outbox = new Outbox(socket, FRAMES_FD)
+preferForOom()
+const orders = new Socket({ fd: ORDERS_FD, writable: false })
+const words = new Socket({ fd: WORDS_FD, readable: false })
+const outbox = new Outbox(words, WORDS_FD)
 const reader = new FrameReader((frame) => receive(decodeToWorker(frame)))
 /** Made by Init, which comes first. */
 let hand: Hand | undefined
 let initialized: Promise<void> = Promise.resolve()
 
-socket.on('data', (bytes) => reader.push(bytes))
-socket.on('error', () => process.exit(1))
-socket.on('close', () => process.exit(0))
+orders.on('data', (bytes) => reader.push(bytes))
+orders.on('error', () => process.exit(1))
+orders.on('close', () => process.exit(0))
+words.on('error', () => process.exit(1))
 // The server decides when a worker ends; a signal for the whole terminal or container is not for the worker.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
@@ -46,10 +52,21 @@ function receive(frame: ToWorkerFrame | undefined): void {
     case 'abort':
       return hand?.abort(frame.value.task, frame.value.reason)
     case 'stop':
-      void initialized.then(() => hand?.idle()).then(() => socket.end(() => process.exit(0)))
+      void initialized.then(() => hand?.idle()).then(() => words.end(() => process.exit(0)))
       return
     case undefined:
       return
+  }
+}
+
+/** Where memory runs out, the kernel takes a worker before the server. */
+function preferForOom(): void {
+  try {
+    const file = '/proc/self/oom_score_adj'
+    const score = Number(readFileSync(file, 'utf8'))
+    if (score < OOM_SCORE) writeFileSync(file, String(OOM_SCORE))
+  } catch {
+    // Not Linux, or not allowed.
   }
 }
 
@@ -57,17 +74,22 @@ async function initialize(init: Init): Promise<void> {
   try {
     const functions = await loadFunctions(init.modules, init.stacks)
     if (init.initializer !== '') await runInitializer(init, functions)
-    hand = new Hand(functions, init.stacks, outbox)
+    hand = new Hand(functions, init, outbox)
     outbox.send({
       $case: 'ready',
       value: {
-        functions: [...functions].map(([name, { call, module }]) => ({ name, parameters: call.length, module })),
+        functions: [...functions].map(([name, { call, module, options }]) => ({
+          name,
+          parameters: call.length,
+          module,
+          ...options,
+        })),
         runtime: `node ${process.version}`,
       },
     })
   } catch (error) {
     outbox.send({ $case: 'initFailed', value: { status: failureToStatus(asFailure(error)) } })
-    await new Promise<void>((resolve) => socket.end(resolve))
+    await new Promise<void>((resolve) => words.end(resolve))
     process.exit(1)
   }
 }

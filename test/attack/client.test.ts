@@ -19,8 +19,18 @@ afterEach(() => server.close())
 const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 const HEADERS = { ':status': 200, 'content-type': 'application/grpc+proto' }
 
+type Answer = (stream: ServerHttp2Stream, body: Buffer) => void
+
+/** A message of a stream of calls. A session's greeting is answered; one that goes on is none of ours. */
+function converse(stream: ServerHttp2Stream, message: Buffer, answer: Answer): void {
+  const { session, groups } = CallRequest.decode(message)
+  if (session?.resumed) return stream.respond({ ...HEADERS, 'grpc-status': '5' }, { endStream: true })
+  if (session) end(stream, frame(CallResponse.encode({ outcomes: [], received: 0 }).finish()))
+  if (groups.length > 0) answer(stream, outcomesOf(message))
+}
+
 /** Serves calls with `answer`, which gets the whole answer to each, as a client of either kind expects it. */
-async function serve(answer: (stream: ServerHttp2Stream, body: Buffer) => void, options = {}): Promise<string> {
+async function serve(answer: Answer, options = {}): Promise<string> {
   sessions = 0
   server = createServer(options)
   server.on('session', (session) => {
@@ -33,11 +43,14 @@ async function serve(answer: (stream: ServerHttp2Stream, body: Buffer) => void, 
     let received = Buffer.alloc(0)
     stream.on('data', (part: Buffer) => {
       received = Buffer.concat([received, part])
-      if (received.length < 5 || received.length < 5 + received.readUInt32BE(1)) return
-      const body = received.subarray(5)
-      received = Buffer.alloc(0)
-      if (path.endsWith('/GetServerInfo')) end(stream, info)
-      else answer(stream, path.endsWith('/Call') ? outcomesOf(body) : result)
+      while (received.length >= 5 && received.length >= 5 + received.readUInt32BE(1)) {
+        const length = 5 + received.readUInt32BE(1)
+        const message = received.subarray(5, length)
+        received = received.subarray(length)
+        if (path.endsWith('/GetServerInfo')) end(stream, info)
+        else if (path.endsWith('/Apply')) answer(stream, result)
+        else converse(stream, message, answer)
+      }
     })
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
@@ -45,13 +58,22 @@ async function serve(answer: (stream: ServerHttp2Stream, body: Buffer) => void, 
 }
 
 const info = frame(
-  GetServerInfoResponse.encode({ version: '', runtime: '', processes: 2, maxMessageBytes: 1e6, graceMs: 0 }).finish(),
+  GetServerInfoResponse.encode({
+    version: '',
+    runtime: '',
+    processes: 2,
+    maxMessageBytes: 1e6,
+    graceMs: 0,
+    runTimeoutMs: 0,
+    maxQueued: 0,
+    maxQueuedPerClient: 0,
+  }).finish(),
 )
 const result = frame(ApplyResponse.encode({ result: json('answer') }).finish())
 const outcomesOf = (request: Buffer) => {
   const ids = CallRequest.decode(request).groups.flatMap(({ calls }) => calls.map(({ id }) => id))
   const outcomes = ids.map((id) => ({ id, payload: json('answer'), failures: [] }))
-  return frame(CallResponse.encode({ outcomes }).finish())
+  return frame(CallResponse.encode({ outcomes, received: 0 }).finish())
 }
 
 /** Answers, and ends as a server should: when the client has ended its side. */
@@ -83,12 +105,12 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     if (transport === 'unary') expect(sessions).toBeGreaterThan(1)
   })
 
-  it.each<[string, (stream: ServerHttp2Stream, body: Buffer) => void]>([
-    ['rst_after_header', (stream) => stream.respond(HEADERS)],
+  it.each<[string, (stream: ServerHttp2Stream, body: Buffer) => unknown]>([
+    ['rst_after_header', (stream) => stream.headersSent || stream.respond(HEADERS)],
     [
       'rst_during_data',
       (stream, body) => {
-        stream.respond(HEADERS)
+        if (!stream.headersSent) stream.respond(HEADERS)
         stream.write(body.subarray(0, body.length / 2))
       },
     ],
@@ -97,7 +119,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     const address = await serve((stream, body) => {
       if (calls++ > 0) return end(stream, body)
       begin(stream, body)
-      setImmediate(() => stream.close(0))
+      setImmediate(() => stream.close(8))
     })
     await using pool = new Pool(address, { transport })
     expect(await rejection(pool.apply('f'))).toBeInstanceOf(FarpoolError)
@@ -109,8 +131,8 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     let calls = 0
     const address = await serve((stream, body) => {
       if (calls++ > 0) return end(stream, body)
-      stream.respond(HEADERS)
-      stream.write(body, () => stream.close(0))
+      if (!stream.headersSent) stream.respond(HEADERS)
+      stream.write(body, () => stream.close(8))
     })
     await using pool = new Pool(address, { transport })
     // The second one may have been on its way when the stream was reset behind the answer to the first.

@@ -10,7 +10,17 @@ export const CALL = '/farpool.v1.PoolService/Call'
 const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 
 export function applyRequest(name: string, ...args: unknown[]): Uint8Array {
-  const request = { pool: '', function: name, args: args.map(json), kwargs: undefined, replyKind: 0, retries: 0 }
+  const request = {
+    pool: '',
+    function: name,
+    args: args.map(json),
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
+    requestId: '',
+  }
   return ApplyRequest.encode(request).finish()
 }
 

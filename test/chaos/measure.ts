@@ -71,11 +71,10 @@ export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Pr
   const { writeToWorker, FrameReader, decodeFromWorker } = await import(`file://${build}/wire/frame.js`)
   const { ProtoWriter } = await import(`file://${build}/wire/proto-writer.js`)
   const writer = new ProtoWriter()
-  const value = { modules: [FUNCTIONS], initializer: '', initargs: [], stacks: false }
+  const value = { modules: [FUNCTIONS], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 }
   writeToWorker(writer, { $case: 'init', value })
   const from = performance.now()
   const child = spawn(process.execPath, [`${build}/server/worker/main.js`], {
-    // Today it speaks both ways through 3; one that had a descriptor for each way would be timed as well.
     stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'],
     env,
   })

@@ -51,11 +51,13 @@ export class Causes {
       case 'CANCELLED':
         return facts.givenUp ? undefined : 'nobody gave it up'
       case 'CONNECTION_FAILED':
+      case 'CONNECTION_LOST':
         return isBroken ? undefined : 'no connection was broken'
       case 'SERVER_DRAINING':
         return this.#before('restart', at) ? undefined : 'no server was told to end'
       case 'POOL_TERMINATED':
-        return poolEndedFrom <= at || this.#before('restart', at) ? undefined : 'nobody terminated its pool'
+        // One that is owned ends with its lease, also with one that breaks.
+        return poolEndedFrom <= at || isBroken || this.#before('restart', at) ? undefined : 'nobody terminated its pool'
       case 'POOL_CLOSED':
       case 'POOL_NOT_FOUND':
         return poolEndedFrom <= at || isBroken ? undefined : 'nobody closed its pool'

@@ -121,7 +121,9 @@ describe('farpool map', () => {
 describe('farpool functions, info, health', () => {
   it('functions lists names, parameters and modules', async () => {
     const { stdout } = await run(['functions', '--json'])
-    expect(JSON.parse(stdout).functions).toContainEqual({ name: 'square', parameters: 1, module: 'functions.mjs' })
+    expect(JSON.parse(stdout).functions).toContainEqual(
+      expect.objectContaining({ name: 'square', parameters: 1, module: 'functions.mjs', retries: 0 }),
+    )
     expect((await run(['functions'])).stdout).toMatch(/^square +1 parameters {2}functions\.mjs$/m)
   })
 

@@ -38,7 +38,10 @@ afterAll(async () => {
 })
 
 const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
-const call = { pool: '', kwargs: undefined, replyKind: 0, retries: 0 }
+/** A stream without a session. */
+const alone = { session: undefined, received: 0, abandon: false, last: false }
+const timeouts = { queueTimeoutMs: 0, runTimeoutMs: 0 }
+const call = { pool: '', kwargs: undefined, replyKind: 0, retries: 0, ...timeouts, requestId: '' }
 const request = (name: string, ...args: unknown[]) => ({ ...call, function: name, args: args.map(json) })
 const mapRequest = (name: string, chunks: unknown[][], more = {}) => ({
   ...call,
@@ -261,8 +264,8 @@ describe('Call', () => {
     const applies = Array.from({ length: 100 }, (_, i) => one(i + 1, i, 1))
     const chunk = { id: 101, args: [], chunk: json([12, 13, 14]) }
     const { error, outcomes } = await talk([
-      { groups: [group('add', applies)], cancelled: [] },
-      { groups: [group('notThirteen', [chunk]), group('add', [one(102, 1)])], cancelled: [] },
+      { groups: [group('add', applies)], cancelled: [], ...alone },
+      { groups: [group('notThirteen', [chunk]), group('add', [one(102, 1)])], cancelled: [], ...alone },
     ])
     expect(error).toBeUndefined()
     expect(outcomes.map(({ id }) => id)).toEqual(Array.from({ length: 102 }, (_, i) => i + 1))
@@ -272,11 +275,16 @@ describe('Call', () => {
 
   it('fails calls each by itself: unknown functions and pools, bad numbers, timeouts', async () => {
     const { error, outcomes } = await talk([
-      { groups: [group('nothing', [one(1)]), group('add', [one(2, 1)], { pool: 'mine' })], cancelled: [] },
-      { groups: [group('add', [one(3)], { retries: -1 }), group('never', [one(4)], { timeoutMs: 50 })], cancelled: [] },
+      { groups: [group('nothing', [one(1)]), group('add', [one(2, 1)], { pool: 'mine' })], cancelled: [], ...alone },
+      {
+        groups: [group('add', [one(3)], { retries: -1 }), group('never', [one(4)], { timeoutMs: 50 })],
+        cancelled: [],
+        ...alone,
+      },
       {
         groups: [group('add', [one(5)], { onError: 9 }), group('throwIt', [one(6, 'null')]), group('add', [one(7, 1)])],
         cancelled: [],
+        ...alone,
       },
     ])
     expect(error).toBeUndefined()
@@ -294,8 +302,8 @@ describe('Call', () => {
   it('forgets calls that are cancelled; the others go on, and so does the pool', async () => {
     const calls = Array.from({ length: 10_000 }, (_, i) => one(i + 1))
     const { error, outcomes } = await talk([
-      { groups: [group('never', calls), group('add', [one(10_001, 1)])], cancelled: [] },
-      { groups: [], cancelled: calls.map(({ id }) => id) },
+      { groups: [group('never', calls), group('add', [one(10_001, 1)])], cancelled: [], ...alone },
+      { groups: [], cancelled: calls.map(({ id }) => id), ...alone },
     ])
     expect(error).toBeUndefined()
     expect(outcomes.map(({ id }) => id)).toEqual([10_001])
@@ -317,6 +325,7 @@ describe('Call', () => {
           ),
         ],
         cancelled: [],
+        ...alone,
       },
     ])
     expect([error?.code, error?.details]).toEqual([
@@ -351,6 +360,7 @@ describe('Call', () => {
         ),
       ],
       cancelled: [],
+      ...alone,
     })
     const pool = () => answer<GetPoolResponse>((done) => client.getPool({ pool: '' }, done))
     await until(async () => (await pool()).running === 2, 'its calls are there')
@@ -367,7 +377,8 @@ describe('Call', () => {
     stream.on('error', () => {})
     stream.pause()
     const bytes = 'x'.repeat(1_000_000)
-    for (let id = 1; id <= 150; id++) stream.write({ groups: [group('identity', [one(id, bytes)])], cancelled: [] })
+    for (let id = 1; id <= 150; id++)
+      stream.write({ groups: [group('identity', [one(id, bytes)])], cancelled: [], ...alone })
     stream.end()
     const submitted = async () =>
       (await answer<GetPoolResponse>((done) => client.getPool({ pool: '' }, done))).tasks?.submitted ?? 0

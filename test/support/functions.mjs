@@ -1,7 +1,7 @@
 // The functions of the tests: each does one thing that a test needs to see.
 import { appendFileSync, existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { currentTask } from 'farpool/worker'
+import { configure, currentTask } from 'farpool/worker'
 
 export const identity = (value) => value
 export const add = (a, b = 0) => a + b
@@ -188,3 +188,46 @@ export const busyFor = (ms) => {
 }
 
 export const textOf = (length) => 'x'.repeat(length)
+
+// What a module says about its functions.
+export const twiceRetried = configure((attempt) => crashUntilAttempt(attempt), { retries: 2 })
+export const atMost100ms = configure(spin, { runTimeout: 100 })
+/** Works on when its call was cancelled, and leaves a line when it ends. */
+export const neverKilled = configure(
+  (file, ms) => {
+    busyFor(ms)
+    appendFileSync(file, `${process.pid}\n`)
+  },
+  { kill: 'never' },
+)
+
+export const abort = () => process.abort()
+
+/** Takes all the heap there is. */
+export const fillHeap = () => {
+  const hoard = []
+  for (;;) hoard.push({ number: Math.random(), list: [1, 2, 3] })
+}
+
+const kept = []
+/** Keeps so many MiB for ever. */
+export const leak = (mib) => {
+  kept.push(Buffer.alloc(mib * 1024 * 1024, 1))
+  return process.pid
+}
+
+/** Runs an item for a moment; dies at one. */
+export const dieAt = (fatal) => {
+  busyFor(20)
+  if (fatal) process.kill(process.pid, 'SIGKILL')
+}
+
+/** Kills its worker from behind, once no task is running. */
+export const exitLater = (ms) => {
+  setTimeout(() => process.exit(3), ms)
+}
+
+/** Its worker cannot start as long as the file is there. */
+export const refuseWhile = (file) => {
+  if (existsSync(file)) process.exit(4)
+}

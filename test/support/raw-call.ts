@@ -103,7 +103,18 @@ export function message(name: string, calls: Readonly<Record<number, unknown[]>>
     args: args.map((arg) => ({ kind: { $case: 'json' as const, value: JSON.stringify(arg) } })),
     chunk: undefined,
   }))
-  const group = { pool: '', function: name, args: [], kwargs: undefined, replyKind: 0, retries: 0 }
+  const group = {
+    pool: '',
+    function: name,
+    args: [],
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
+  }
   const groups = items.length > 0 ? [{ ...group, spread: false, onError: 0, timeoutMs: 0, calls: items }] : []
-  return Buffer.from(CallRequest.encode({ groups, cancelled }).finish())
+  return Buffer.from(
+    CallRequest.encode({ groups, cancelled, session: undefined, received: 0, abandon: false, last: false }).finish(),
+  )
 }

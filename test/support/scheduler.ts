@@ -8,6 +8,12 @@ export const died = { pid: 7, exitCode: undefined, signal: 'SIGKILL' }
 export const exited = { pid: 7, exitCode: 0, signal: undefined }
 export const cancelled = new Failure('CANCELLED', 'gone')
 
+export const UNLIMITED = {
+  maxQueued: Number.POSITIVE_INFINITY,
+  maxQueuedPerClient: Number.POSITIVE_INFINITY,
+  maxQueuedBytes: Number.POSITIVE_INFINITY,
+}
+
 /** A task as a test wants it; one without a client belongs to the client that all others without one have. */
 export interface Facts extends Partial<Job> {
   readonly bytes?: number
@@ -21,6 +27,9 @@ export const job = ({ bytes: _, ...facts }: Facts = {}): Job => ({
   replyKind: 0,
   retries: 0,
   failFast: false,
+  queueTimeoutMs: 0,
+  runTimeoutMs: 0,
+  neverKilled: false,
   client: 'client',
   ...facts,
 })
@@ -35,6 +44,7 @@ export class Trace {
       this.#asked.push(
         `run ${tasks.map(({ id }) => id).join(' ')} on ${worker}${beginBy === 0 ? '' : ` before ${beginBy}`}`,
       ),
+    began: () => {},
     abort: (worker, task, reason) => this.#asked.push(`abort ${task.id} on ${worker}: ${reason.reason}`),
     overdue: (worker) => this.#asked.push(`overdue ${worker}`),
     stop: (worker) => this.#asked.push(`stop ${worker}`),
@@ -43,7 +53,10 @@ export class Trace {
   }
 
   start(options: Partial<SchedulerOptions> = {}): Scheduler {
-    const scheduler = new Scheduler({ processes: 2, maxTasksPerChild: undefined, ...options }, this.#edges)
+    const scheduler = new Scheduler(
+      { processes: 2, maxTasksPerChild: undefined, limits: UNLIMITED, ...options },
+      this.#edges,
+    )
     scheduler.start()
     return scheduler
   }

@@ -8,12 +8,13 @@ import type { WorkerProcess } from '../../server/pool/spawn.js'
 import { WorkerHandle } from '../../server/pool/worker.js'
 import { Hand } from '../../server/worker/hand.js'
 import type { Outbox } from '../../server/worker/outbox.js'
+import { Failure } from '../../wire/failure.js'
 import { type FromWorkerFrame, writeFromWorker } from '../../wire/frame.js'
 import { LEASE_MS } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import { busyWorkers } from '../support/hands.js'
 import { cancelled, died, ok, Trace } from '../support/scheduler.js'
-import { temporaryFolder } from '../support/server.js'
+import { temporaryFolder, until } from '../support/server.js'
 
 /** Orders of events that are rare, and were wrong once. */
 
@@ -31,7 +32,8 @@ describe('a scheduler', () => {
     const lent = trace.submit(scheduler)
     scheduler.feed(NOW)
     scheduler.exited(2, died)
-    for (const worker of [3, 4, 5]) scheduler.exited(worker, died)
+    scheduler.initFailed(3, new Failure('INITIALIZER_FAILED', 'no licence'))
+    scheduler.exited(3, died)
     expect(scheduler.state.kind).toBe('failed')
     scheduler.reclaim(1, LATE)
     scheduler.started(1, running[0].id)
@@ -83,17 +85,19 @@ function fake(graceMs: number, frames: Duplex) {
   const heard: string[] = []
   const child = Object.assign(new EventEmitter(), { pid: 2 ** 30 })
   Object.defineProperty(child, 'exitCode', { get: () => heard.push('killed') })
-  const stdio = { stdout: new PassThrough(), stderr: new PassThrough() }
+  const stdio = { stdout: new PassThrough(), stderr: new PassThrough(), oom: () => undefined }
   let hold: Promise<void> | undefined
   const handle = new WorkerHandle(
-    { child, frames, ...stdio } as unknown as WorkerProcess,
-    { modules: [], initializer: '', initargs: [], stacks: false },
+    { child, frames, orders: frames, ...stdio } as unknown as WorkerProcess,
+    { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 },
     graceMs,
     {
       ready: () => {},
       initFailed: () => {},
       started: () => {},
       done: (task) => heard.push(`done ${task}`),
+      progressed: () => {},
+      retire: () => {},
       returned: (tasks) => heard.push(`returned ${tasks}`),
       printed: () => hold,
       exited: () => {},
@@ -164,7 +168,7 @@ describe("the server's end of a worker", () => {
       hold(undefined)
       resume()
     })
-    await sleep(20)
+    await until(() => heard.length === 2, 'it has been heard to the end')
     worker.destroy()
     expect(heard).toEqual(['done 1', 'all'])
   })
@@ -195,8 +199,11 @@ describe("the worker's end", () => {
       for (const end = performance.now() + 3; performance.now() < end; );
       return 1
     }
-    const functions = new Map([['f', { call, module: 'm.js' }]])
-    const hand: Hand = new Hand(functions as ConstructorParameters<typeof Hand>[0], false, outbox as unknown as Outbox)
+    const functions = new Map([
+      ['f', { call, module: 'm.js', options: { retries: 0, runTimeoutMs: 0, neverKilled: false } }],
+    ])
+    const init = { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 }
+    const hand: Hand = new Hand(functions, init, outbox as unknown as Outbox)
     hand.add(run(1))
     await sleep(30)
     expect(said).toEqual(['started 1', 'done 1', 'started 2', 'done 2'])

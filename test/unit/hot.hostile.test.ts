@@ -77,8 +77,8 @@ const done = within(
 
 const readResponse = (bytes: Uint8Array) => {
   const outcomes: unknown[] = []
-  readOutcomes(bytes, (id, payload, failures) => outcomes.push({ id, payload, failures }))
-  return { outcomes }
+  const received = readOutcomes(bytes, (id, payload, failures) => outcomes.push({ id, payload, failures }))
+  return { outcomes, received }
 }
 
 const codecs: readonly [

@@ -28,6 +28,8 @@ const head = fc.record({
   spread: fc.boolean(),
   onError: fc.nat(2),
   timeoutMs: number,
+  queueTimeoutMs: number,
+  runTimeoutMs: number,
 })
 const item = fc.record({ id: number, args: fc.array(bytes, { maxLength: 3 }), chunk: optional })
 const group = fc.tuple(head, fc.array(item, { maxLength: 5 }))
@@ -49,6 +51,9 @@ const plain = (value: unknown): unknown =>
     ),
   )
 
+/** A stream without a session. */
+const alone = { session: undefined, received: 0, abandon: false, last: false }
+
 describe('CallRequest', () => {
   it('is written as the generated code reads it', () => {
     fc.assert(
@@ -63,7 +68,7 @@ describe('CallRequest', () => {
         // 0 is what is not written.
         const ids = cancelled.filter((id) => id !== 0)
         expect(plain(read)).toEqual(
-          plain({ groups: groups.map(([common, calls]) => ({ ...common, calls })), cancelled: ids }),
+          plain({ groups: groups.map(([common, calls]) => ({ ...common, calls })), cancelled: ids, ...alone }),
         )
       }),
     )
@@ -72,7 +77,7 @@ describe('CallRequest', () => {
   it('is read as the generated code writes it', () => {
     fc.assert(
       fc.property(fc.array(group, { maxLength: 4 }), fc.array(number), (groups, cancelled) => {
-        const request = { groups: groups.map(([common, calls]) => ({ ...common, calls })), cancelled }
+        const request = { groups: groups.map(([common, calls]) => ({ ...common, calls })), cancelled, ...alone }
         const written = Buffer.from(CallRequest.encode(request).finish())
         expect(plain(decodeCallRequest(written))).toEqual(plain(CallRequest.decode(written)))
       }),
@@ -96,7 +101,9 @@ describe('CallRequest', () => {
     const any = fc.tuple(group, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }), fc.nat())
     fc.assert(
       fc.property(any, ([[common, calls], changes, cut]) => {
-        const whole = Buffer.from(CallRequest.encode({ groups: [{ ...common, calls }], cancelled: [] }).finish())
+        const whole = Buffer.from(
+          CallRequest.encode({ groups: [{ ...common, calls }], cancelled: [], ...alone }).finish(),
+        )
         for (const [at, byte] of changes) whole[at % whole.length] = byte
         try {
           const { groups } = decodeCallRequest(whole.subarray(0, cut % (whole.length + 1)))
@@ -123,7 +130,7 @@ describe('CallResponse', () => {
         const written = writer.take()
         expect(plain(CallResponse.decode(written).outcomes)).toEqual(plain(outcomes))
         const read: unknown[] = []
-        const generated = CallResponse.encode({ outcomes })
+        const generated = CallResponse.encode({ outcomes, received: 0 })
         readOutcomes(Buffer.from(generated.finish()), (id, payload, failures) => read.push({ id, payload, failures }))
         expect(plain(read)).toEqual(plain(outcomes))
       }),

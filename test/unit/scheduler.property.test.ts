@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { UNLIMITED } from '../support/scheduler.js'
 import { Farm, type HonestWorker } from '../support/workers.js'
 
 /** Whatever happens in whatever order, with workers that keep to their protocol: the invariants of scheduler.ts. */
@@ -52,7 +53,7 @@ describe('the scheduler, whatever happens', () => {
   it('settles every task once, begins it once, and ends when it is closed', () => {
     fc.assert(
       fc.property(options, steps, steps, (facts, before, behind) => {
-        const farm = new Farm(facts)
+        const farm = new Farm({ ...facts, limits: UNLIMITED })
         after(farm, before)
         farm.scheduler.close()
         after(farm, behind)
@@ -67,7 +68,7 @@ describe('the scheduler, whatever happens', () => {
   it('settles what is left at once when it is terminated, and hears no more of it', () => {
     fc.assert(
       fc.property(options, steps, steps, (facts, before, behind) => {
-        const farm = new Farm(facts)
+        const farm = new Farm({ ...facts, limits: UNLIMITED })
         after(farm, before)
         farm.scheduler.terminate()
         expect(farm.settled.size).toBe(farm.tasks.length)

@@ -28,7 +28,14 @@ describe('lines', () => {
 
 describe('the functions', () => {
   const table = new FunctionTable(
-    ['thumbnail', 'fib', 'constructor2'].map((name) => ({ name, parameters: 1, module: 'm.js' })),
+    ['thumbnail', 'fib', 'constructor2'].map((name) => ({
+      name,
+      parameters: 1,
+      module: 'm.js',
+      retries: 0,
+      runTimeoutMs: 0,
+      neverKilled: false,
+    })),
   )
 
   it.each([
@@ -39,7 +46,7 @@ describe('the functions', () => {
     ['', 'registered: '],
     ['x'.repeat(1_000_000), 'registered: '],
   ])('%.20s: %s', (name, hint) => {
-    expect(() => table.check(name)).toThrow(hint)
+    expect(() => table.get(name)).toThrow(hint)
   })
 })
 

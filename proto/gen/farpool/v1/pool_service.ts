@@ -50,6 +50,8 @@ export enum PoolState {
   POOL_STATE_TERMINATED = 4,
   /** POOL_STATE_FAILED - Its workers cannot start; the field failure says why. */
   POOL_STATE_FAILED = 5,
+  /** POOL_STATE_BROKEN - Its workers die as soon as they start; the field failure says how. It takes no calls, and goes on trying. */
+  POOL_STATE_BROKEN = 6,
 }
 
 /** What a worker does. */
@@ -80,8 +82,20 @@ export interface ApplyRequest {
     | undefined;
   /** The kind of the reply; by default the kind of the first argument. */
   replyKind: PayloadKind;
-  /** How often the call is run again after its worker died while running it. Only for functions that may run twice. */
+  /**
+   * How often the call is run again after its worker died while running it; 0 for the function's own number, which is 0
+   * unless its module says otherwise. Only for functions that may run twice.
+   */
   retries: number;
+  /** How long the call may wait for a worker, in milliseconds; 0 for any time. */
+  queueTimeoutMs: number;
+  /** How long the function may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  runTimeoutMs: number;
+  /**
+   * Names the call, so that it can be sent again when its answer is lost: a second call of that name joins the first,
+   * or gets what became of it, instead of running again. At most 64 bytes, hard to guess. Empty for none.
+   */
+  requestId: string;
 }
 
 /** What the function returned. */
@@ -108,10 +122,14 @@ export interface MapRequest {
     | undefined;
   /** The kind of the reply; by default the kind of the first chunk. */
   replyKind: PayloadKind;
-  /** How often a chunk is run again after its worker died while running it. */
+  /** How often a chunk is run again after its worker died while running it; 0 for the function's own number. */
   retries: number;
   /** What happens to the rest when an item fails. */
   onError: OnError;
+  /** How long a chunk may wait for a worker, in milliseconds; 0 for any time. */
+  queueTimeoutMs: number;
+  /** How long a chunk may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  runTimeoutMs: number;
 }
 
 /** The results of a map. */
@@ -155,12 +173,16 @@ export interface IMapRequest {
     | undefined;
   /** The kind of the reply; by default the kind of the first chunk. */
   replyKind: PayloadKind;
-  /** How often a chunk is run again after its worker died while running it. */
+  /** How often a chunk is run again after its worker died while running it; 0 for the function's own number. */
   retries: number;
   /** What happens to the rest when an item fails. */
   onError: OnError;
   /** True: outcomes come in the order of the chunks (imap). False: as they end (imap_unordered). */
   ordered: boolean;
+  /** How long a chunk may wait for a worker, in milliseconds; 0 for any time. */
+  queueTimeoutMs: number;
+  /** How long a chunk may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  runTimeoutMs: number;
 }
 
 /** A frame of outcomes; every chunk of the request has exactly one outcome in the frames of a stream that ends OK. */
@@ -187,6 +209,29 @@ export interface CallRequest {
   groups: CallGroup[];
   /** The ids of calls that are given up. One that has ended already stays as it is. */
   cancelled: number[];
+  /** In the first message of a stream, for a client that wants its calls to survive a broken connection. */
+  session:
+    | Session
+    | undefined;
+  /** In a session: how many of the server's messages have been received. The server keeps those that have not been. */
+  received: number;
+  /** Gives up all calls that have not ended. */
+  abandon: boolean;
+  /** In a session: no message follows, the session ends with its last call. A stream that ends without it has broken. */
+  last: boolean;
+}
+
+/**
+ * Calls that outlive their stream: when it breaks, they go on for a while, and a new stream of the same session takes
+ * them over. Both ends number their messages, from the first stream of the session on, without the first message of each
+ * stream. On a new stream each end tells how many it has received, and the other sends those again that are missing:
+ * nothing is lost, and nothing runs twice. A client that ends a session says so, and closes its side of the stream.
+ */
+export interface Session {
+  /** Names the session. 16 to 64 bytes, hard to guess: who knows it may take its calls over. */
+  id: string;
+  /** True on every stream but the first. A server process that does not know the session fails the stream with SESSION_LOST. */
+  resumed: boolean;
 }
 
 /** Calls of one function that have all but their own arguments in common. */
@@ -203,7 +248,7 @@ export interface CallGroup {
     | undefined;
   /** The kind of the replies; by default the kind of a call's first argument, or of its chunk. */
   replyKind: PayloadKind;
-  /** How often a call is run again after its worker died while running it. */
+  /** How often a call is run again after its worker died while running it; 0 for the function's own number. */
   retries: number;
   /** For chunks: each item is an array, passed on as the function's arguments (starmap). */
   spread: boolean;
@@ -213,6 +258,10 @@ export interface CallGroup {
   timeoutMs: number;
   /** The calls. */
   calls: CallItem[];
+  /** How long each call may wait for a worker, in milliseconds; 0 for any time. */
+  queueTimeoutMs: number;
+  /** How long each call may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  runTimeoutMs: number;
 }
 
 /** One call, or one chunk of a map. */
@@ -229,6 +278,8 @@ export interface CallItem {
 export interface CallResponse {
   /** Each call has exactly one outcome, unless it was cancelled. */
   outcomes: CallOutcome[];
+  /** In a session: how many of the client's messages have been received. The first message of a stream has nothing else. */
+  received: number;
 }
 
 /** What became of a call. */
@@ -343,6 +394,12 @@ export interface GetServerInfoResponse {
   maxMessageBytes: number;
   /** How long a running function may go on after its call was cancelled, in milliseconds; then its process is killed. */
   graceMs: number;
+  /** How long a function may run where neither call nor function say anything, in milliseconds; 0 for any time. */
+  runTimeoutMs: number;
+  /** How many tasks may wait in a pool, of all clients, and of one; calls beyond that fail with QUEUE_FULL. */
+  maxQueued: number;
+  /** As above. */
+  maxQueuedPerClient: number;
 }
 
 /** Asks for the functions. */
@@ -363,6 +420,12 @@ export interface FunctionMessage {
   parameters: number;
   /** The file name of the module that exports it. */
   module: string;
+  /** How often a call is run again after its worker died, unless the call says otherwise. */
+  retries: number;
+  /** How long it may run unless the call says otherwise, in milliseconds; 0 for the server's limit. */
+  runTimeoutMs: number;
+  /** Whether its process is let live when its call was cancelled and it goes on all the same. */
+  neverKilled: boolean;
 }
 
 /** Which pool to tell about. */
@@ -379,7 +442,7 @@ export interface GetPoolResponse {
   shared: boolean;
   /** Whether it takes calls. */
   state: PoolState;
-  /** Why it failed, where it did. */
+  /** Why it takes no calls, where it failed or is broken. */
   failure:
     | Status
     | undefined;
@@ -397,6 +460,8 @@ export interface GetPoolResponse {
     | undefined;
   /** Workers that were started since the pool was opened. */
   workersStarted: number;
+  /** How many bytes of arguments wait. */
+  queuedBytes: number;
 }
 
 /** A worker process. */
@@ -426,7 +491,17 @@ export interface TaskCounters {
 }
 
 function createBaseApplyRequest(): ApplyRequest {
-  return { pool: "", function: "", args: [], kwargs: undefined, replyKind: 0, retries: 0 };
+  return {
+    pool: "",
+    function: "",
+    args: [],
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
+    requestId: "",
+  };
 }
 
 export const ApplyRequest: MessageFns<ApplyRequest> = {
@@ -448,6 +523,15 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
     }
     if (message.retries !== 0) {
       writer.uint32(48).int32(message.retries);
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(56).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(64).uint64(message.runTimeoutMs);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(74).string(message.requestId);
     }
     return writer;
   },
@@ -511,6 +595,30 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
             }
 
             message.retries = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.requestId = reader.string();
             continue;
           }
         }
@@ -583,6 +691,8 @@ function createBaseMapRequest(): MapRequest {
     replyKind: 0,
     retries: 0,
     onError: 0,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
   };
 }
 
@@ -614,6 +724,12 @@ export const MapRequest: MessageFns<MapRequest> = {
     }
     if (message.onError !== 0) {
       writer.uint32(72).int32(message.onError);
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(88).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(96).uint64(message.runTimeoutMs);
     }
     return writer;
   },
@@ -701,6 +817,22 @@ export const MapRequest: MessageFns<MapRequest> = {
             }
 
             message.onError = reader.int32() as any;
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -853,6 +985,8 @@ function createBaseIMapRequest(): IMapRequest {
     retries: 0,
     onError: 0,
     ordered: false,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
   };
 }
 
@@ -887,6 +1021,12 @@ export const IMapRequest: MessageFns<IMapRequest> = {
     }
     if (message.ordered !== false) {
       writer.uint32(80).bool(message.ordered);
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(88).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(96).uint64(message.runTimeoutMs);
     }
     return writer;
   },
@@ -982,6 +1122,22 @@ export const IMapRequest: MessageFns<IMapRequest> = {
             }
 
             message.ordered = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -1112,7 +1268,7 @@ export const ChunkOutcome: MessageFns<ChunkOutcome> = {
 };
 
 function createBaseCallRequest(): CallRequest {
-  return { groups: [], cancelled: [] };
+  return { groups: [], cancelled: [], session: undefined, received: 0, abandon: false, last: false };
 }
 
 export const CallRequest: MessageFns<CallRequest> = {
@@ -1126,6 +1282,18 @@ export const CallRequest: MessageFns<CallRequest> = {
         writer.uint64(v);
       }
       writer.join();
+    }
+    if (message.session !== undefined) {
+      Session.encode(message.session, writer.uint32(26).fork()).join();
+    }
+    if (message.received !== 0) {
+      writer.uint32(32).uint64(message.received);
+    }
+    if (message.abandon !== false) {
+      writer.uint32(40).bool(message.abandon);
+    }
+    if (message.last !== false) {
+      writer.uint32(48).bool(message.last);
     }
     return writer;
   },
@@ -1169,6 +1337,95 @@ export const CallRequest: MessageFns<CallRequest> = {
 
             break;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.session = Session.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.received = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.abandon = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.last = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSession(): Session {
+  return { id: "", resumed: false };
+}
+
+export const Session: MessageFns<Session> = {
+  encode(message: Session, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.resumed !== false) {
+      writer.uint32(16).bool(message.resumed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Session {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSession();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.resumed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1194,6 +1451,8 @@ function createBaseCallGroup(): CallGroup {
     onError: 0,
     timeoutMs: 0,
     calls: [],
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
   };
 }
 
@@ -1228,6 +1487,12 @@ export const CallGroup: MessageFns<CallGroup> = {
     }
     for (const v of message.calls) {
       CallItem.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(88).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(96).uint64(message.runTimeoutMs);
     }
     return writer;
   },
@@ -1325,6 +1590,22 @@ export const CallGroup: MessageFns<CallGroup> = {
             message.calls.push(CallItem.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1407,13 +1688,16 @@ export const CallItem: MessageFns<CallItem> = {
 };
 
 function createBaseCallResponse(): CallResponse {
-  return { outcomes: [] };
+  return { outcomes: [], received: 0 };
 }
 
 export const CallResponse: MessageFns<CallResponse> = {
   encode(message: CallResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.outcomes) {
       CallOutcome.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.received !== 0) {
+      writer.uint32(16).uint64(message.received);
     }
     return writer;
   },
@@ -1437,6 +1721,14 @@ export const CallResponse: MessageFns<CallResponse> = {
             }
 
             message.outcomes.push(CallOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.received = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -2108,7 +2400,16 @@ export const GetServerInfoRequest: MessageFns<GetServerInfoRequest> = {
 };
 
 function createBaseGetServerInfoResponse(): GetServerInfoResponse {
-  return { version: "", runtime: "", processes: 0, maxMessageBytes: 0, graceMs: 0 };
+  return {
+    version: "",
+    runtime: "",
+    processes: 0,
+    maxMessageBytes: 0,
+    graceMs: 0,
+    runTimeoutMs: 0,
+    maxQueued: 0,
+    maxQueuedPerClient: 0,
+  };
 }
 
 export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
@@ -2127,6 +2428,15 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     }
     if (message.graceMs !== 0) {
       writer.uint32(40).uint32(message.graceMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(48).uint64(message.runTimeoutMs);
+    }
+    if (message.maxQueued !== 0) {
+      writer.uint32(56).uint64(message.maxQueued);
+    }
+    if (message.maxQueuedPerClient !== 0) {
+      writer.uint32(64).uint64(message.maxQueuedPerClient);
     }
     return writer;
   },
@@ -2182,6 +2492,30 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
             }
 
             message.graceMs = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.maxQueued = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.maxQueuedPerClient = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -2279,7 +2613,7 @@ export const ListFunctionsResponse: MessageFns<ListFunctionsResponse> = {
 };
 
 function createBaseFunctionMessage(): FunctionMessage {
-  return { name: "", parameters: 0, module: "" };
+  return { name: "", parameters: 0, module: "", retries: 0, runTimeoutMs: 0, neverKilled: false };
 }
 
 export const FunctionMessage: MessageFns<FunctionMessage> = {
@@ -2292,6 +2626,15 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
     }
     if (message.module !== "") {
       writer.uint32(26).string(message.module);
+    }
+    if (message.retries !== 0) {
+      writer.uint32(32).uint32(message.retries);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(40).uint64(message.runTimeoutMs);
+    }
+    if (message.neverKilled !== false) {
+      writer.uint32(48).bool(message.neverKilled);
     }
     return writer;
   },
@@ -2331,6 +2674,30 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
             }
 
             message.module = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.retries = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.neverKilled = reader.bool();
             continue;
           }
         }
@@ -2404,6 +2771,7 @@ function createBaseGetPoolResponse(): GetPoolResponse {
     running: 0,
     tasks: undefined,
     workersStarted: 0,
+    queuedBytes: 0,
   };
 }
 
@@ -2438,6 +2806,9 @@ export const GetPoolResponse: MessageFns<GetPoolResponse> = {
     }
     if (message.workersStarted !== 0) {
       writer.uint32(80).uint64(message.workersStarted);
+    }
+    if (message.queuedBytes !== 0) {
+      writer.uint32(88).uint64(message.queuedBytes);
     }
     return writer;
   },
@@ -2533,6 +2904,14 @@ export const GetPoolResponse: MessageFns<GetPoolResponse> = {
             }
 
             message.workersStarted = longToNumber(reader.uint64());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.queuedBytes = longToNumber(reader.uint64());
             continue;
           }
         }

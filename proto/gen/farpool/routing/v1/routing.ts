@@ -25,6 +25,12 @@ export interface ApplyRequest {
   replyKind: number;
   /** As in farpool.v1. */
   retries: number;
+  /** As in farpool.v1. */
+  queueTimeoutMs: number;
+  /** As in farpool.v1. */
+  runTimeoutMs: number;
+  /** As in farpool.v1. */
+  requestId: string;
 }
 
 /** farpool.v1.ApplyResponse. */
@@ -57,6 +63,10 @@ export interface MapRequest {
   onError: number;
   /** As in farpool.v1.IMapRequest; absent from farpool.v1.MapRequest. */
   ordered: boolean;
+  /** As in farpool.v1. */
+  queueTimeoutMs: number;
+  /** As in farpool.v1. */
+  runTimeoutMs: number;
 }
 
 /** farpool.v1.MapResponse. */
@@ -103,6 +113,24 @@ export interface CallRequest {
   groups: CallGroup[];
   /** As in farpool.v1. */
   cancelled: number[];
+  /** As in farpool.v1. */
+  session:
+    | Session
+    | undefined;
+  /** As in farpool.v1. */
+  received: number;
+  /** As in farpool.v1. */
+  abandon: boolean;
+  /** As in farpool.v1. */
+  last: boolean;
+}
+
+/** farpool.v1.Session. */
+export interface Session {
+  /** As in farpool.v1. */
+  id: string;
+  /** As in farpool.v1. */
+  resumed: boolean;
 }
 
 /** farpool.v1.CallGroup. */
@@ -129,6 +157,10 @@ export interface CallGroup {
   timeoutMs: number;
   /** As in farpool.v1. */
   calls: CallItem[];
+  /** As in farpool.v1. */
+  queueTimeoutMs: number;
+  /** As in farpool.v1. */
+  runTimeoutMs: number;
 }
 
 /** farpool.v1.CallItem. */
@@ -145,6 +177,8 @@ export interface CallItem {
 export interface CallResponse {
   /** As in farpool.v1. */
   outcomes: CallOutcome[];
+  /** As in farpool.v1. */
+  received: number;
 }
 
 /** farpool.v1.CallOutcome. */
@@ -174,7 +208,17 @@ export interface OpenPoolRequest {
 }
 
 function createBaseApplyRequest(): ApplyRequest {
-  return { pool: "", function: "", args: [], kwargs: undefined, replyKind: 0, retries: 0 };
+  return {
+    pool: "",
+    function: "",
+    args: [],
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
+    requestId: "",
+  };
 }
 
 export const ApplyRequest: MessageFns<ApplyRequest> = {
@@ -196,6 +240,15 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
     }
     if (message.retries !== 0) {
       writer.uint32(48).int32(message.retries);
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(56).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(64).uint64(message.runTimeoutMs);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(74).string(message.requestId);
     }
     return writer;
   },
@@ -259,6 +312,30 @@ export const ApplyRequest: MessageFns<ApplyRequest> = {
             }
 
             message.retries = reader.int32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.requestId = reader.string();
             continue;
           }
         }
@@ -332,6 +409,8 @@ function createBaseMapRequest(): MapRequest {
     retries: 0,
     onError: 0,
     ordered: false,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
   };
 }
 
@@ -366,6 +445,12 @@ export const MapRequest: MessageFns<MapRequest> = {
     }
     if (message.ordered !== false) {
       writer.uint32(80).bool(message.ordered);
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(88).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(96).uint64(message.runTimeoutMs);
     }
     return writer;
   },
@@ -461,6 +546,22 @@ export const MapRequest: MessageFns<MapRequest> = {
             }
 
             message.ordered = reader.bool();
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -716,7 +817,7 @@ export const ChunkOutcome: MessageFns<ChunkOutcome> = {
 };
 
 function createBaseCallRequest(): CallRequest {
-  return { groups: [], cancelled: [] };
+  return { groups: [], cancelled: [], session: undefined, received: 0, abandon: false, last: false };
 }
 
 export const CallRequest: MessageFns<CallRequest> = {
@@ -730,6 +831,18 @@ export const CallRequest: MessageFns<CallRequest> = {
         writer.uint64(v);
       }
       writer.join();
+    }
+    if (message.session !== undefined) {
+      Session.encode(message.session, writer.uint32(26).fork()).join();
+    }
+    if (message.received !== 0) {
+      writer.uint32(32).uint64(message.received);
+    }
+    if (message.abandon !== false) {
+      writer.uint32(40).bool(message.abandon);
+    }
+    if (message.last !== false) {
+      writer.uint32(48).bool(message.last);
     }
     return writer;
   },
@@ -773,6 +886,95 @@ export const CallRequest: MessageFns<CallRequest> = {
 
             break;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.session = Session.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.received = longToNumber(reader.uint64());
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.abandon = reader.bool();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.last = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSession(): Session {
+  return { id: "", resumed: false };
+}
+
+export const Session: MessageFns<Session> = {
+  encode(message: Session, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.resumed !== false) {
+      writer.uint32(16).bool(message.resumed);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Session {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSession();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.resumed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -798,6 +1000,8 @@ function createBaseCallGroup(): CallGroup {
     onError: 0,
     timeoutMs: 0,
     calls: [],
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
   };
 }
 
@@ -832,6 +1036,12 @@ export const CallGroup: MessageFns<CallGroup> = {
     }
     for (const v of message.calls) {
       CallItem.encode(v!, writer.uint32(82).fork()).join();
+    }
+    if (message.queueTimeoutMs !== 0) {
+      writer.uint32(88).uint64(message.queueTimeoutMs);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(96).uint64(message.runTimeoutMs);
     }
     return writer;
   },
@@ -929,6 +1139,22 @@ export const CallGroup: MessageFns<CallGroup> = {
             message.calls.push(CallItem.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.queueTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1011,13 +1237,16 @@ export const CallItem: MessageFns<CallItem> = {
 };
 
 function createBaseCallResponse(): CallResponse {
-  return { outcomes: [] };
+  return { outcomes: [], received: 0 };
 }
 
 export const CallResponse: MessageFns<CallResponse> = {
   encode(message: CallResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.outcomes) {
       CallOutcome.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.received !== 0) {
+      writer.uint32(16).uint64(message.received);
     }
     return writer;
   },
@@ -1041,6 +1270,14 @@ export const CallResponse: MessageFns<CallResponse> = {
             }
 
             message.outcomes.push(CallOutcome.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.received = longToNumber(reader.uint64());
             continue;
           }
         }

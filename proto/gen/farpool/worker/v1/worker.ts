@@ -60,6 +60,12 @@ export interface FromWorker {
     | //
     /** Tasks were not begun in time. */
     { $case: "returned"; value: Returned }
+    | //
+    /** A chunk goes on. */
+    { $case: "progress"; value: Progress }
+    | //
+    /** The worker has grown too large. */
+    { $case: "retire"; value: Retire }
     | undefined;
 }
 
@@ -73,6 +79,8 @@ export interface Init {
   initargs: Uint8Array[];
   /** Whether failures carry stacks. */
   stacks: boolean;
+  /** How many bytes of memory the worker may have resident between two tasks; with more it sends Retire. 0 for any number. */
+  maxRssBytes: number;
 }
 
 /** Execute tasks that have all but their own arguments in common, one after another. */
@@ -140,6 +148,12 @@ export interface FunctionMessage {
   parameters: number;
   /** The module that exports it, as in Init.modules. */
   module: string;
+  /** As in farpool.v1.Function. */
+  retries: number;
+  /** As in farpool.v1.Function. */
+  runTimeoutMs: number;
+  /** As in farpool.v1.Function. */
+  neverKilled: boolean;
 }
 
 /** The worker cannot work. */
@@ -176,6 +190,20 @@ export interface Done {
 export interface Returned {
   /** The tasks. */
   tasks: number[];
+}
+
+/** A chunk goes on. Sent now and then, so that it is known how far a worker came that dies. */
+export interface Progress {
+  /** The task. */
+  task: number;
+  /** How many of its items have ended. */
+  items: number;
+}
+
+/** The worker has more memory resident than Init allows; it goes on, and waits to be told to stop. */
+export interface Retire {
+  /** How much it has, in bytes. */
+  rssBytes: number;
 }
 
 /** An item of a chunk that failed. */
@@ -302,6 +330,12 @@ export const FromWorker: MessageFns<FromWorker> = {
       case "returned":
         Returned.encode(message.kind.value, writer.uint32(50).fork()).join();
         break;
+      case "progress":
+        Progress.encode(message.kind.value, writer.uint32(58).fork()).join();
+        break;
+      case "retire":
+        Retire.encode(message.kind.value, writer.uint32(66).fork()).join();
+        break;
     }
     return writer;
   },
@@ -367,6 +401,22 @@ export const FromWorker: MessageFns<FromWorker> = {
             message.kind = { $case: "returned", value: Returned.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.kind = { $case: "progress", value: Progress.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.kind = { $case: "retire", value: Retire.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -381,7 +431,7 @@ export const FromWorker: MessageFns<FromWorker> = {
 };
 
 function createBaseInit(): Init {
-  return { modules: [], initializer: "", initargs: [], stacks: false };
+  return { modules: [], initializer: "", initargs: [], stacks: false, maxRssBytes: 0 };
 }
 
 export const Init: MessageFns<Init> = {
@@ -397,6 +447,9 @@ export const Init: MessageFns<Init> = {
     }
     if (message.stacks !== false) {
       writer.uint32(32).bool(message.stacks);
+    }
+    if (message.maxRssBytes !== 0) {
+      writer.uint32(40).uint64(message.maxRssBytes);
     }
     return writer;
   },
@@ -444,6 +497,14 @@ export const Init: MessageFns<Init> = {
             }
 
             message.stacks = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.maxRssBytes = longToNumber(reader.uint64());
             continue;
           }
         }
@@ -820,7 +881,7 @@ export const Ready: MessageFns<Ready> = {
 };
 
 function createBaseFunctionMessage(): FunctionMessage {
-  return { name: "", parameters: 0, module: "" };
+  return { name: "", parameters: 0, module: "", retries: 0, runTimeoutMs: 0, neverKilled: false };
 }
 
 export const FunctionMessage: MessageFns<FunctionMessage> = {
@@ -833,6 +894,15 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
     }
     if (message.module !== "") {
       writer.uint32(26).string(message.module);
+    }
+    if (message.retries !== 0) {
+      writer.uint32(32).uint32(message.retries);
+    }
+    if (message.runTimeoutMs !== 0) {
+      writer.uint32(40).uint64(message.runTimeoutMs);
+    }
+    if (message.neverKilled !== false) {
+      writer.uint32(48).bool(message.neverKilled);
     }
     return writer;
   },
@@ -872,6 +942,30 @@ export const FunctionMessage: MessageFns<FunctionMessage> = {
             }
 
             message.module = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.retries = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.neverKilled = reader.bool();
             continue;
           }
         }
@@ -1115,6 +1209,109 @@ export const Returned: MessageFns<Returned> = {
             }
 
             break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseProgress(): Progress {
+  return { task: 0, items: 0 };
+}
+
+export const Progress: MessageFns<Progress> = {
+  encode(message: Progress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.task !== 0) {
+      writer.uint32(8).uint64(message.task);
+    }
+    if (message.items !== 0) {
+      writer.uint32(16).uint64(message.items);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Progress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseProgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.task = longToNumber(reader.uint64());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.items = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRetire(): Retire {
+  return { rssBytes: 0 };
+}
+
+export const Retire: MessageFns<Retire> = {
+  encode(message: Retire, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rssBytes !== 0) {
+      writer.uint32(8).uint64(message.rssBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Retire {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRetire();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.rssBytes = longToNumber(reader.uint64());
+            continue;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {

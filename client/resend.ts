@@ -1,0 +1,44 @@
+import type { Failure } from '../wire/failure.js'
+import { RESEND_MS } from '../wire/limits.js'
+import type { Reason } from '../wire/reason.js'
+
+/** Failures of calls that have certainly not begun, and may have more luck later. */
+const PASSING: ReadonlySet<Reason> = new Set<Reason>([
+  'SERVER_DRAINING',
+  'NO_WORKERS',
+  'QUEUE_FULL',
+  'CONNECTION_FAILED',
+])
+
+const FIRST_PAUSE_MS = 50
+const LONGEST_PAUSE_MS = 2_000
+
+/**
+ * When a call that has not begun is sent again: after growing pauses, each of a random length around what the server
+ * asked for, so that many clients do not come back together; for RESEND_MS altogether, and not beyond its deadline.
+ */
+export class Resend {
+  #since: number | undefined
+  #pauseMs = FIRST_PAUSE_MS
+
+  constructor(
+    /** Unix time in milliseconds. */
+    private readonly deadline: number | undefined,
+    /** Whether there has ever been a connection: where there was none, the address may be wrong, and that is to be said at once. */
+    private readonly wasConnected: () => boolean,
+  ) {}
+
+  /** In how many milliseconds; undefined for never. */
+  delayOf({ reason, started, retryDelayMs }: Failure): number | undefined {
+    if (started !== false || !PASSING.has(reason)) return undefined
+    if (reason === 'CONNECTION_FAILED' && !this.wasConnected()) return undefined
+    const now = Date.now()
+    this.#since ??= now
+    // The server's word is for a server that comes back; another behind the same name may be there already.
+    const asked = reason === 'QUEUE_FULL' ? (retryDelayMs ?? 0) / 10 : 0
+    const delay = Math.max(asked, this.#pauseMs) * (0.5 + Math.random())
+    this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * this.#pauseMs)
+    if (now + delay > Math.min(this.deadline ?? Number.POSITIVE_INFINITY, this.#since + RESEND_MS)) return undefined
+    return delay
+  }
+}

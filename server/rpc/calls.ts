@@ -1,0 +1,234 @@
+import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
+import { writeReceived } from '../../wire/call-codec.js'
+import { asFailure, Failure } from '../../wire/failure.js'
+import { ACK_MESSAGES, CALL_BYTES, FRAME_CALLS, STREAM_BYTES } from '../../wire/limits.js'
+import { ProtoWriter } from '../../wire/proto-writer.js'
+import type { Pool } from '../pool/pool.js'
+import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
+import { checkSize } from './apply.js'
+import type { Requests } from './call.js'
+import type { RpcContext } from './context.js'
+import { GroupTimeout } from './group-timeout.js'
+import { jobOf } from './job.js'
+import { Outcomes } from './outcomes.js'
+
+interface OpenCall {
+  readonly pool: Pool
+  readonly task: Task
+  /** Of the calls of its group that have a timeout in common. */
+  readonly timeout: GroupTimeout | undefined
+}
+
+/** The calls of one stream, or of the streams of one session, that have not ended. */
+export class CallStream implements Owner {
+  readonly #open = new Map<number, OpenCall>()
+  readonly #outcomes = new Outcomes()
+  #lastId = 0
+  /** What open calls hold. */
+  #bytes = 0
+  #full = false
+  #wasFull = false
+  /** Calls of this turn of the event loop. */
+  #begun = 0
+  #resting = false
+  #paused = false
+  /** No calls come any more: the stream ends with the last outcome. */
+  #ending = false
+  #isLast = false
+  /** The stream that it has now; undefined while a session waits for its next one. */
+  #requests: Requests<CallRequest> | undefined
+  /** Counts the streams. */
+  #turn = 0
+  /** How many messages have been received, and the number of the last that was handed out. */
+  #received = 0
+  #taken = 0
+
+  constructor(
+    private readonly context: RpcContext,
+    private readonly isSession: boolean,
+  ) {}
+
+  get turn(): number {
+    return this.#turn
+  }
+
+  /** Its client has said that this is its end. */
+  get isLast(): boolean {
+    return this.#isLast
+  }
+
+  /** A stream begins; one that was there before is over. `received`: how many messages its client has received. */
+  attach(requests: Requests<CallRequest>, received: number): number {
+    this.#requests = requests
+    this.#paused = false
+    this.#outcomes.release(received)
+    this.#outcomes.rewind()
+    this.#taken = received
+    this.#turn++
+    this.#outcomes.interrupt()
+    this.#resumeTasks()
+    this.#flow()
+    return this.#turn
+  }
+
+  /** Its stream has broken: what runs goes on, nothing else begins. */
+  detach(): void {
+    this.#requests = undefined
+    this.#turn++
+    this.#wasFull = true
+    this.#outcomes.interrupt()
+  }
+
+  /** The first message of a session's stream. */
+  greeting(): Uint8Array {
+    const writer = new ProtoWriter(16)
+    writeReceived(writer, this.#received)
+    return writer.take()
+  }
+
+  accept({ groups, cancelled, received, abandon, last }: CallRequest): void {
+    // Messages still come while the end of a stream is on its way out. Nobody would be told what became of their calls,
+    // and nobody would end them.
+    if (this.#outcomes.ended) return
+    for (const group of groups) this.#begin(group)
+    for (const id of cancelled) this.#cancel(id)
+    if (abandon) for (const id of [...this.#open.keys()]) this.#cancel(id)
+    if (this.isSession) {
+      this.#outcomes.release(received)
+      this.#outcomes.receive(++this.#received, ACK_MESSAGES)
+    }
+    if (last) {
+      this.#isLast = true
+      this.inputEnded()
+    }
+    this.#flow()
+  }
+
+  inputEnded(): void {
+    this.#ending = true
+    this.#settleEnd()
+  }
+
+  /** Nobody waits for the outcomes any more, or the stream cannot go on. */
+  abandon(reason: Failure): void {
+    this.#outcomes.end(reason)
+    for (const id of [...this.#open.keys()]) this.#cancel(id)
+  }
+
+  /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
+  get isFull(): boolean {
+    return this.#requests === undefined || this.#outcomes.bytes > 2 * STREAM_BYTES
+  }
+
+  /** The next message of outcomes; undefined when they have ended, or another stream has come. */
+  async take(turn: number): Promise<Uint8Array | undefined> {
+    const message = await this.#outcomes.take(this.#taken + 1, () => this.#turn !== turn)
+    if (this.#turn !== turn) return undefined
+    if (message) this.#taken++
+    if (!this.isSession) this.#outcomes.release(this.#taken)
+    this.#flow()
+    this.#resumeTasks()
+    return message
+  }
+
+  #resumeTasks(): void {
+    if (!this.#wasFull || this.isFull) return
+    this.#wasFull = false
+    for (const pool of new Set([...this.#open.values()].map((call) => call.pool))) pool.resume()
+  }
+
+  /** What became of a task; its key is the call's id. */
+  settled(id: number, outcome: Outcome): void {
+    if (this.#remove(id)) this.#outcomes.push(id, checkSize(outcome, this.context.limits.maxMessageBytes))
+    this.#wasFull ||= this.isFull
+    this.#settleEnd()
+  }
+
+  #begin(group: CallGroup): void {
+    const found = this.#find(group)
+    const timeout =
+      group.timeoutMs > 0 && !(found instanceof Failure)
+        ? new GroupTimeout(group.timeoutMs, (id) => this.#late(id))
+        : undefined
+    for (const item of group.calls) {
+      if (item.id <= this.#lastId) {
+        throw new Failure(
+          'BAD_REQUEST',
+          `a call has the id ${item.id}; it must be larger than ${this.#lastId}, the one before`,
+        )
+      }
+      this.#lastId = item.id
+      this.#begun++
+      if (found instanceof Failure) this.#outcomes.push(item.id, failed(found))
+      else this.#submit(found.pool, found.job, item, timeout)
+    }
+    timeout?.start()
+  }
+
+  /** What the calls of a group have in common, or what is wrong with every one of them. */
+  #find(group: CallGroup): { readonly pool: Pool; readonly job: Job } | Failure {
+    try {
+      this.context.admission.check()
+      return jobOf(this.context, group, this)
+    } catch (error) {
+      return asFailure(error)
+    }
+  }
+
+  #submit(pool: Pool, job: Job, { id, args, chunk }: CallItem, timeout: GroupTimeout | undefined): void {
+    try {
+      const task = pool.submit(job, args, chunk, this, id)
+      this.context.admission.enter()
+      this.#open.set(id, { pool, task, timeout })
+      this.#bytes += task.bytes + CALL_BYTES
+      timeout?.add(id)
+    } catch (error) {
+      this.#outcomes.push(id, failed(asFailure(error)))
+    }
+  }
+
+  /** Takes a call out of the open ones; undefined where it is none any more. */
+  #remove(id: number): OpenCall | undefined {
+    const open = this.#open.get(id)
+    if (!open) return undefined
+    this.#open.delete(id)
+    this.#bytes -= open.task.bytes + CALL_BYTES
+    open.timeout?.remove(id)
+    this.context.admission.leave()
+    return open
+  }
+
+  #cancel(id: number): void {
+    const open = this.#remove(id)
+    open?.pool.end(open.task, new Failure('CANCELLED', 'the call was cancelled, or its client is gone'))
+    this.#settleEnd()
+  }
+
+  #late(id: number): void {
+    const open = this.#open.get(id)
+    open?.pool.end(open.task, new Failure('TASK_TIMEOUT', "the call's timeout passed before it ended"))
+  }
+
+  #settleEnd(): void {
+    if (this.#ending && this.#open.size === 0) this.#outcomes.end()
+  }
+
+  /** Reads no more where it holds too much, or has begun many calls in this turn: other streams want theirs too. */
+  #flow(): void {
+    const held = this.#bytes + this.#outcomes.bytes
+    const share = this.#full ? 0.5 : 1
+    this.#full = held > share * STREAM_BYTES || this.#open.size > share * this.context.limits.maxQueuedPerClient
+    if (this.#begun >= FRAME_CALLS && !this.#resting) {
+      this.#resting = true
+      setImmediate(() => {
+        this.#resting = false
+        this.#begun = 0
+        this.#flow()
+      })
+    }
+    const paused = this.#full || this.#resting
+    if (paused === this.#paused || !this.#requests) return
+    this.#paused = paused
+    this.#requests[paused ? 'pause' : 'resume']()
+  }
+}

@@ -1,0 +1,226 @@
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { type FarpoolError, Pool, TimeoutError, WorkerCrashedError } from 'farpool'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { farpool, isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
+
+const folder = temporaryFolder()
+let server: ServerProcess
+let pool: Pool
+beforeAll(async () => {
+  server = await ServerProcess.start([
+    '--processes',
+    '2',
+    '--max-heap-mb',
+    '64',
+    '--max-rss-mb',
+    '300',
+    '--grace',
+    '50',
+  ])
+  pool = new Pool(server.address)
+})
+afterAll(async () => {
+  await pool.terminate()
+  await server[Symbol.asyncDispose]()
+  folder.remove()
+})
+
+let files = 0
+let file = ''
+beforeEach(() => {
+  file = folder.path(`file-${++files}`)
+})
+
+const errorOf = async (call: Promise<unknown>): Promise<FarpoolError> =>
+  call.then(
+    () => expect.unreachable(),
+    (error: FarpoolError) => error,
+  )
+const lines = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8').split('\n').length - 1 : 0)
+/** A worker that has begun to wait for `${file}.go`. */
+const waiting = async (from: Pool) => {
+  const result = from.applyAsync('waitFor', [file, `${file}.go`, 'went on'])
+  await until(() => lines(file) === 1, 'it has begun')
+  return { result, pid: Number(readFileSync(file, 'utf8')) }
+}
+
+describe('a worker', () => {
+  it('that fills its heap ends with WORKER_OOM, and another takes its place', async () => {
+    const error = await errorOf(pool.apply('fillHeap'))
+    expect(error).toBeInstanceOf(WorkerCrashedError)
+    expect([error.reason, error.started, error.metadata['memory']]).toEqual(['WORKER_OOM', true, 'heap'])
+    expect(error.message).toContain('ran out of heap')
+    expect(await pool.apply('add', [1, 2])).toBe(3)
+  })
+
+  it('that aborts for another reason is no such case', async () => {
+    const error = await errorOf(pool.apply('abort'))
+    expect([error.reason, error.metadata['signal']]).toEqual(['WORKER_CRASHED', 'SIGABRT'])
+  })
+
+  it('that has grown too large is replaced after its task', async () => {
+    const before = (await pool.info()).workers.map(({ pid }) => pid)
+    const pid = await pool.apply('leak', [400])
+    expect(before).toContain(pid)
+    await until(async () => !(await pool.info()).workers.some((worker) => worker.pid === pid), 'it has been replaced')
+    expect(await pool.map('square', [1, 2, 3])).toEqual([1, 4, 9])
+  })
+
+  it('that was stopped while idle is killed when it does not begin; its task goes to another unnoticed', async () => {
+    await using one = new Pool(server.address, { processes: 1 })
+    const pid = (await one.apply('pid')) as number
+    process.kill(pid, 'SIGSTOP')
+    expect(await one.apply('add', [2, 2])).toBe(4)
+    expect(isAlive(pid)).toBe(false)
+  })
+
+  it('that was stopped in a task is killed, and the task has crashed', async () => {
+    await using one = new Pool(server.address, { processes: 1 })
+    const { result, pid } = await waiting(one)
+    process.kill(pid, 'SIGSTOP')
+    const error = await errorOf(result.get())
+    expect([error.reason, error.message]).toEqual(['WORKER_CRASHED', expect.stringContaining('SIGSTOP')])
+  })
+
+  it('that dies in a chunk: how many of its items had ended is known', async () => {
+    const error = await errorOf(pool.map('dieAt', [0, 0, 0, 1, 0], { chunksize: 5 }))
+    expect([error.reason, error.metadata['items_done']]).toEqual(['WORKER_CRASHED', '3'])
+  })
+
+  it('that exits between two tasks is replaced', async () => {
+    await using one = new Pool(server.address, { processes: 1 })
+    const pid = await one.apply('pid')
+    await one.apply('exitLater', [1])
+    await until(async () => (await one.info()).workers.some((worker) => worker.pid !== pid), 'another is there')
+    expect(await one.apply('add', [1, 1])).toBe(2)
+  })
+})
+
+describe('a pool whose workers come to die as soon as they start', () => {
+  it('says so in health and GetPool, refuses calls, and recovers', async () => {
+    await using failing = await ServerProcess.start([
+      '--processes',
+      '1',
+      '--initializer',
+      'refuseWhile',
+      '--initargs',
+      JSON.stringify([file]),
+      '--drain',
+      '100',
+    ])
+    await using shared = new Pool(failing.address)
+    writeFileSync(file, '')
+    process.kill((await shared.apply('pid')) as number, 'SIGKILL')
+    await until(async () => (await shared.info()).state === 'broken', 'it is broken')
+    expect((await farpool(['health', '--address', failing.address])).stdout).toContain('NOT_SERVING')
+    const error = await errorOf(shared.apply('add', [1, 1], undefined, { timeout: 300 }))
+    expect([error.reason, error.started]).toEqual(['NO_WORKERS', false])
+    expect((await shared.info()).failure?.message).toMatch(/^\d+ workers in a row died before they were ready/)
+    rmSync(file)
+    await until(async () => (await shared.info()).state === 'open', 'it has recovered')
+    expect((await farpool(['health', '--address', failing.address])).stdout).toContain('SERVING')
+    expect(await shared.apply('add', [1, 1])).toBe(2)
+  })
+})
+
+describe('what a module says about a function', () => {
+  it('retries: it runs again, unless the call says otherwise', async () => {
+    expect(await pool.apply('twiceRetried', [3])).toBe(3)
+    expect((await errorOf(pool.apply('twiceRetried', [3], undefined, { retries: 1 }))).metadata['attempt']).toBe('2')
+  })
+
+  it('runTimeout: it ends, also in an endless loop', async () => {
+    const error = await errorOf(pool.apply('atMost100ms'))
+    expect(error).toBeInstanceOf(TimeoutError)
+    expect([error.started, error.metadata]).toEqual([true, { phase: 'running', limit_ms: '100' }])
+  })
+
+  it("kill 'never': its process lives on until it ends, and takes no other task meanwhile", async () => {
+    await using one = new Pool(server.address, { processes: 1 })
+    const pid = await one.apply('pid')
+    expect((await errorOf(one.apply('neverKilled', [file, 500], undefined, { runTimeout: 20 }))).reason).toBe(
+      'TASK_TIMEOUT',
+    )
+    expect(await one.apply('pid')).toBe(pid)
+    expect(readFileSync(file, 'utf8')).toBe(`${pid}\n`)
+  })
+
+  it('is listed', async () => {
+    const found = (await pool.functions()).filter(({ name }) => ['twiceRetried', 'neverKilled', 'add'].includes(name))
+    expect(found).toMatchObject([
+      { name: 'add', retries: 0, neverKilled: false },
+      { name: 'neverKilled', neverKilled: true },
+      { name: 'twiceRetried', retries: 2 },
+    ])
+  })
+
+  it.each([
+    ['{ retries: -1 }', 'its retries are -1; they must be an integer, 0 or more'],
+    ['{ runTimeout: 1.5 }', 'its runTimeout is 1.5; it must be a whole number of milliseconds'],
+    ["{ kill: 'now' }", `its kill is "now"; it must be 'after-grace' or 'never'`],
+    ['{ retrys: 1 }', 'it has an option retrys; there are retries, runTimeout and kill'],
+    ['1', 'its options are 1; they must be an object'],
+  ])('is checked when the server starts: %s', async (options, message) => {
+    const module = folder.path(`wrong-${files}.mjs`)
+    writeFileSync(module, `export const f = Object.assign(() => 1, { farpool: ${options} })\n`)
+    const { code, stderr } = await farpool(['serve', module, '--listen', '127.0.0.1:0'])
+    expect([code, stderr]).toEqual([1, expect.stringContaining(message)])
+  })
+})
+
+describe('a call', () => {
+  it('has a time to wait and a time to run, each for itself', async () => {
+    await using one = new Pool(server.address, { processes: 1 })
+    const { result } = await waiting(one)
+    const queued = await errorOf(one.apply('add', [1, 1], undefined, { queueTimeout: 30, runTimeout: 10_000 }))
+    expect([queued.reason, queued.started, queued.metadata['phase']]).toEqual(['TASK_TIMEOUT', false, 'queued'])
+    const behind = one.applyAsync('spin', [], undefined, { queueTimeout: 60_000, runTimeout: 30 })
+    writeFileSync(`${file}.go`, '')
+    expect(await result).toBe('went on')
+    const ran = await errorOf(behind.get())
+    expect([ran.reason, ran.started, ran.metadata['phase']]).toEqual(['TASK_TIMEOUT', true, 'running'])
+  })
+
+  it.each(['stream', 'unary'] as const)(
+    'is cancelled by its result: waiting, running, in a loop (%s)',
+    async (transport) => {
+      await using one = new Pool(server.address, { processes: 1, transport })
+      const spinning = one.applyAsync('spin')
+      const queued = one.applyAsync('add', [1, 1])
+      const mapped = one.mapAsync('square', [1, 2, 3])
+      await until(async () => (await one.info()).running === 1, 'it runs')
+      for (const result of [queued, mapped, spinning]) {
+        expect([result.ready(), result.cancel()]).toEqual([false, true])
+        expect((await errorOf(result.get() as Promise<unknown>)).reason).toBe('CANCELLED')
+        expect(result.cancel()).toBe(false)
+      }
+      expect(await one.apply('add', [1, 2])).toBe(3)
+    },
+  )
+})
+
+describe('a server that is killed', () => {
+  it('leaves no worker, also none that is in a loop, and no file of its socket', async () => {
+    const socket = folder.path('killed.sock')
+    const killed = await ServerProcess.start(['--processes', '2', '--listen', `unix:${socket}`])
+    const client = new Pool(`unix:${socket}`)
+    const pids = (await client.info()).workers.map(({ pid }) => pid)
+    client.applyAsync('spin')
+    await until(async () => (await client.info()).running === 1, 'it runs')
+    killed.signal('SIGKILL')
+    await until(() => !existsSync(socket) && !pids.some(isAlive), 'nothing is left')
+    await client.terminate()
+  })
+
+  it('does not take the file of the server that came after it', async () => {
+    const socket = folder.path('taken.sock')
+    const killed = await ServerProcess.start(['--listen', `unix:${socket}`])
+    rmSync(socket)
+    await using next = await ServerProcess.start(['--listen', `unix:${socket}`])
+    killed.signal('SIGKILL')
+    await killed.exited
+    await using client = new Pool(next.address)
+    expect(await client.apply('add', [1, 1])).toBe(2)
+    expect(existsSync(socket)).toBe(true)
+  })
+})
