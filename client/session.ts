@@ -4,7 +4,7 @@ import type { ItemFailure } from '../proto/gen/farpool/routing/v1/routing.js'
 import { CallRequest } from '../proto/gen/farpool/routing/v1/routing.js'
 import { CallRequestWriter, type GroupHead, readOutcomes } from '../wire/call-codec.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
-import { ACK_MESSAGES, FRAME_CALLS, FRAME_TARGET_BYTES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
+import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS, FRAME_TARGET_BYTES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
 import { type CallStream, failureOf } from './grpc-transport.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
@@ -45,9 +45,10 @@ export class Session {
   #unconfirmed: Message[] = []
   #confirmed = 0
   #writtenId = 0
-  /** How many of the server's messages have been received, and how many of them it has been told of. */
+  /** How many of the server's messages have been received, and how many, and how large, it has not been told of. */
   #received = 0
-  #told = 0
+  #untold = 0
+  #untoldBytes = 0
   /** The server has answered the current stream. */
   #isGreeted = false
   /** The message being filled; it leaves at the end of this turn, or when the stream takes more. */
@@ -100,7 +101,7 @@ export class Session {
     const isOpen = this.#state === 'open' || this.#state === 'ending'
     this.#ended(new Failure('CANCELLED', 'the pool was closed while the call was under way'))
     if (!isOpen || this.#blocked) return stream.cancel()
-    stream.write(encode({ abandon: true, last: true }))
+    this.#tell(stream, { abandon: true, last: true })
     stream.end()
     const late = setTimeout(() => stream.cancel(), CLOSE_MS)
     stream.on('close', () => clearTimeout(late))
@@ -123,8 +124,7 @@ export class Session {
       this.#blocked = false
       this.#flush()
     })
-    this.#blocked = !stream.write(encode({ session: { id: this.#id, resumed }, received: this.#received }))
-    this.#told = this.#received
+    this.#blocked = !this.#tell(stream, { session: { id: this.#id, resumed } })
     return stream
   }
 
@@ -134,7 +134,17 @@ export class Session {
     for (; this.#confirmed < confirmed; this.#confirmed++) this.#unconfirmed.shift()
     if (!this.#isGreeted) return this.#greeted()
     this.#received++
-    if (this.#received - this.#told >= ACK_MESSAGES && this.usable) this.#fill()
+    this.#untold++
+    this.#untoldBytes += response.length
+    // Past the messages that wait: the server keeps what it has not been told of.
+    if (this.#untold >= ACK_MESSAGES || this.#untoldBytes >= ACK_BYTES) this.#tell(stream)
+  }
+
+  /** Writes a message of the session itself: how many of the server's have been received, and what else there is to say. */
+  #tell(stream: CallStream, facts: Partial<CallRequest> = {}): boolean {
+    this.#untold = 0
+    this.#untoldBytes = 0
+    return stream.write(encode({ received: this.#received, ...facts }))
   }
 
   /** The server has answered: what it has not received of what was written before goes out first. */
@@ -208,7 +218,7 @@ export class Session {
     // Words that the server has not taken for so long are lost, and with them cancellations: it has to hear otherwise.
     if (this.#message || this.#messages.length > 0) return this.close()
     this.#state = 'ending'
-    this.#stream.write(encode({ last: true }))
+    this.#tell(this.#stream, { last: true })
     this.#stream.end()
   }
 
@@ -227,8 +237,7 @@ export class Session {
   }
 
   #cut(message: CallRequestWriter): void {
-    this.#told = this.#received
-    this.#messages.push({ bytes: message.finish(this.#received), lastId: this.#nextId - 1 })
+    this.#messages.push({ bytes: message.finish(), lastId: this.#nextId - 1 })
     this.#message = undefined
   }
 

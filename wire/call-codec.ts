@@ -76,11 +76,9 @@ export class CallRequestWriter {
     this.#cancelled.push(id)
   }
 
-  /** `received`: how many of the server's messages have been, in a session. */
-  finish(received = 0): Buffer {
+  finish(): Buffer {
     this.#close()
     for (const id of this.#cancelled) this.#items.number(REQUEST_CANCELLED, id)
-    if (received > 0) this.#items.number(REQUEST_RECEIVED, received)
     this.#pieces.push(...this.#items.takePieces())
     return this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces)
   }

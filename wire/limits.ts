@@ -102,8 +102,9 @@ export const RESUME_MS = 5_000
 /** How many sessions may wait for a new stream at once; the oldest are given up. */
 export const MAX_DETACHED = 1_000
 
-/** Without other words, one end of a session tells the other after so many messages how many it has received. */
+/** One end of a session tells the other after so many messages, or bytes, how many it has received. */
 export const ACK_MESSAGES = 32
+export const ACK_BYTES = 4 * 1024 * 1024
 
 /** A client sends a call again that has certainly not begun, with growing pauses, for so long. */
 export const RESEND_MS = 10_000

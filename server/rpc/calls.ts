@@ -95,7 +95,8 @@ export class CallStream implements Owner {
     if (abandon) for (const id of [...this.#open.keys()]) this.#cancel(id)
     if (this.isSession) {
       this.#outcomes.release(received)
-      this.#outcomes.receive(++this.#received, ACK_MESSAGES)
+      this.#resumeTasks()
+      if (groups.length > 0 || cancelled.length > 0) this.#outcomes.receive(++this.#received, ACK_MESSAGES)
     }
     if (last) {
       this.#isLast = true
@@ -117,7 +118,12 @@ export class CallStream implements Owner {
 
   /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
   get isFull(): boolean {
-    return this.#requests === undefined || this.#outcomes.bytes > 2 * STREAM_BYTES
+    return this.#requests === undefined || this.#outcomes.bytes > 2 * STREAM_BYTES || this.#isUnheard
+  }
+
+  /** Much has been handed out of which the client of the session has not said that it has it. */
+  get #isUnheard(): boolean {
+    return this.#outcomes.keptBytes > 2 * STREAM_BYTES
   }
 
   /** The next message of outcomes; undefined when they have ended, or another stream has come. */
@@ -226,9 +232,20 @@ export class CallStream implements Owner {
         this.#flow()
       })
     }
+    // What it waits for then is behind what it does not read: that is at most a window's worth.
+    if (this.#full && this.#isUnheard) {
+      if (this.#bytes > 2 * STREAM_BYTES) return this.abandon(silentClient())
+      this.#full = false
+    }
     const paused = this.#full || this.#resting
     if (paused === this.#paused || !this.#requests) return
     this.#paused = paused
     this.#requests[paused ? 'pause' : 'resume']()
   }
 }
+
+const silentClient = () =>
+  new Failure(
+    'BAD_REQUEST',
+    `the client has not said of ${2 * STREAM_BYTES} bytes of outcomes that it has received them, and has sent as much`,
+  )

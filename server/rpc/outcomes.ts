@@ -1,5 +1,5 @@
 import { writeOutcome, writeReceived } from '../../wire/call-codec.js'
-import { FRAME_TARGET_BYTES, STREAM_BYTES } from '../../wire/limits.js'
+import { FRAME_TARGET_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Outcome } from '../pool/task.js'
 import { failuresOf } from './map.js'
@@ -27,6 +27,11 @@ export class Outcomes {
     return this.#messageBytes - this.#takenBytes + this.#writer.length
   }
 
+  /** What was taken and has not been released. */
+  get keptBytes(): number {
+    return this.#takenBytes
+  }
+
   get ended(): boolean {
     return this.#end !== undefined
   }
@@ -41,8 +46,9 @@ export class Outcomes {
   /** The next message says how many of the client's have been received; one that has nothing else, after `most` of them. */
   receive(received: number, most: number): void {
     this.#toTell = received
-    if (received - this.#told >= most) this.#wake?.()
-    if (received - this.#told >= most && this.#writer.length === 0) this.#cut()
+    if (received - this.#told < most) return
+    if (this.#writer.length === 0) this.#cut()
+    this.#wake?.()
   }
 
   /** Nothing more comes: what is there is still taken, then comes the end, or the error. */
@@ -58,23 +64,16 @@ export class Outcomes {
 
   /** Forgets the messages up to this number: they have been received, or never can be. */
   release(number: number): void {
-    const wasFull = this.#isFull
     for (; this.#released < number && this.#messages.length > 0; this.#released++) {
       const bytes = this.#messages.shift()?.length ?? 0
       this.#messageBytes -= bytes
       this.#takenBytes -= bytes
     }
-    if (wasFull && !this.#isFull) this.#wake?.()
   }
 
   /** What was taken and has not been released is to be taken again. */
   rewind(): void {
     this.#takenBytes = 0
-  }
-
-  /** Nothing more is handed out before some of it has been received. */
-  get #isFull(): boolean {
-    return this.#takenBytes >= STREAM_BYTES
   }
 
   /**
@@ -86,14 +85,12 @@ export class Outcomes {
       const at = number - this.#released - 1
       if (at >= this.#messages.length && this.#writer.length > 0) this.#cut()
       const message = this.#messages[at]
-      if (message && !this.#isFull) {
+      if (message) {
         this.#takenBytes += message.length
         return message
       }
-      if (this.#end && !message) {
-        if (this.#end.error !== undefined) throw this.#end.error
-        return undefined
-      }
+      if (this.#end?.error !== undefined) throw this.#end.error
+      if (this.#end) return undefined
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })

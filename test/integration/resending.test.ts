@@ -223,6 +223,24 @@ describe('a connection that breaks', () => {
   })
 })
 
+describe('results that are large', () => {
+  it.each([
+    ['one by one', 24, 'giveBack', '10MB', 10_000_000],
+    ['behind a queue of calls', 4_000, 'textOf', 100_000, 100_000],
+  ] as const)('come back all, however many there are: %s', async (_, calls, name, arg, length) => {
+    await using server = await ServerProcess.start(['--processes', '2'])
+    await using pool = new Pool(server.address)
+    let right = 0
+    await Promise.all(
+      Array.from({ length: calls }, async () => {
+        const result = (await pool.apply(name, [arg])) as { length: number }
+        if (result.length === length) right++
+      }),
+    )
+    expect(right).toBe(calls)
+  })
+})
+
 describe('two servers behind one client', () => {
   it('restarted one after the other, lose no call', async () => {
     const start = (address = '127.0.0.1:0') => ServerProcess.start(['--processes', '1', '--listen', address])

@@ -213,7 +213,10 @@ export interface CallRequest {
   session:
     | Session
     | undefined;
-  /** In a session: how many of the server's messages have been received. The server keeps those that have not been. */
+  /**
+   * In a session: how many of the server's messages have been received. The server keeps those that have not been, and
+   * begins no more calls when they are too many: a client says so every few MiB, also when it has nothing else to say.
+   */
   received: number;
   /** Gives up all calls that have not ended. */
   abandon: boolean;
@@ -223,8 +226,8 @@ export interface CallRequest {
 
 /**
  * Calls that outlive their stream: when it breaks, they go on for a while, and a new stream of the same session takes
- * them over. Both ends number their messages, from the first stream of the session on, without the first message of each
- * stream. On a new stream each end tells how many it has received, and the other sends those again that are missing:
+ * them over. Both ends number their messages, from the first stream of the session on: the client those that bring calls
+ * or give them up, the server all but the first of each stream. On a new stream each end tells how many it has received, and the other sends those again that are missing:
  * nothing is lost, and nothing runs twice. A client that ends a session says so, and closes its side of the stream.
  */
 export interface Session {
