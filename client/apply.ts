@@ -2,6 +2,7 @@ import { Failure } from '../wire/failure.js'
 import { AsyncResult, fulfil, onCancel, type ResultCallbacks, reject, type Stoppable } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import { abortFailure, type Calls, type Cancellable, toError } from './calls.js'
+import { atDeadline } from './deadline.js'
 import { decode } from './encode.js'
 import { Resend } from './resend.js'
 import { onAbort } from './signals.js'
@@ -41,10 +42,13 @@ export function failedApply<T>(error: unknown, options: ResultCallbacks<T>): Asy
   return result
 }
 
+const NOTHING = (): void => {}
+
 class Apply<T> implements Sink, Cancellable, Stoppable {
   #ticket: Ticket | undefined
   #ended = false
-  #timer: NodeJS.Timeout | undefined
+  /** Of a call that waits for its target, or to be sent again. */
+  #stopTimer: () => void = NOTHING
   #resend: Resend | undefined
   readonly #stopListening: (() => void) | undefined
 
@@ -72,8 +76,7 @@ class Apply<T> implements Sink, Cancellable, Stoppable {
   await(): void {
     const { deadline } = this.call
     if (deadline === undefined) return
-    const late = new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came", { started: false })
-    this.#timer = setTimeout(() => this.end(late), Math.max(0, deadline - Date.now()))
+    this.#stopTimer = atDeadline(deadline, (late) => this.end(late.of(false)))
   }
 
   cancel(reason: Failure): void {
@@ -100,19 +103,15 @@ class Apply<T> implements Sink, Cancellable, Stoppable {
   fail(reason: Failure): void {
     if (this.#ended) return
     this.#resend ??= new Resend(this.call.deadline, () => this.transport.wasConnected)
-    const delay = reason.started === false ? this.#resend.delayOf(reason) : undefined
+    const delay = this.#resend.delayOf(reason)
     if (delay === undefined) return this.end(reason)
     this.#ticket = undefined
-    this.#timer = setTimeout(() => this.start(this.call), delay)
+    const timer = setTimeout(() => this.start(this.call), delay)
+    this.#stopTimer = () => clearTimeout(timer)
   }
 
   end(error: unknown): void {
     if (this.#leave()) reject(this.result, toError(error))
-  }
-
-  #stopTimer(): void {
-    if (this.#timer) clearTimeout(this.#timer)
-    this.#timer = undefined
   }
 
   #leave(): boolean {

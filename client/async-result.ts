@@ -36,13 +36,8 @@ export class AsyncResult<T> implements PromiseLike<T> {
   #waiting: (() => void)[] | undefined
   #stop: Stoppable | undefined
 
-  /** @internal made by Pool; `stop` gives the call up, and settles the result. */
-  constructor(
-    private readonly callbacks: ResultCallbacks<T>,
-    stop?: Stoppable,
-  ) {
-    this.#stop = stop
-  }
+  /** @internal made by Pool */
+  constructor(private readonly callbacks: ResultCallbacks<T>) {}
 
   static {
     fulfil = (result, value) => result.#settle({ kind: 'fulfilled', value })
@@ -54,7 +49,8 @@ export class AsyncResult<T> implements PromiseLike<T> {
 
   /** @internal */
   static of<T>(outcome: Promise<T>, callbacks: ResultCallbacks<T>, stop: Stoppable): AsyncResult<T> {
-    const result = new AsyncResult<T>(callbacks, stop)
+    const result = new AsyncResult<T>(callbacks)
+    onCancel(result, stop)
     outcome.then(
       (value) => fulfil(result, value),
       (error: unknown) => reject(result, error),

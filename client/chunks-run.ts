@@ -2,7 +2,8 @@ import { OnError } from '../proto/gen/farpool/v1/pool_service.js'
 import type { GroupHead } from '../wire/call-codec.js'
 import type { Failure } from '../wire/failure.js'
 import type { Reason } from '../wire/reason.js'
-import { atDeadline, headOf } from './group-head.js'
+import { atDeadline } from './deadline.js'
+import { headOf } from './group-head.js'
 import { Resend } from './resend.js'
 import type { Session } from './session.js'
 import type { ChunkFailure, ChunkOutcome, ChunksCall, Sink } from './transport.js'
@@ -69,7 +70,7 @@ export class ChunksRun {
   failed(reason: Failure): void {
     this.#stop()
     // Of the others some may have begun.
-    this.#reject(this.#chunks.length > 1 ? reason.of('unknown') : reason)
+    this.#reject(this.#chunks.length > 1 ? reason.ofOneAmongMany() : reason)
     for (const chunk of this.#chunks) chunk.cancel(reason)
   }
 }

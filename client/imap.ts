@@ -236,7 +236,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
       this.#requests.add(request)
       const outcome = request.outcome
         .catch((reason: Failure) => {
-          throw numbers.length < this.#pulledChunks ? reason.of(reason.started || 'unknown') : reason
+          throw numbers.length < this.#pulledChunks ? reason.ofOneAmongMany() : reason
         })
         .finally(() => this.#requests.delete(request))
       return { ...request, outcome }

@@ -28,11 +28,12 @@ export function startMap(
 ): AsyncResult<unknown[]> {
   const stopping = new AbortController()
   const { signal } = map.options
-  if (signal) onAbort(signal, () => stopping.abort(signal.reason))
+  const stopListening = signal && onAbort(signal, () => stopping.abort(signal.reason))
   const options = { ...map.options, signal: stopping.signal }
   const start = async () =>
     runMap(calls, transport, backing.target(), [...items], { ...map, call: map.call(), options })
-  return AsyncResult.of(start(), map.options as AsyncOptions<unknown[]>, { stop: () => stopping.abort() })
+  const outcome = start().finally(stopListening)
+  return AsyncResult.of(outcome, map.options as AsyncOptions<unknown[]>, { stop: () => stopping.abort() })
 }
 
 interface Chunk {
@@ -115,7 +116,7 @@ class Requests {
         this.#sent.push(request)
         request.outcome.catch((error: Failure) => {
           // Of the other requests something may have begun.
-          this.#ended ??= this.#sent.length > 1 ? error.of(error.started || 'unknown') : error
+          this.#ended ??= this.#sent.length > 1 ? error.ofOneAmongMany() : error
         })
       }
       await Promise.all(this.#sent.map(({ outcome }) => outcome))

@@ -1,6 +1,7 @@
 import type { Failure } from '../wire/failure.js'
 import { ChunksRun } from './chunks-run.js'
-import { atDeadline, headOf } from './group-head.js'
+import { atDeadline } from './deadline.js'
+import { headOf } from './group-head.js'
 import { GrpcTransport } from './grpc-transport.js'
 import type { ClientOptions } from './options.js'
 import { Session } from './session.js'

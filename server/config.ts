@@ -69,13 +69,11 @@ export interface ServeOptions {
 }
 
 /** The same, checked and complete; the one place where defaults are made. */
-export interface ServeConfig
-  extends Required<Omit<ServeOptions, 'maxTasksPerChild' | 'maxHeapMb' | 'modules' | 'ownsFolder'>> {
+export interface ServeConfig extends Required<Omit<ServeOptions, 'maxTasksPerChild' | 'maxHeapMb' | 'modules'>> {
   /** Absolute paths of files that exist. */
   modules: readonly string[]
   maxTasksPerChild: number | undefined
   maxHeapMb: number | undefined
-  ownsFolder: boolean
 }
 
 /** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */

@@ -46,26 +46,29 @@ export class Failure extends Error {
     this.retryDelayMs = facts.retryDelayMs
   }
 
-  /** The same failure of something else, of which another thing is known. */
+  /** The same failure, of which something else is known about the start. */
   of(started: boolean | 'unknown'): Failure {
-    const { code, metadata, remote, retryDelayMs } = this
-    return new Failure(this.reason, this.message, {
+    return this.#copy(started, this.metadata)
+  }
+
+  /** The same failure as that of all of which this was one: others may have begun. */
+  ofOneAmongMany(): Failure {
+    return this.of(this.started || 'unknown')
+  }
+
+  /** The same failure with more facts in its metadata. */
+  with(metadata: Record<string, string>): Failure {
+    return this.#copy(this.started ?? 'unknown', { ...this.metadata, ...metadata })
+  }
+
+  #copy(started: boolean | 'unknown', metadata: Readonly<Record<string, string>>): Failure {
+    const { reason, message, code, remote, retryDelayMs } = this
+    return new Failure(reason, message, {
       code,
       started,
       metadata,
       ...(remote && { remote }),
       ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
-    })
-  }
-
-  /** The same failure with more facts in its metadata. */
-  with(metadata: Record<string, string>): Failure {
-    return new Failure(this.reason, this.message, {
-      code: this.code,
-      started: this.started ?? 'unknown',
-      metadata: { ...this.metadata, ...metadata },
-      ...(this.remote && { remote: this.remote }),
-      ...(this.retryDelayMs === undefined ? {} : { retryDelayMs: this.retryDelayMs }),
     })
   }
 }

@@ -11,10 +11,10 @@ export async function apply(context: RpcContext, request: ApplyRequest, call: Ca
   context.admission.enter()
   try {
     const { pool, job } = jobOf(context, single(request), call.peer)
-    const outcome = checkSize(
-      await (request.requestId === '' ? run(pool, job, request.args, call) : joined(context, pool, job, request, call)),
-      context.limits.maxMessageBytes,
-    )
+    const begin = () => submit(pool, job, request.args)
+    const onEnd = (listener: (reason: Failure) => void) => call.onEnd(listener)
+    const ended = request.requestId === '' ? alone(begin, onEnd) : context.joins.join(request.requestId, begin, onEnd)
+    const outcome = checkSize(await ended, context.limits.maxMessageBytes)
     if (!outcome.ok) throw outcome.failure
     return { result: outcome.payload }
   } finally {
@@ -22,26 +22,27 @@ export async function apply(context: RpcContext, request: ApplyRequest, call: Ca
   }
 }
 
-const run = (pool: Pool, job: Job, args: readonly Uint8Array[], call: Call): Promise<Outcome> =>
-  new Promise((resolve) => {
-    const task = pool.submit(job, args, undefined, { settled: (_, outcome) => resolve(outcome) }, 0)
-    call.onEnd((reason) => pool.end(task, reason))
-  })
+/** A task under way. */
+interface Begun {
+  readonly outcome: Promise<Outcome>
+  readonly cancel: (reason: Failure) => void
+}
 
-/** A call that its client may send again: of the same client, or of another connection, it is the same call. */
-const joined = (context: RpcContext, pool: Pool, job: Job, request: ApplyRequest, call: Call): Promise<Outcome> =>
-  context.joins.join(
-    request.requestId,
-    () => {
-      let settle: (outcome: Outcome) => void = () => {}
-      const outcome = new Promise<Outcome>((resolve) => {
-        settle = resolve
-      })
-      const task = pool.submit(job, request.args, undefined, { settled: (_, result) => settle(result) }, 0)
-      return { outcome, cancel: (reason) => pool.end(task, reason) }
-    },
-    (listener) => call.onEnd(listener),
-  )
+function submit(pool: Pool, job: Job, args: readonly Uint8Array[]): Begun {
+  let settle: (outcome: Outcome) => void = () => {}
+  const outcome = new Promise<Outcome>((resolve) => {
+    settle = resolve
+  })
+  const task = pool.submit(job, args, undefined, { settled: (_, result) => settle(result) }, 0)
+  return { outcome, cancel: (reason) => pool.end(task, reason) }
+}
+
+/** A call that ends with its caller. One with a name does not (joins.ts). */
+async function alone(begin: () => Begun, onEnd: (listener: (reason: Failure) => void) => void): Promise<Outcome> {
+  const { outcome, cancel } = begin()
+  onEnd(cancel)
+  return outcome
+}
 
 /** A result that no message can carry is a failure of its task, not of the stream that would have carried it. */
 export function checkSize(outcome: Outcome, maxMessageBytes: number): Outcome {
