@@ -5,6 +5,7 @@ import { CallRequest } from '../proto/gen/farpool/routing/v1/routing.js'
 import { CallRequestWriter, type GroupHead, readOutcomes } from '../wire/call-codec.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
 import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS, FRAME_TARGET_BYTES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
+import { isSame } from './group-head.js'
 import { type CallStream, failureOf } from './grpc-transport.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
@@ -49,8 +50,9 @@ export class Session {
   #received = 0
   #untold = 0
   #untoldBytes = 0
-  /** The server has answered the current stream. */
+  /** The server has answered the current stream; and one of its streams. */
   #isGreeted = false
+  #wasGreeted = false
   /** The message being filled; it leaves at the end of this turn, or when the stream takes more. */
   #message: CallRequestWriter | undefined
   #scheduled = false
@@ -150,6 +152,7 @@ export class Session {
   /** The server has answered: what it has not received of what was written before goes out first. */
   #greeted(): void {
     this.#isGreeted = true
+    this.#wasGreeted = true
     if (this.#state !== 'greeting') return
     this.#state = 'open'
     this.#pauseMs = FIRST_PAUSE_MS
@@ -162,9 +165,10 @@ export class Session {
   /** The stream has failed. Unless the server said so itself, another one goes on with what it had. */
   #broke(stream: CallStream, reason: Failure): void {
     if (stream !== this.#stream || this.#state === 'broken' || this.#state === 'ended') return
+    this.#stopIdling()
     if (this.#pauseMs === FIRST_PAUSE_MS) this.#brokenSince = performance.now()
     const isOver = performance.now() - this.#brokenSince > RESUME_MS
-    if (reason.reason === 'CONNECTION_FAILED' && this.#writtenId > 0 && !isOver && this.#state !== 'ending') {
+    if (reason.reason === 'CONNECTION_FAILED' && this.#isWorthResuming && !isOver && this.#state !== 'ending') {
       this.#state = 'broken'
       this.#retry = setTimeout(
         () => {
@@ -177,6 +181,12 @@ export class Session {
       return
     }
     this.#ended(reason)
+  }
+
+  /** The server has calls of it, or is still to hear that it need not have them. */
+  get #isWorthResuming(): boolean {
+    const isUnsaid = this.#message !== undefined || this.#messages.length > 0 || this.#unconfirmed.length > 0
+    return this.#writtenId > 0 && (this.#open.size > 0 || isUnsaid)
   }
 
   #settle(id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]): void {
@@ -198,7 +208,11 @@ export class Session {
     const isLost = why === 'CONNECTION_FAILED' || why === 'SESSION_LOST'
     const lost = new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${message}`)
     const unsent = why === 'SESSION_LOST' ? new Failure('CONNECTION_FAILED', message) : reason
-    for (const [id, sink] of sinks) sink.fail(isLost && id <= this.#writtenId ? lost : unsent)
+    // What is said of a stream that took calls is said of calls that may have begun, but where the server has completed
+    // all that it received.
+    const isComplete = why === 'SERVER_DRAINING' || !this.#wasGreeted
+    const written = isLost ? lost : isComplete ? reason : reason.ofOneAmongMany()
+    for (const [id, sink] of sinks) sink.fail(id <= this.#writtenId ? written : unsent)
   }
 
   /** Without calls the stream is ended after a while; a program that has nothing else to do can then end. */
@@ -273,19 +287,3 @@ const failureIn = ({ item, status }: ItemFailure): ChunkFailure => ({
   item,
   failure: status ? statusToFailure(status) : NO_OUTCOME,
 })
-
-/** Whether calls of these groups can share one. Bound values are compared by identity. */
-const isSame = (a: GroupHead, b: GroupHead): boolean =>
-  a === b ||
-  (a.function === b.function &&
-    a.pool === b.pool &&
-    a.args.length === 0 &&
-    b.args.length === 0 &&
-    a.kwargs === b.kwargs &&
-    a.replyKind === b.replyKind &&
-    a.retries === b.retries &&
-    a.queueTimeoutMs === b.queueTimeoutMs &&
-    a.runTimeoutMs === b.runTimeoutMs &&
-    a.spread === b.spread &&
-    a.onError === b.onError &&
-    a.timeoutMs === b.timeoutMs)

@@ -8,6 +8,7 @@ import {
   CallResponse,
   GetServerInfoResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
+import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { frame } from '../support/raw-call.js'
 
 /** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
@@ -91,6 +92,25 @@ const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
     (value) => expect.fail(`it should have failed, and gave ${value}`),
     (error: unknown) => error,
   )
+
+it('a stream of calls that ends as if none had begun: those that it took are not sent again', async () => {
+  let calls = 0
+  const { code, message, details } = failureToTrailer(new Failure('QUEUE_FULL', 'too much', { retryDelayMs: 1 }))
+  const address = await serve((stream) => {
+    calls++
+    stream.removeAllListeners('wantTrailers').on('wantTrailers', () =>
+      stream.sendTrailers({
+        'grpc-status': String(code),
+        'grpc-message': message,
+        'grpc-status-details-bin': Buffer.from(details).toString('base64'),
+      }),
+    )
+    stream.end()
+  })
+  await using pool = new Pool(address)
+  expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'QUEUE_FULL', started: undefined })
+  expect(calls).toBe(1)
+})
 
 describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
   it('goaway: what is open ends well, the next RPC takes another connection', async () => {

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { credentials, type ServiceError, status } from '@grpc/grpc-js'
@@ -210,6 +212,31 @@ describe('a connection that breaks', () => {
       if (seen.length % 500 === 0) relay.cut()
     }
     expect(seen).toEqual(Array.from({ length: 3_000 }, (_, i) => i * i))
+  })
+
+  it('while nothing is under way, for good: a program that has gone on to other things ends by itself', async () => {
+    const program = `
+      import { Pool } from 'farpool'
+      // Each tries to come back at times of its own.
+      const pools = Array.from({ length: 12 }, () => new Pool(${JSON.stringify(relay.address)}))
+      await Promise.all(pools.map((pool) => pool.apply('add', [1, 2])))
+      process.send('idle')
+      await new Promise((resolve) => process.once('message', resolve))
+      // Longer than a session rests before it ends.
+      await new Promise((resolve) => setTimeout(resolve, 700))
+      const calls = pools.map((pool) => pool.apply('add', [1, 2], undefined, { timeout: 20 }))
+      process.send((await Promise.allSettled(calls)).map(({ status }) => status))
+      await Promise.all(pools.map((pool) => pool.terminate()))
+      process.disconnect()`
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    const exited = once(child, 'exit')
+    expect((await once(child, 'message'))[0]).toBe('idle')
+    relay.close()
+    child.send('go on')
+    expect((await once(child, 'message'))[0]).toEqual(Array(12).fill('rejected'))
+    expect(await exited).toEqual([0, null])
   })
 
   it('for good: the call fails with CONNECTION_LOST, which says that it may have run', async () => {
