@@ -94,6 +94,14 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
+      new Option(
+        '--max-held-bytes <n>',
+        'how many bytes to hold for all clients (default: 1 GiB, or a quarter of the memory)',
+      )
+        .env('FARPOOL_MAX_HELD_BYTES')
+        .argParser(count()),
+    )
+    .addOption(
       new Option('--max-connections <n>', 'how many connections may be open (default: 1000)')
         .env('FARPOOL_MAX_CONNECTIONS')
         .argParser(count()),

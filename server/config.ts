@@ -5,6 +5,7 @@ import { Failure } from '../wire/failure.js'
 import {
   GRACE_MS,
   MAX_CONNECTIONS,
+  MAX_HELD_BYTES,
   MAX_MESSAGE_BYTES,
   MAX_METADATA_BYTES,
   MAX_POOLS,
@@ -13,7 +14,7 @@ import {
   MAX_QUEUED_BYTES,
   MAX_STREAMS,
 } from '../wire/limits.js'
-import { availableCpus } from './ops/cgroup.js'
+import { availableCpus, availableMemory } from './ops/cgroup.js'
 import { LOG_LEVELS, type LogLevel } from './ops/log.js'
 import { checkCount } from './pool/pools.js'
 
@@ -58,6 +59,11 @@ export interface ServeOptions {
   maxStreams?: number
   /** How long the headers of a call may be altogether, 32 bytes more for each. Default 16384. */
   maxMetadataBytes?: number
+  /**
+   * How many bytes the server holds for all its clients: requests that have not been answered, answers that have not been
+   * read. At least 4 × `maxMessageBytes`. Default: 1 GiB, or a quarter of the memory that this process may use.
+   */
+  maxHeldBytes?: number
   /** Whether clients may close and terminate the shared pool. Default false. */
   allowTerminate?: boolean
   /** Whether failures carry the stacks of functions. Default: only where `listen` is a loopback address or a Unix socket. */
@@ -100,6 +106,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxProcesses: options.maxProcesses ?? MAX_PROCESSES,
     ownsFolder: options.ownsFolder ?? false,
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
+    maxHeldBytes: options.maxHeldBytes ?? heldBytes(options.maxMessageBytes ?? MAX_MESSAGE_BYTES),
     maxConnections: options.maxConnections ?? MAX_CONNECTIONS,
     maxStreams: options.maxStreams ?? MAX_STREAMS,
     maxMetadataBytes: options.maxMetadataBytes ?? MAX_METADATA_BYTES,
@@ -125,6 +132,10 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
   }
   checkCount('max-message-bytes', config.maxMessageBytes, 2 ** 31 - 1)
+  if (!(Number.isSafeInteger(config.maxHeldBytes) && config.maxHeldBytes >= MESSAGES_HELD * config.maxMessageBytes)) {
+    const least = `${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * config.maxMessageBytes}, or more`
+    bad('max-held-bytes', config.maxHeldBytes, least)
+  }
   checkCount('max-connections', config.maxConnections)
   checkCount('max-streams', config.maxStreams, 2 ** 31 - 1)
   // HTTP/2 carries no header of more than 64 KiB.
@@ -142,6 +153,12 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   if (!LOG_LEVELS.includes(config.logLevel)) bad('log-level', config.logLevel, `one of ${LOG_LEVELS.join(', ')}`)
   return config
 }
+
+const heldBytes = (maxMessageBytes: number): number =>
+  Math.max(MESSAGES_HELD * maxMessageBytes, Math.min(MAX_HELD_BYTES, Math.floor(availableMemory() / 4)))
+
+/** What one client holds must leave as much, and a message on its way is held beside those that have come. */
+const MESSAGES_HELD = 4
 
 function modulePath(module: string | URL): string {
   const path = module instanceof URL || module.startsWith('file:') ? fileURLToPath(module) : resolve(module)

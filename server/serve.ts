@@ -11,15 +11,17 @@ import { addReflection } from './ops/reflection.js'
 import { Pools } from './pool/pools.js'
 import { Spawner } from './pool/spawn.js'
 import { Admission } from './rpc/admission.js'
+import { Budget } from './rpc/budget.js'
 import { failureStatus } from './rpc/call.js'
 import type { CallStream } from './rpc/calls.js'
 import { limitConnections } from './rpc/connections.js'
 import { serviceDefinition } from './rpc/definition.js'
+import { Connections } from './rpc/held.js'
 import { Incoming } from './rpc/incoming.js'
 import { Joins } from './rpc/joins.js'
 import { implementation } from './rpc/service.js'
 import { Sessions } from './rpc/sessions.js'
-import { widenWindows } from './rpc/windows.js'
+import { Windows } from './rpc/windows.js'
 import { VERSION } from './version.js'
 
 /** A server that takes calls. */
@@ -69,7 +71,16 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const admission = new Admission()
   const sessions = new Sessions<CallStream>()
   const health = new Health()
-  const incoming = new Incoming(config.maxMessageBytes, failureStatus)
+  const windows = new Windows(WINDOW_BYTES)
+  const budget = new Budget(config.maxHeldBytes, {
+    narrow: (isNarrow) => windows.narrow(isNarrow),
+    room: () => {
+      for (const pool of pools.all) pool.resume()
+    },
+    cut: (bytes) => logger.warn({ bytes }, 'the server holds too much for its clients: who holds most is cut off'),
+  })
+  const connections = new Connections(budget, config.maxHeldBytes)
+  const incoming = new Incoming(config.maxMessageBytes, connections, failureStatus)
   const server = new Server({
     // What is larger never gets to a handler, and its caller no reason; what is a little too large does.
     'grpc.max_receive_message_length': 2 * config.maxMessageBytes + 64 * 1024,
@@ -77,11 +88,11 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     'grpc.enable_channelz': 0,
-    // A grpc-js that heeds it on a server needs no widenWindows.
+    // A grpc-js that heeds it on a server needs no Windows.
     'grpc-node.flow_control_window': WINDOW_BYTES,
     interceptors: [incoming.interceptor],
   })
-  if (!widenWindows(server, WINDOW_BYTES)) {
+  if (!windows.widen(server)) {
     logger.warn('this grpc-js keeps HTTP/2 windows of 64 KiB: uploads over long distances are slow')
   }
   const refused = () =>
@@ -92,6 +103,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const context = {
     pools,
     admission,
+    budget,
     sessions,
     joins: new Joins(),
     limits: { maxMessageBytes: config.maxMessageBytes, maxQueuedPerClient: config.maxQueuedPerClient },
@@ -101,7 +113,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const edge = {
     maxMessageBytes: config.maxMessageBytes,
     report: (error: unknown) => logger.error({ err: error }, 'internal fault'),
-    taken: (message: Uint8Array) => incoming.taken(message),
+    taken: (message: Uint8Array, isOnly: boolean) => incoming.taken(message, isOnly),
+    client: (peer: string) => connections.client(peer),
   }
   server.addService(serviceDefinition, implementation(context, edge))
   health.addTo(server)
@@ -123,7 +136,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     throw error
   }
   health.set(true)
-  const stopGivingBack = giveBackWhenIdle(() => pools.all)
+  const stopGivingBack = giveBackWhenIdle(
+    () => pools.all,
+    () => budget.held,
+  )
   logger.info(
     { address, processes: config.processes, functions: pools.functions.all.map(({ name }) => name) },
     'serving',

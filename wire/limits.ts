@@ -90,6 +90,24 @@ export const RETRY_MS = 1_000
 /** A stream of calls is not read while its calls and outcomes hold more than this: its client has to wait, not our memory. */
 export const STREAM_BYTES = 64 * 1024 * 1024
 
+/**
+ * What a server holds for all its clients (server/rpc/budget.ts), unless a container leaves it less: half of it for one
+ * alone. Beyond twice as much it cuts off whoever holds most.
+ */
+export const MAX_HELD_BYTES = 1024 * 1024 * 1024
+
+/** What an open call of HTTP/2 takes by itself. */
+export const OPEN_CALL_BYTES = 8 * 1024
+
+/** Of an answer, so much is written ahead of what has been sent: enough for the next message to be there in time. */
+export const UNSENT_BYTES = 512 * 1024
+
+/** grpc-js copies a message behind its prefix, and has both until it is sent. */
+export const UNSENT_COPIES = 2
+
+/** What stands in front of each message in a stream: a flag and a length. */
+export const MESSAGE_PREFIX_BYTES = 5
+
 /** What an accepted call counts besides its arguments: with heap that waits to be collected it takes that much or less. */
 export const CALL_BYTES = 4 * 1024
 
@@ -136,6 +154,9 @@ export const LEASE_MS = 10
  * may both send more than the kernel buffers wait for each other for ever; one of the two ways has to be narrow.
  */
 export const WINDOW_BYTES = 16 * 1024 * 1024
+
+/** Where a server holds much already: Node's own, the least that a peer may count on before it has greeted. */
+export const NARROW_WINDOW_BYTES = 64 * 1024 - 1
 
 /** Connections that a server holds; further ones are closed. Each takes a descriptor and some 100 KiB. */
 export const MAX_CONNECTIONS = 1_000

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 
 /**
  * How many CPUs this process may use: a container's quota (cgroup v2 `cpu.max`, or v1) where it has one, rounded up,
@@ -9,6 +9,12 @@ export function availableCpus(root = '/sys/fs/cgroup'): number {
   const quota = quotaV2(root) ?? quotaV1(root)
   const cpus = availableParallelism()
   return quota === undefined ? cpus : Math.max(1, Math.min(cpus, Math.ceil(quota)))
+}
+
+/** How much memory this process may use, in bytes: a container's limit where it has one. */
+export function availableMemory(): number {
+  const limit = process.constrainedMemory()
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
 function quotaV2(root: string): number | undefined {

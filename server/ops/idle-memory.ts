@@ -10,24 +10,29 @@ const COLLECTIONS = 8
 
 /**
  * Gives memory back when there is nothing to do. V8 collects when a program allocates: one that stops, as a server does
- * when its queue has drained, keeps what the busiest moment took. Returns how to stop.
+ * when its queue has drained or its clients have gone, keeps what the busiest moment took. Returns how to stop.
+ *
+ * @param held what is held for clients, in bytes.
  */
-export function giveBackWhenIdle(pools: () => readonly Pool[]): () => void {
+export function giveBackWhenIdle(pools: () => readonly Pool[], held: () => number): () => void {
   setFlagsFromString('--expose-gc')
   const collect: () => void = runInNewContext('gc')
   const began = process.memoryUsage.rss()
   let left = 0
   let isCollecting = false
   let submitted = 0
+  let bytes = 0
   const timer = setInterval(() => {
     const before = submitted
     submitted = 0
+    const bytesBefore = bytes
+    bytes = held()
     let open = 0
     for (const { stats } of pools()) {
       submitted += stats.submitted
       open += stats.queued + stats.running
     }
-    if (open > 0 || submitted !== before) {
+    if (open > 0 || submitted !== before || bytes !== bytesBefore) {
       left = COLLECTIONS
       isCollecting = false
     } else if (left > 0 && (isCollecting || process.memoryUsage.rss() > began + GROWN_BYTES)) {

@@ -24,8 +24,8 @@ export class Room {
     const { queue, limits } = this
     if (queue.size >= limits.maxQueued) throw full(queue.size, 'tasks', limits.maxQueued, 'pool')
     if (queue.bytes >= limits.maxQueuedBytes) throw full(queue.bytes, 'bytes', limits.maxQueuedBytes, 'pool')
-    // A stream of calls is not refused but read no further (rpc/stream.ts). And no client has more than all have.
-    if (typeof client !== 'string' || queue.size < limits.maxQueuedPerClient) return
+    // A stream of calls is not refused but read no further (rpc/calls.ts). And no client has more than all have.
+    if ((typeof client !== 'string' && client.isHeldBack) || queue.size < limits.maxQueuedPerClient) return
     const mine = queue.sizeOf(client)
     if (mine >= limits.maxQueuedPerClient) throw full(mine, 'tasks', limits.maxQueuedPerClient, 'client')
   }

@@ -3,7 +3,12 @@ import type { Failure } from '../../wire/failure.js'
 /** Whoever has tasks: clients take turns. An address, or an object; the same one is the same client. */
 export type Client =
   | string
-  | { /** Its outcomes are not being read: no more of its tasks begin. */ readonly isFull: boolean }
+  | {
+      /** Its outcomes are not being read: no more of its tasks begin. */
+      readonly isFull: boolean
+      /** Somebody keeps it from sending too many tasks: none is refused because of those that wait. */
+      readonly isHeldBack: boolean
+    }
 
 /** What a worker is asked to do: what the tasks of one request have in common. Payloads are encoded and stay so. */
 export interface Job {

@@ -10,7 +10,7 @@ import { jobOf, single } from './job.js'
 export async function apply(context: RpcContext, request: ApplyRequest, call: Call): Promise<ApplyResponse> {
   context.admission.enter()
   try {
-    const { pool, job } = jobOf(context, single(request), call.peer)
+    const { pool, job } = jobOf(context, single(request), call.client)
     const begin = () => submit(pool, job, request.args)
     const onEnd = (listener: (reason: Failure) => void) => call.onEnd(listener)
     const ended = request.requestId === '' ? alone(begin, onEnd) : context.joins.join(request.requestId, begin, onEnd)

@@ -8,8 +8,9 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
-import { MAX_TIMER_MS } from '../../wire/limits.js'
+import { MAX_TIMER_MS, UNSENT_BYTES, UNSENT_COPIES } from '../../wire/limits.js'
 import type { Reason } from '../../wire/reason.js'
+import type { Account } from './budget.js'
 import type { Codec } from './definition.js'
 
 /**
@@ -17,8 +18,12 @@ import type { Codec } from './definition.js'
  * async generator that yields, returns or throws; it never sees a callback, a stream or a status.
  */
 export interface Call {
-  /** The address of the other end, for the log. */
-  readonly peer: string
+  /** Its connection, as a client of pools. */
+  readonly client: Account | string
+  /** Counts results that wait for the rest of the answer, until the call ends. */
+  hold(bytes: number): void
+  /** The same of results that wait for their reader: where it does not come, no more tasks of this client begin. */
+  holdUnread(bytes: number): void
   /** Unix time in milliseconds; Infinity for none. */
   readonly deadline: number
   /**
@@ -46,8 +51,10 @@ export interface Edge {
   readonly maxMessageBytes: number
   /** Told of faults of farpool itself: an error that is not a Failure. */
   report(error: unknown): void
-  /** Told of each message that a handler is about to get. */
-  taken?(message: Uint8Array): void
+  /** Told of each message that a handler is about to get: the only one of its call, or one of many. */
+  taken(message: Uint8Array, isOnly: boolean): void
+  /** The connection of this address, as a client of pools. */
+  client(peer: string): Account | string
 }
 
 /** How long before a deadline the call is ended, in milliseconds. */
@@ -61,15 +68,17 @@ interface Grpc extends EventEmitter {
 }
 
 class GrpcCall implements Call {
-  readonly peer: string
+  readonly client: Account | string
   readonly deadline: number
+  #held = 0
+  #unread = 0
   #finished = false
   #ended: Failure | undefined
   readonly #timer: NodeJS.Timeout | undefined
   #listener: ((reason: Failure) => void) | undefined
 
-  constructor(call: Grpc) {
-    this.peer = call.getPeer()
+  constructor(call: Grpc, edge: Edge) {
+    this.client = edge.client(call.getPeer())
     const deadline = call.getDeadline()
     this.deadline = typeof deadline === 'number' ? deadline : deadline.getTime()
     if (this.deadline < Number.POSITIVE_INFINITY) {
@@ -87,6 +96,18 @@ class GrpcCall implements Call {
   finish(): void {
     this.#finished = true
     clearTimeout(this.#timer)
+    this.hold(-this.#held)
+    this.holdUnread(-this.#unread)
+  }
+
+  hold(bytes: number): void {
+    this.#held += bytes
+    if (typeof this.client !== 'string') this.client.add(bytes)
+  }
+
+  holdUnread(bytes: number): void {
+    this.#unread += bytes
+    if (typeof this.client !== 'string') this.client.addUnread(bytes)
   }
 
   get ended(): boolean {
@@ -112,9 +133,9 @@ export function unary<Req, Res>(
   edge: Edge,
 ): handleUnaryCall<Uint8Array, Uint8Array> {
   return async (grpcCall, callback) => {
-    const call = new GrpcCall(grpcCall)
+    const call = new GrpcCall(grpcCall, edge)
     try {
-      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge), call))
+      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge, true), call))
       call.finish()
       callback(null, response)
     } catch (error) {
@@ -130,11 +151,11 @@ export function serverStreaming<Req, Res>(
   edge: Edge,
 ): handleServerStreamingCall<Uint8Array, Uint8Array> {
   return async (grpcCall) => {
-    const call = new GrpcCall(grpcCall)
+    const call = new GrpcCall(grpcCall, edge)
     // A peer that resets the stream makes it fail; `cancelled` has told the handler already.
     grpcCall.on('error', () => {})
     const responses = async function* () {
-      yield* handler(decode(codec, grpcCall.request, edge), call)
+      yield* handler(decode(codec, grpcCall.request, edge, true), call)
     }
     await respond(grpcCall, call, codec.encode, responses(), edge)
   }
@@ -146,14 +167,14 @@ export function duplex<Req, Res>(
   edge: Edge,
 ): handleBidiStreamingCall<Uint8Array, Uint8Array> {
   return async (grpcCall) => {
-    const call = new GrpcCall(grpcCall)
+    const call = new GrpcCall(grpcCall, edge)
     grpcCall.on('error', () => {})
     const requests: Requests<Req> = {
       listen({ message, end, fail }) {
         grpcCall.on('end', end)
         grpcCall.on('data', (bytes: Uint8Array) => {
           try {
-            message(decode(codec, bytes, edge))
+            message(decode(codec, bytes, edge, false))
           } catch (error) {
             fail(error)
           }
@@ -174,10 +195,11 @@ async function respond<Res>(
   responses: AsyncIterable<Res>,
   edge: Edge,
 ): Promise<void> {
+  const out = new Outgoing(grpcCall, call)
   try {
     for await (const response of responses) {
       if (call.ended) break
-      if (!grpcCall.write(encode(response))) await drained(grpcCall)
+      await out.write(encode(response))
     }
     call.finish()
     grpcCall.end()
@@ -187,25 +209,59 @@ async function respond<Res>(
   }
 }
 
-/** Resolves when the stream takes more, or never will. */
-const drained = (
-  call: ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>,
-): Promise<void> =>
-  new Promise((resolve) => {
-    const done = () => {
-      call.off('drain', done)
-      call.off('cancelled', done)
-      call.off('close', done)
-      resolve()
-    }
-    call.on('drain', done)
-    call.on('cancelled', done)
-    call.on('close', done)
-    if (call.cancelled) done()
-  })
+/** The messages of an answer that have not been sent: few, by their bytes. grpc-js counts messages, and waits at 16. */
+class Outgoing {
+  #unsent = 0
+  #isOver = false
+  #wake: (() => void) | undefined
 
-function decode<Req>(codec: Codec<Req, unknown>, bytes: Uint8Array, { maxMessageBytes, taken }: Edge): Req {
-  taken?.(bytes)
+  constructor(
+    private readonly stream: ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>,
+    private readonly call: Call,
+  ) {
+    stream.on('drain', () => this.#wake?.())
+    for (const event of ['cancelled', 'close']) stream.on(event, () => this.#end())
+  }
+
+  /** Resolves when the stream takes more, or never will. */
+  async write(message: Uint8Array): Promise<void> {
+    if (this.#isOver || this.stream.cancelled) return
+    this.#count(message.length)
+    let takesMore = this.stream.write(message, () => {
+      if (this.#isOver) return
+      this.#count(-message.length)
+      if (this.#unsent < UNSENT_BYTES) this.#wake?.()
+    })
+    while ((!takesMore || this.#unsent >= UNSENT_BYTES) && !this.#isOver) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+      this.#wake = undefined
+      takesMore = !this.stream.writableNeedDrain
+    }
+  }
+
+  #count(bytes: number): void {
+    this.#unsent += bytes
+    const { client } = this.call
+    if (typeof client !== 'string') client.addUnread(UNSENT_COPIES * bytes)
+  }
+
+  #end(): void {
+    if (this.#isOver) return
+    this.#count(-this.#unsent)
+    this.#isOver = true
+    this.#wake?.()
+  }
+}
+
+function decode<Req>(
+  codec: Codec<Req, unknown>,
+  bytes: Uint8Array,
+  { maxMessageBytes, taken }: Edge,
+  isOnly: boolean,
+): Req {
+  taken(bytes, isOnly)
   if (bytes.length > maxMessageBytes) {
     const message = `the request takes ${bytes.length} bytes; a message may take ${maxMessageBytes}`
     throw new Failure('PAYLOAD_TOO_LARGE', message)

@@ -1,11 +1,12 @@
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { writeReceived } from '../../wire/call-codec.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import { ACK_MESSAGES, CALL_BYTES, FRAME_CALLS, STREAM_BYTES } from '../../wire/limits.js'
+import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, FRAME_CALLS, STREAM_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Pool } from '../pool/pool.js'
 import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
 import { checkSize } from './apply.js'
+import { type Account, cutOff } from './budget.js'
 import type { Requests } from './call.js'
 import type { RpcContext } from './context.js'
 import { GroupTimeout } from './group-timeout.js'
@@ -22,6 +23,7 @@ interface OpenCall {
 /** The calls of one stream, or of the streams of one session, that have not ended. */
 export class CallStream implements Owner {
   readonly #open = new Map<number, OpenCall>()
+  readonly #account: Account
   readonly #outcomes = new Outcomes()
   #lastId = 0
   /** What open calls hold. */
@@ -46,7 +48,9 @@ export class CallStream implements Owner {
   constructor(
     private readonly context: RpcContext,
     private readonly isSession: boolean,
-  ) {}
+  ) {
+    this.#account = context.budget.open(() => this.end(cutOff()))
+  }
 
   get turn(): number {
     return this.#turn
@@ -116,14 +120,24 @@ export class CallStream implements Owner {
     for (const id of [...this.#open.keys()]) this.#cancel(id)
   }
 
-  /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
-  get isFull(): boolean {
-    return this.#requests === undefined || this.#outcomes.bytes > 2 * STREAM_BYTES || this.#isUnheard
+  /** It is over: what has not ended is given up, what nobody has taken is forgotten. */
+  end(reason: Failure): void {
+    this.abandon(reason)
+    this.#outcomes.drop(reason)
+    this.#account.close()
   }
 
-  /** Much has been handed out of which the client of the session has not said that it has it. */
+  /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
+  get isFull(): boolean {
+    return this.#requests === undefined || this.#outcomes.bytes > 2 * this.context.budget.share || this.#isUnheard
+  }
+
+  /** A stream that has much in a queue is not refused: it is read no further. */
+  readonly isHeldBack = true
+
+  /** Much has been handed out of which the client of the session has not said that it has it: more than it says it for. */
   get #isUnheard(): boolean {
-    return this.#outcomes.keptBytes > 2 * STREAM_BYTES
+    return this.#outcomes.keptBytes > 2 * Math.max(ACK_BYTES, this.context.budget.share)
   }
 
   /** The next message of outcomes; undefined when they have ended, or another stream has come. */
@@ -138,15 +152,33 @@ export class CallStream implements Owner {
   }
 
   #resumeTasks(): void {
-    if (!this.#wasFull || this.isFull) return
+    if (!this.#wasFull) return
+    if (this.isFull) return this.#waitForRoom()
     this.#wasFull = false
     for (const pool of new Set([...this.#open.values()].map((call) => call.pool))) pool.resume()
+  }
+
+  #waitForRoom(): void {
+    this.#wasFull = true
+    this.context.budget.wait(this.#room)
+  }
+
+  /** There may be room again, for its tasks and for what it has not read. */
+  readonly #room = (): void => {
+    this.#flow()
+    this.#resumeTasks()
+  }
+
+  /** What it holds, for the budget of all. */
+  #count(): void {
+    this.#account.add(this.#bytes + this.#outcomes.bytes + this.#outcomes.keptBytes - this.#account.bytes)
   }
 
   /** What became of a task; its key is the call's id. */
   settled(id: number, outcome: Outcome): void {
     if (this.#remove(id)) this.#outcomes.push(id, checkSize(outcome, this.context.limits.maxMessageBytes))
-    this.#wasFull ||= this.isFull
+    this.#count()
+    if (this.isFull) this.#waitForRoom()
     this.#settleEnd()
   }
 
@@ -221,9 +253,12 @@ export class CallStream implements Owner {
 
   /** Reads no more where it holds too much, or has begun many calls in this turn: other streams want theirs too. */
   #flow(): void {
-    const held = this.#bytes + this.#outcomes.bytes
+    this.#count()
+    const { budget, limits } = this.context
     const share = this.#full ? 0.5 : 1
-    this.#full = held > share * STREAM_BYTES || this.#open.size > share * this.context.limits.maxQueuedPerClient
+    const held = this.#bytes + this.#outcomes.bytes
+    this.#full = held > share * budget.share || this.#open.size > share * limits.maxQueuedPerClient
+    if (this.#full) budget.wait(this.#room)
     if (this.#begun >= FRAME_CALLS && !this.#resting) {
       this.#resting = true
       setImmediate(() => {

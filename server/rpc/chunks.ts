@@ -35,8 +35,10 @@ export class ChunkRun implements Owner {
     private readonly request: MapRequest,
     private readonly window: number,
     call: Call,
+    /** Told of the bytes of each result. */
+    private readonly hold: (bytes: number) => void,
   ) {
-    const { pool, job } = jobOf(context, request, call.peer)
+    const { pool, job } = jobOf(context, request, call.client)
     this.#pool = pool
     this.#job = job
     this.#release = once(this.#pool.hold())
@@ -70,7 +72,9 @@ export class ChunkRun implements Owner {
 
   settled(chunk: number, outcome: Outcome): void {
     this.#tasks.delete(chunk)
-    this.#channel.push({ chunk, outcome: checkSize(outcome, this.context.limits.maxMessageBytes) })
+    const checked = checkSize(outcome, this.context.limits.maxMessageBytes)
+    if (checked.ok) this.hold(checked.payload.length)
+    this.#channel.push({ chunk, outcome: checked })
   }
 
   #submit(): void {

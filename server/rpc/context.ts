@@ -1,5 +1,6 @@
 import type { Pools } from '../pool/pools.js'
 import type { Admission } from './admission.js'
+import type { Budget } from './budget.js'
 import type { CallStream } from './calls.js'
 import type { Joins } from './joins.js'
 import type { Sessions } from './sessions.js'
@@ -8,6 +9,7 @@ import type { Sessions } from './sessions.js'
 export interface RpcContext {
   readonly pools: Pools
   readonly admission: Admission
+  readonly budget: Budget
   readonly sessions: Sessions<CallStream>
   readonly joins: Joins
   readonly limits: { readonly maxMessageBytes: number; readonly maxQueuedPerClient: number }

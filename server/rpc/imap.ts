@@ -13,11 +13,15 @@ export async function* imap(context: RpcContext, request: MapRequest, call: Call
   context.admission.enter()
   try {
     const window = Math.max(IMAP_WINDOW_CHUNKS, 4 * context.pools.get(request.pool).options.processes)
-    const run = new ChunkRun(context, request, window, call)
+    const run = new ChunkRun(context, request, window, call, (bytes) => call.holdUnread(bytes))
     const order = new Reorder()
     for (let results = await run.take(); results.length > 0; results = await run.take()) {
       const ready = request.ordered ? order.push(results) : results
-      for (const outcomes of pack(ready.map(outcomeOf), outcomeBytes)) yield { outcomes }
+      for (const outcomes of pack(ready.map(outcomeOf), outcomeBytes)) {
+        // From here on it counts as what is written and not sent.
+        for (const { payload } of outcomes) call.holdUnread(-(payload?.length ?? 0))
+        yield { outcomes }
+      }
       if (request.onError === OnError.ON_ERROR_FAIL_FAST) failOnFirst(run, results)
     }
   } finally {

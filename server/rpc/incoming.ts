@@ -1,15 +1,27 @@
-import type { EventEmitter } from 'node:events'
+import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
 import { createGunzip, createInflate } from 'node:zlib'
 import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
-import { INFLATED_BYTES, PIECE_BYTES, PIECES, RETRY_MS } from '../../wire/limits.js'
+import {
+  INFLATED_BYTES,
+  MESSAGE_PREFIX_BYTES,
+  PIECE_BYTES,
+  PIECES,
+  RETRY_MS,
+  UNSENT_COPIES,
+} from '../../wire/limits.js'
+import { cutOff, heldTooMuch } from './budget.js'
+import type { Connections, HeldCall } from './held.js'
 
 /** What we touch of a call of grpc-js beside its public side: the one place, looked at before it is used. */
 interface Inside {
-  readonly stream: EventEmitter
+  readonly stream: ServerHttp2Stream
   readonly incomingEncoding: string
   readonly decoder: Decoder
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>
+  getPeer(): string
+  sendMessage(message: unknown, callback: () => void): void
+  sendStatus(status: object): void
 }
 
 /** Cuts what comes into messages. */
@@ -19,79 +31,98 @@ interface Decoder {
   write(data: Buffer): Buffer[]
 }
 
-/** What one call has unpacked that no handler has. */
-interface Held {
-  bytes: number
-  gone: boolean
-}
-
 /**
- * Bounds what a message takes of memory between the network and its handler, in proportion to what was sent:
- * compressed ones grow a thousandfold, and one that comes byte by byte is a hundred bytes for each. grpc-js holds every
- * message of every stream to the largest size, and knows nothing of all together.
+ * Bounds what a call takes of memory between the network and its handler, and behind it. What has come and what has not
+ * been sent is counted (budget.ts). Of what comes, two things cost more than was sent: compressed messages grow a
+ * thousandfold, and one that comes byte by byte takes a hundred bytes for each. grpc-js holds every message of every
+ * stream to the largest size, and knows nothing of all together.
  */
 export class Incoming {
   /** Unpacked, and not yet with a handler. */
-  #bytes = 0
+  #inflated = 0
   readonly #releases = new WeakMap<Uint8Array, () => void>()
+  readonly #calls = new WeakMap<Uint8Array, HeldCall>()
 
   /** @param statusOf makes a failure what grpc-js sends. */
   constructor(
     private readonly maxMessageBytes: number,
+    private readonly connections: Connections,
     private readonly statusOf: (failure: Failure) => object,
   ) {}
 
   /** For the option of a server; costs a call nothing to speak of. */
-  readonly interceptor: ServerInterceptor = (_, call) => {
-    const inside = call as unknown as Partial<Inside>
-    if (typeof inside.decoder?.write === 'function' && Array.isArray(inside.decoder.readPartialMessage)) {
-      inside.decoder.write = writeInLargePieces
-    }
-    const { stream, incomingEncoding, decompressMessage } = inside
-    if (stream && incomingEncoding && incomingEncoding !== 'identity' && decompressMessage) {
-      const own: Held = { bytes: 0, gone: false }
-      stream.once('close', () => {
-        own.gone = true
-        this.#release(own, own.bytes)
-      })
-      inside.decompressMessage = (message, encoding) => {
-        const unpacker = encoding === 'gzip' ? createGunzip : encoding === 'deflate' ? createInflate : undefined
-        return unpacker
-          ? this.#unpack(unpacker(), message.subarray(5), own)
-          : decompressMessage.call(call, message, encoding)
-      }
-    }
+  readonly interceptor: ServerInterceptor = ({ requestStream, responseStream }, call) => {
     // As it came, which is what grpc-js works with where there are no interceptors.
-    return call as ServerInterceptingCall
+    const same = call as ServerInterceptingCall
+    const inside: Partial<Inside> = call as unknown as Inside
+    const session = inside.stream?.session as ServerHttp2Session | undefined
+    if (!session || !isAsWeKnowIt(inside)) return same
+    const { peer, account } = this.connections.of(session)
+    inside.getPeer = () => peer
+    if (account.isOver) {
+      inside.sendStatus(this.statusOf(heldTooMuch()))
+      return same
+    }
+    const held = this.connections.begin(account, inside.stream)
+    this.#countMessages(inside, held, requestStream)
+    // Those of a stream are counted where they are written (call.ts).
+    if (!responseStream) countAnswer(inside, held)
+    return same
   }
 
-  /** A handler has the message: what it holds from now on is counted where calls are. */
-  taken(message: Uint8Array): void {
+  /**
+   * A handler has the message. The only one of its call counts until the call has ended; of one of many, what it goes on to
+   * hold is counted where calls are (calls.ts).
+   */
+  taken(message: Uint8Array, isOnly: boolean): void {
     this.#releases.get(message)?.()
+    if (!isOnly) this.#calls.get(message)?.add(-message.length - MESSAGE_PREFIX_BYTES)
   }
 
-  async #unpack(unpacker: ReturnType<typeof createGunzip>, packed: Buffer, own: Held): Promise<Buffer> {
+  #countMessages(inside: Inside, held: HeldCall, isStream: boolean): void {
+    const { decoder, decompressMessage } = inside
+    decoder.write = (data) => {
+      held.add(data.length)
+      if (!held.account.isOver) return writeInLargePieces(decoder, data)
+      inside.sendStatus(this.statusOf(isStream ? cutOff() : heldTooMuch()))
+      return []
+    }
+    inside.decompressMessage = (message, encoding) => {
+      const isPacked = encoding === 'gzip' || encoding === 'deflate'
+      if (isPacked) return this.#unpack(encoding, message.subarray(MESSAGE_PREFIX_BYTES), held)
+      const content = decompressMessage.call(inside, message, encoding)
+      if (isStream && content instanceof Uint8Array) this.#calls.set(content, held)
+      return content
+    }
+  }
+
+  async #unpack(encoding: 'gzip' | 'deflate', packed: Buffer, held: HeldCall): Promise<Buffer> {
+    const unpacker = encoding === 'gzip' ? createGunzip() : createInflate()
     const parts: Buffer[] = []
     let length = 0
+    const release = once(() => {
+      this.#inflated -= length
+    })
     try {
       unpacker.end(packed)
       for await (const part of unpacker as AsyncIterable<Buffer>) {
-        if (own.gone) throw new Failure('CANCELLED', 'the client is gone')
+        if (held.isGone) throw new Failure('CANCELLED', 'the client is gone')
         parts.push(part)
         length += part.length
-        own.bytes += part.length
-        this.#bytes += part.length
+        this.#inflated += part.length
+        held.add(part.length)
         if (length > this.maxMessageBytes) {
           throw new Failure('PAYLOAD_TOO_LARGE', `the request takes more than ${this.maxMessageBytes} bytes unpacked`)
         }
-        if (this.#bytes > Math.max(INFLATED_BYTES, this.maxMessageBytes)) {
+        if (held.account.isOver) throw heldTooMuch()
+        if (this.#inflated > Math.max(INFLATED_BYTES, this.maxMessageBytes)) {
           throw new Failure('QUEUE_FULL', 'too many compressed messages at once; send it again, or uncompressed', {
             retryDelayMs: RETRY_MS,
           })
         }
       }
     } catch (error) {
-      this.#release(own, length)
+      release()
       // What the peer packed is no fault of ours.
       const why = error instanceof Error ? error.message : String(error)
       throw this.statusOf(
@@ -99,17 +130,38 @@ export class Incoming {
       )
     }
     const message = Buffer.concat(parts)
-    this.#releases.set(message, () => {
-      this.#releases.delete(message)
-      this.#release(own, length)
-    })
+    held.add(-packed.length)
+    this.#calls.set(message, held)
+    this.#releases.set(message, release)
+    held.onClose(release)
     return message
   }
+}
 
-  #release(own: Held, bytes: number): void {
-    const released = Math.min(own.bytes, bytes)
-    own.bytes -= released
-    this.#bytes -= released
+function once(action: () => void): () => void {
+  let isDone = false
+  return () => {
+    if (!isDone) action()
+    isDone = true
+  }
+}
+
+/** A grpc-js that is built otherwise is left as it is. */
+const isAsWeKnowIt = (inside: Partial<Inside>): inside is Inside =>
+  typeof inside.decoder?.write === 'function' &&
+  Array.isArray(inside.decoder.readPartialMessage) &&
+  [inside.decompressMessage, inside.sendMessage, inside.sendStatus].every((method) => typeof method === 'function')
+
+/** An answer that is written and not sent. */
+function countAnswer(inside: Inside, held: HeldCall): void {
+  const { sendMessage } = inside
+  inside.sendMessage = (message, callback) => {
+    const bytes = message instanceof Uint8Array ? UNSENT_COPIES * message.length : 0
+    held.addUnread(bytes)
+    sendMessage.call(inside, message, () => {
+      held.addUnread(-bytes)
+      callback()
+    })
   }
 }
 
@@ -117,9 +169,9 @@ export class Incoming {
 const looked = new WeakMap<Buffer[], number>()
 
 /** Joins small pieces, so many at a time that each byte is copied once. */
-function writeInLargePieces(this: Decoder, data: Buffer): Buffer[] {
-  const messages = Object.getPrototypeOf(this).write.call(this, data)
-  const pieces = this.readPartialMessage
+function writeInLargePieces(decoder: Decoder, data: Buffer): Buffer[] {
+  const messages = Object.getPrototypeOf(decoder).write.call(decoder, data)
+  const pieces = decoder.readPartialMessage
   if (pieces.length < PIECES) return messages
   const first = looked.get(pieces) ?? 0
   if (pieces.length - first < PIECES) return messages

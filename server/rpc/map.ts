@@ -11,7 +11,7 @@ import type { RpcContext } from './context.js'
 export async function map(context: RpcContext, request: MapRequest, call: Call): Promise<MapResponse> {
   context.admission.enter()
   try {
-    const run = new ChunkRun(context, request, MAP_WINDOW_CHUNKS, call)
+    const run = new ChunkRun(context, request, MAP_WINDOW_CHUNKS, call, (bytes) => call.hold(bytes))
     const outcomes: Outcome[] = new Array(request.chunks.length)
     let bytes = 0
     for (let results = await run.take(); results.length > 0; results = await run.take()) {

@@ -57,6 +57,17 @@ export class Outcomes {
     this.#wake?.()
   }
 
+  /** Forgets all that is there: what is taken next is the error. */
+  drop(error: unknown): void {
+    this.#writer.reset()
+    this.#released += this.#messages.length
+    this.#messages.length = 0
+    this.#messageBytes = 0
+    this.#takenBytes = 0
+    this.#end = { error }
+    this.#wake?.()
+  }
+
   /** Wakes whoever takes: the reason to do so may have gone. */
   interrupt(): void {
     this.#wake?.()

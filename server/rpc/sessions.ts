@@ -7,8 +7,8 @@ const MOST_ID_BYTES = 64
 
 /** What a session consists of, as far as its life goes (calls.ts). */
 export interface Resumable {
-  /** Gives up what has not ended. */
-  abandon(reason: Failure): void
+  /** Gives up what has not ended, and forgets the rest. */
+  end(reason: Failure): void
 }
 
 /** The sessions of a server: calls that outlive their stream for a while. */
@@ -65,7 +65,7 @@ export class Sessions<S extends Resumable> {
   #giveUp(id: string): void {
     const session = this.#byId.get(id)
     this.remove(id)
-    session?.abandon(new Failure('CANCELLED', 'the client of the call is gone'))
+    session?.end(new Failure('CANCELLED', 'the client of the call is gone'))
   }
 
   #stopWaiting(id: string): void {

@@ -28,7 +28,7 @@ export async function* callStream(
     stopListening()
     // Where another stream has taken the calls over, or may, they are none of this one's business any more.
     if (!isTaken()) {
-      calls.abandon(new Failure('CANCELLED', 'the stream of the call has ended'))
+      calls.end(new Failure('CANCELLED', 'the stream of the call has ended'))
       if (session) context.sessions.remove(session.id)
     }
   }

@@ -1,4 +1,4 @@
-import { ApplyRequest, ApplyResponse } from '../../proto/gen/farpool/v1/pool_service.js'
+import { ApplyRequest, ApplyResponse, MapRequest } from '../../proto/gen/farpool/v1/pool_service.js'
 import { message } from '../support/raw-call.js'
 import type { RawAnswer } from '../support/raw-unary.js'
 
@@ -6,6 +6,7 @@ import type { RawAnswer } from '../support/raw-unary.js'
 
 export const APPLY = '/farpool.v1.PoolService/Apply'
 export const CALL = '/farpool.v1.PoolService/Call'
+export const IMAP = '/farpool.v1.PoolService/IMap'
 
 const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 
@@ -22,6 +23,24 @@ export function applyRequest(name: string, ...args: unknown[]): Uint8Array {
     requestId: '',
   }
   return ApplyRequest.encode(request).finish()
+}
+
+/** A Map or IMap of so many chunks of one item each. */
+export function mapRequest(name: string, chunks: number, item: unknown): Uint8Array {
+  const request = {
+    pool: '',
+    function: name,
+    chunks: Array.from({ length: chunks }, () => json([item])),
+    spread: false,
+    args: [],
+    kwargs: undefined,
+    replyKind: 0,
+    retries: 0,
+    onError: 0,
+    queueTimeoutMs: 0,
+    runTimeoutMs: 0,
+  }
+  return MapRequest.encode(request).finish()
 }
 
 /** So many calls of one function without arguments. */

@@ -3,7 +3,7 @@ import { type ClientHttp2Session, connect } from 'node:http2'
 import type { Server } from '@grpc/grpc-js'
 import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { widenWindows } from '../../server/rpc/windows.js'
+import { Windows } from '../../server/rpc/windows.js'
 import { WINDOW_BYTES } from '../../wire/limits.js'
 import { FUNCTIONS, ServerProcess } from '../support/server.js'
 
@@ -56,14 +56,14 @@ describe('a grpc-js that is built otherwise', () => {
   ])('with %s is left as it is', (_, built) => {
     const before = structuredClone({ ...built, createHttp2Server: undefined })
     const { createHttp2Server } = built as { createHttp2Server?: unknown }
-    expect(widenWindows(built as Server, WINDOW_BYTES)).toBe(false)
+    expect(new Windows(WINDOW_BYTES).widen(built as Server)).toBe(false)
     expect({ ...built, createHttp2Server: undefined }).toEqual(before)
     expect((built as { createHttp2Server?: unknown }).createHttp2Server).toBe(createHttp2Server)
   })
 
   it('keeps the settings that it has', () => {
     const built = { commonServerOptions: { settings: { maxConcurrentStreams: 7 } }, createHttp2Server: create }
-    expect(widenWindows(built as unknown as Server, 100_000)).toBe(true)
+    expect(new Windows(100_000).widen(built as unknown as Server)).toBe(true)
     expect(built.commonServerOptions.settings).toEqual({ maxConcurrentStreams: 7, initialWindowSize: 100_000 })
   })
 })

@@ -118,7 +118,7 @@ describe('the queue', () => {
 
 describe('a client that is full', () => {
   it('has to wait, and others do not', () => {
-    const client = { isFull: true }
+    const client = { isFull: true, isHeldBack: true }
     const queue = new TaskQueue()
     queue.push(task(1, client))
     queue.push(task(2, client))
@@ -130,7 +130,7 @@ describe('a client that is full', () => {
 
   it('is drained with all others', () => {
     const queue = new TaskQueue()
-    for (const id of [1, 2]) queue.push(task(id, { isFull: true }))
+    for (const id of [1, 2]) queue.push(task(id, { isFull: true, isHeldBack: true }))
     queue.unshift(task(3))
     expect([[...queue.drain()].map(({ id }) => id), queue.size]).toEqual([[3, 1, 2], 0])
   })

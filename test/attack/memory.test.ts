@@ -1,0 +1,105 @@
+import { afterEach, beforeEach, describe, it } from 'vitest'
+import { callHeaders, END_STREAM, frameOf, openStream, RawPeer, Type } from '../support/http2.js'
+import { frame, message } from '../support/raw-call.js'
+import { until } from '../support/server.js'
+import { Siege } from '../support/siege.js'
+import { APPLY, applyRequest, CALL, IMAP, mapRequest } from './requests.js'
+
+/** Clients that send as much as they may, and never read: a gigabyte is on its way, of which the server holds little. */
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const CLIENTS = 1_000
+const MAX_HELD_BYTES = 128 * MIB
+
+/** Twice what may be held, the connections themselves, and what the collector has not come to yet. */
+const PEAK_BYTES = 512 * MIB
+
+// For each a server of its own: a peak that has been reached hides all that are lower.
+let siege: Siege
+beforeEach(async () => {
+  siege = await Siege.start(['--max-held-bytes', String(MAX_HELD_BYTES), '--max-message-bytes', String(16 * MIB)])
+})
+afterEach(async () => {
+  await siege.connectionsAreClosed()
+  await siege[Symbol.asyncDispose]()
+})
+
+/** HTTP/2 carries at most so much in a frame. */
+const FRAME_BYTES = 16 * KIB
+
+function data(stream: number, bytes: Buffer, isLast: boolean): Buffer {
+  const frames: Buffer[] = []
+  for (let at = 0; at < bytes.length; at += FRAME_BYTES) {
+    const isEnd = isLast && at + FRAME_BYTES >= bytes.length
+    frames.push(frameOf(Type.DATA, isEnd ? END_STREAM : 0, stream, bytes.subarray(at, at + FRAME_BYTES)))
+  }
+  return Buffer.concat(frames)
+}
+
+const rpc = (stream: number, path: string, body: Buffer, isLast = true): Buffer =>
+  Buffer.concat([openStream(stream, callHeaders(path)), data(stream, body, isLast)])
+
+const odd = (at: number) => 2 * at + 1
+const text = 'x'.repeat(32 * KIB)
+const calls = frame(message('identity', Object.fromEntries(Array.from({ length: 32 }, (_, id) => [id + 1, [text]]))))
+
+/** Sends; resolves when the server has done all that it has let in, and goes on with nothing of it. */
+async function send(peers: readonly RawPeer[], what: Buffer): Promise<void> {
+  await Promise.all(peers.map((peer) => peer.send(what)))
+  let before = ''
+  let unchanged = 0
+  await until(async () => {
+    const { running, queued, tasks } = await siege.pool.info()
+    // But for this client's own.
+    const now = `${queued} ${running} ${tasks.submitted - tasks.succeeded}`
+    unchanged = running <= 1 && now === before ? unchanged + 1 : 0
+    before = now
+    return unchanged === 20
+  }, 'nothing more is done')
+}
+
+/** What malloc has cut into small pieces it keeps, for the next time. */
+const withstands = (attack: () => Promise<void>, peakBytes = PEAK_BYTES) =>
+  siege.withstands(attack, peakBytes, PEAK_BYTES)
+
+async function fromAThousand(what: Buffer): Promise<void> {
+  const peers: RawPeer[] = []
+  for (let at = 0; at < CLIENTS; at += 100) {
+    peers.push(...(await Promise.all(Array.from({ length: 100 }, () => RawPeer.greet(siege.address)))))
+  }
+  await send(peers, what)
+  for (const peer of peers) peer.socket.destroy()
+}
+
+const streamOfCalls = rpc(1, CALL, calls, false)
+
+describe('a thousand clients that never read', () => {
+  it.each<[string, Buffer]>([
+    [
+      'calls of 64 KiB of results each',
+      Buffer.concat(
+        Array.from({ length: 16 }, (_, at) => rpc(odd(at), APPLY, frame(applyRequest('textOf', 64 * KIB)))),
+      ),
+    ],
+    ['an imap of large results', rpc(1, IMAP, frame(mapRequest('textOf', 16, 64 * KIB)))],
+    ['messages that do not come whole', rpc(1, APPLY, frame(Buffer.alloc(MIB), 4 * MIB), false)],
+  ])('%s', async (_, what) => {
+    await withstands(() => fromAThousand(what))
+  })
+
+  it('streams of calls, and once more: they take as much as before', async () => {
+    await withstands(() => fromAThousand(streamOfCalls))
+    await withstands(() => fromAThousand(streamOfCalls), PEAK_BYTES / 2)
+  })
+})
+
+describe('one client that never reads', () => {
+  it('a thousand streams of calls', async () => {
+    await withstands(async () => {
+      using peer = await RawPeer.greet(siege.address)
+      for (let at = 0; at < 1_000; at++) await peer.send(rpc(odd(at), CALL, calls, false))
+      await send([peer], Buffer.alloc(0))
+    })
+  })
+})
