@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { ServiceError } from '@grpc/grpc-js'
 import type { ItemFailure } from '../proto/gen/farpool/routing/v1/routing.js'
-import { CallRequest } from '../proto/gen/farpool/routing/v1/routing.js'
-import { CallRequestWriter, type GroupHead, readOutcomes } from '../wire/call-codec.js'
+import { CallRequest, CallResponse } from '../proto/gen/farpool/routing/v1/routing.js'
+import { type GroupHead, readOutcomes } from '../wire/call-codec.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
-import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS, FRAME_TARGET_BYTES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
-import { isSame } from './group-head.js'
+import { ACK_BYTES, ACK_MESSAGES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
 import { type CallStream, failureOf } from './grpc-transport.js'
+import { Outbox } from './outbox.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
 const NO_FAILURES: readonly ChunkFailure[] = []
@@ -17,13 +17,6 @@ const LONGEST_PAUSE_MS = 1_000
 
 /** How long the server may take to end a stream that was given up. */
 const CLOSE_MS = 1_000
-
-/** A message that the server may not have received. */
-interface Message {
-  readonly bytes: Buffer
-  /** Of its calls, and of those before: an id that is larger has not left. */
-  readonly lastId: number
-}
 
 /**
  * Calls on their way, in one stream at a time: one that breaks is followed by another, which goes on where it broke
@@ -40,12 +33,11 @@ export class Session {
   readonly #open = new Map<number, Sink>()
   #stream: CallStream
   #nextId = 1
-  /** Messages that wait for the stream to take them. */
-  #messages: Message[] = []
-  /** Messages that it has taken and the server has not confirmed; how many have been written, and confirmed. */
-  #unconfirmed: Message[] = []
-  #confirmed = 0
-  #writtenId = 0
+  /** What it has to say; it leaves at the end of this turn, or when the stream takes more. */
+  readonly #outbox = new Outbox(
+    () => this.#flush(),
+    (id, reason) => this.#refused(id, reason),
+  )
   /** How many of the server's messages have been received, and how many, and how large, it has not been told of. */
   #received = 0
   #untold = 0
@@ -53,10 +45,7 @@ export class Session {
   /** The server has answered the current stream; and one of its streams. */
   #isGreeted = false
   #wasGreeted = false
-  /** The message being filled; it leaves at the end of this turn, or when the stream takes more. */
-  #message: CallRequestWriter | undefined
   #scheduled = false
-  #blocked = false
   #idle: NodeJS.Timeout | undefined
   #retry: NodeJS.Timeout | undefined
   #brokenSince = 0
@@ -80,9 +69,8 @@ export class Session {
     const id = this.#nextId++
     this.#open.set(id, sink)
     if (this.#idle) this.#stopIdling()
-    const message = this.#fill()
-    if (!message.head || !isSame(message.head, head)) message.begin(head)
-    message.add(id, args, chunk)
+    this.#outbox.add(head, id, args, chunk)
+    this.#flushSoon()
     return id
   }
 
@@ -91,7 +79,10 @@ export class Session {
     const sink = this.#open.get(id)
     if (!sink) return
     this.#open.delete(id)
-    if (this.usable) this.#fill().cancel(id)
+    if (this.usable) {
+      this.#outbox.cancel(id)
+      this.#flushSoon()
+    }
     sink.fail(reason)
     this.#rest()
   }
@@ -102,7 +93,7 @@ export class Session {
     const stream = this.#stream
     const isOpen = this.#state === 'open' || this.#state === 'ending'
     this.#ended(new Failure('CANCELLED', 'the pool was closed while the call was under way'))
-    if (!isOpen || this.#blocked) return stream.cancel()
+    if (!isOpen || this.#outbox.isBlocked) return stream.cancel()
     this.#tell(stream, { abandon: true, last: true })
     stream.end()
     const late = setTimeout(() => stream.cancel(), CLOSE_MS)
@@ -122,19 +113,18 @@ export class Session {
         this.#ended(new Failure('SERVER_DRAINING', 'the server has ended the stream'))
     })
     stream.on('drain', () => {
-      if (stream !== this.#stream) return
-      this.#blocked = false
-      this.#flush()
+      if (stream === this.#stream) this.#flush()
     })
-    this.#blocked = !this.#tell(stream, { session: { id: this.#id, resumed } })
+    this.#outbox.attach(stream)
+    this.#tell(stream, { session: { id: this.#id, resumed } })
     return stream
   }
 
   #hear(stream: CallStream, response: Buffer): void {
     if (stream !== this.#stream) return
     const confirmed = readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures))
-    for (; this.#confirmed < confirmed; this.#confirmed++) this.#unconfirmed.shift()
-    if (!this.#isGreeted) return this.#greeted()
+    this.#outbox.confirm(confirmed)
+    if (!this.#isGreeted) return this.#greeted(CallResponse.decode(response).maxMessageBytes)
     this.#received++
     this.#untold++
     this.#untoldBytes += response.length
@@ -143,21 +133,22 @@ export class Session {
   }
 
   /** Writes a message of the session itself: how many of the server's have been received, and what else there is to say. */
-  #tell(stream: CallStream, facts: Partial<CallRequest> = {}): boolean {
+  #tell(stream: CallStream, facts: Partial<CallRequest> = {}): void {
     this.#untold = 0
     this.#untoldBytes = 0
-    return stream.write(encode({ received: this.#received, ...facts }))
+    stream.write(encode({ received: this.#received, ...facts }))
   }
 
   /** The server has answered: what it has not received of what was written before goes out first. */
-  #greeted(): void {
+  #greeted(maxMessageBytes: number): void {
     this.#isGreeted = true
     this.#wasGreeted = true
-    if (this.#state !== 'greeting') return
-    this.#state = 'open'
-    this.#pauseMs = FIRST_PAUSE_MS
-    this.#messages = [...this.#unconfirmed, ...this.#messages]
-    this.#unconfirmed = []
+    const isResumed = this.#state === 'greeting'
+    this.#outbox.greeted(maxMessageBytes, isResumed)
+    if (isResumed) {
+      this.#state = 'open'
+      this.#pauseMs = FIRST_PAUSE_MS
+    }
     this.#flush()
     this.#rest()
   }
@@ -185,8 +176,7 @@ export class Session {
 
   /** The server has calls of it, or is still to hear that it need not have them. */
   get #isWorthResuming(): boolean {
-    const isUnsaid = this.#message !== undefined || this.#messages.length > 0 || this.#unconfirmed.length > 0
-    return this.#writtenId > 0 && (this.#open.size > 0 || isUnsaid)
+    return this.#outbox.writtenId > 0 && (this.#open.size > 0 || this.#outbox.isUnheard)
   }
 
   #settle(id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]): void {
@@ -212,7 +202,7 @@ export class Session {
     // all that it received.
     const isComplete = why === 'SERVER_DRAINING' || !this.#wasGreeted
     const written = isLost ? lost : isComplete ? reason : reason.ofOneAmongMany()
-    for (const [id, sink] of sinks) sink.fail(id <= this.#writtenId ? written : unsent)
+    for (const [id, sink] of sinks) sink.fail(id <= this.#outbox.writtenId ? written : unsent)
   }
 
   /** Without calls the stream is ended after a while; a program that has nothing else to do can then end. */
@@ -230,42 +220,31 @@ export class Session {
   /** Takes no more calls. */
   #end(): void {
     // Words that the server has not taken for so long are lost, and with them cancellations: it has to hear otherwise.
-    if (this.#message || this.#messages.length > 0) return this.close()
+    if (this.#outbox.isWaiting) return this.close()
     this.#state = 'ending'
     this.#tell(this.#stream, { last: true })
     this.#stream.end()
   }
 
-  #fill(): CallRequestWriter {
-    const message = this.#message
-    if (message && (message.length >= FRAME_TARGET_BYTES || message.calls >= FRAME_CALLS)) this.#cut(message)
-    this.#message ??= new CallRequestWriter()
-    if (!this.#scheduled) {
-      this.#scheduled = true
-      queueMicrotask(() => {
-        this.#scheduled = false
-        this.#flush()
-      })
-    }
-    return this.#message
-  }
-
-  #cut(message: CallRequestWriter): void {
-    this.#messages.push({ bytes: message.finish(), lastId: this.#nextId - 1 })
-    this.#message = undefined
+  #flushSoon(): void {
+    if (this.#scheduled) return
+    this.#scheduled = true
+    queueMicrotask(() => {
+      this.#scheduled = false
+      this.#flush()
+    })
   }
 
   #flush(): void {
-    if (this.#blocked || this.#state !== 'open') return
-    if (this.#message) this.#cut(this.#message)
-    while (this.#messages.length > 0 && !this.#blocked && this.#state === 'open') {
-      const message = this.#messages.shift()
-      if (!message) return
-      this.#unconfirmed.push(message)
-      // Also of one that is sent again.
-      this.#writtenId = Math.max(this.#writtenId, message.lastId)
-      this.#blocked = !this.#stream.write(message.bytes)
-    }
+    if (this.#state === 'open') this.#outbox.write()
+  }
+
+  /** No message can carry it. */
+  #refused(id: number, reason: Failure): void {
+    const sink = this.#open.get(id)
+    this.#open.delete(id)
+    sink?.fail(reason)
+    this.#rest()
   }
 }
 

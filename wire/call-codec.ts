@@ -24,12 +24,16 @@ const ITEM_ARGS = 0x12
 const ITEM_CHUNK = 0x1a
 const RESPONSE_OUTCOMES = 0x0a
 const RESPONSE_RECEIVED = 0x10
+const RESPONSE_MAX_MESSAGE_BYTES = 0x18
 const OUTCOME_ID = 0x08
 const OUTCOME_PAYLOAD = 0x12
 const OUTCOME_FAILURES = 0x1a
 
 /** What the calls of a group have in common. */
 export type GroupHead = Omit<CallGroup, 'calls'>
+
+/** The fields of a group, besides its arguments and its calls. */
+const HEAD_FIELDS = 12
 
 /** A CallRequest that is being written: calls of one group after another, in the order in which they are added. */
 export class CallRequestWriter {
@@ -39,10 +43,16 @@ export class CallRequestWriter {
   #head: GroupHead | undefined
   #bytes = 0
   #calls = 0
+  #fields = 0
 
   /** How many calls it has. */
   get calls(): number {
     return this.#calls
+  }
+
+  /** About how many fields it has, in all its depth. */
+  get fields(): number {
+    return this.#fields
   }
 
   /** About how many bytes it has. */
@@ -57,6 +67,7 @@ export class CallRequestWriter {
 
   begin(head: GroupHead): void {
     this.#close()
+    this.#fields += HEAD_FIELDS + head.args.length
     this.#head = head
   }
 
@@ -66,6 +77,7 @@ export class CallRequestWriter {
     for (const arg of args) size += sizeOfField(arg.length)
     if (chunk) size += sizeOfField(chunk.length)
     this.#calls++
+    this.#fields += 3 + args.length
     this.#items.head(GROUP_CALLS, size)
     this.#items.number(ITEM_ID, id)
     for (const arg of args) this.#items.bytes(ITEM_ARGS, arg)
@@ -177,6 +189,11 @@ const NONE: readonly ItemFailure[] = []
 /** Adds to a CallResponse how many of the client's messages have been received. */
 export function writeReceived(writer: ProtoWriter, received: number): void {
   if (received > 0) writer.number(RESPONSE_RECEIVED, received)
+}
+
+/** The largest message that the server takes. */
+export function writeMaxMessageBytes(writer: ProtoWriter, bytes: number): void {
+  writer.number(RESPONSE_MAX_MESSAGE_BYTES, bytes)
 }
 
 /** Calls back for every outcome of a CallResponse, in order; gives how many of this side's messages have been received. */

@@ -1,5 +1,5 @@
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { writeReceived } from '../../wire/call-codec.js'
+import { writeMaxMessageBytes, writeReceived } from '../../wire/call-codec.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, FRAME_CALLS, STREAM_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
@@ -87,6 +87,7 @@ export class CallStream implements Owner {
   greeting(): Uint8Array {
     const writer = new ProtoWriter(16)
     writeReceived(writer, this.#received)
+    writeMaxMessageBytes(writer, this.context.limits.maxMessageBytes)
     return writer.take()
   }
 
@@ -129,7 +130,10 @@ export class CallStream implements Owner {
 
   /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
   get isFull(): boolean {
-    return this.#requests === undefined || this.#outcomes.bytes > 2 * this.context.budget.share || this.#isUnheard
+    const share = 2 * this.context.budget.share
+    const isFull = this.#requests === undefined || this.#outcomes.bytes > share || this.#isUnheard
+    if (isFull) this.#waitForRoom()
+    return isFull
   }
 
   /** A stream that has much in a queue is not refused: it is read no further. */
@@ -152,8 +156,7 @@ export class CallStream implements Owner {
   }
 
   #resumeTasks(): void {
-    if (!this.#wasFull) return
-    if (this.isFull) return this.#waitForRoom()
+    if (!this.#wasFull || this.isFull) return
     this.#wasFull = false
     for (const pool of new Set([...this.#open.values()].map((call) => call.pool))) pool.resume()
   }
@@ -178,7 +181,6 @@ export class CallStream implements Owner {
   settled(id: number, outcome: Outcome): void {
     if (this.#remove(id)) this.#outcomes.push(id, checkSize(outcome, this.context.limits.maxMessageBytes))
     this.#count()
-    if (this.isFull) this.#waitForRoom()
     this.#settleEnd()
   }
 
@@ -269,7 +271,7 @@ export class CallStream implements Owner {
     }
     // What it waits for then is behind what it does not read: that is at most a window's worth.
     if (this.#full && this.#isUnheard) {
-      if (this.#bytes > 2 * STREAM_BYTES) return this.abandon(silentClient())
+      if (this.#bytes > SILENT_BYTES + 2 * limits.maxMessageBytes) return this.abandon(silentClient(this.#bytes))
       this.#full = false
     }
     const paused = this.#full || this.#resting
@@ -279,8 +281,12 @@ export class CallStream implements Owner {
   }
 }
 
-const silentClient = () =>
+/** A stream's share, and what the windows and buffers on the way hold. */
+const SILENT_BYTES = 2 * STREAM_BYTES
+
+const silentClient = (bytes: number) =>
   new Failure(
     'BAD_REQUEST',
-    `the client has not said of ${2 * STREAM_BYTES} bytes of outcomes that it has received them, and has sent as much`,
+    `the client does not say of the outcomes that it has received them, and has sent ${bytes} bytes of calls meanwhile`,
+    { started: 'unknown' },
   )

@@ -26,7 +26,7 @@ type Answer = (stream: ServerHttp2Stream, body: Buffer) => void
 function converse(stream: ServerHttp2Stream, message: Buffer, answer: Answer): void {
   const { session, groups } = CallRequest.decode(message)
   if (session?.resumed) return stream.respond({ ...HEADERS, 'grpc-status': '5' }, { endStream: true })
-  if (session) end(stream, frame(CallResponse.encode({ outcomes: [], received: 0 }).finish()))
+  if (session) end(stream, frame(CallResponse.encode({ outcomes: [], received: 0, maxMessageBytes: 0 }).finish()))
   if (groups.length > 0) answer(stream, outcomesOf(message))
 }
 
@@ -74,7 +74,7 @@ const result = frame(ApplyResponse.encode({ result: json('answer') }).finish())
 const outcomesOf = (request: Buffer) => {
   const ids = CallRequest.decode(request).groups.flatMap(({ calls }) => calls.map(({ id }) => id))
   const outcomes = ids.map((id) => ({ id, payload: json('answer'), failures: [] }))
-  return frame(CallResponse.encode({ outcomes, received: 0 }).finish())
+  return frame(CallResponse.encode({ outcomes, received: 0, maxMessageBytes: 0 }).finish())
 }
 
 /** Answers, and ends as a server should: when the client has ended its side. */

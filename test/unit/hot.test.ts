@@ -130,7 +130,7 @@ describe('CallResponse', () => {
         const written = writer.take()
         expect(plain(CallResponse.decode(written).outcomes)).toEqual(plain(outcomes))
         const read: unknown[] = []
-        const generated = CallResponse.encode({ outcomes, received: 0 })
+        const generated = CallResponse.encode({ outcomes, received: 0, maxMessageBytes: 0 })
         readOutcomes(Buffer.from(generated.finish()), (id, payload, failures) => read.push({ id, payload, failures }))
         expect(plain(read)).toEqual(plain(outcomes))
       }),

@@ -209,7 +209,10 @@ export interface CallRequest {
   groups: CallGroup[];
   /** The ids of calls that are given up. One that has ended already stays as it is. */
   cancelled: number[];
-  /** In the first message of a stream, for a client that wants its calls to survive a broken connection. */
+  /**
+   * In the first message of a stream, for a client that wants its calls to survive a broken connection. That message brings
+   * no calls and gives none up.
+   */
   session:
     | Session
     | undefined;
@@ -281,8 +284,16 @@ export interface CallItem {
 export interface CallResponse {
   /** Each call has exactly one outcome, unless it was cancelled. */
   outcomes: CallOutcome[];
-  /** In a session: how many of the client's messages have been received. The first message of a stream has nothing else. */
+  /**
+   * In a session: how many of the client's messages have been received. The first message of a stream has nothing but this
+   * and the next.
+   */
   received: number;
+  /**
+   * In the first message of a session's stream: the largest message that the server takes, in bytes. One that is larger ends
+   * the stream, with all its calls.
+   */
+  maxMessageBytes: number;
 }
 
 /** What became of a call. */
@@ -1691,7 +1702,7 @@ export const CallItem: MessageFns<CallItem> = {
 };
 
 function createBaseCallResponse(): CallResponse {
-  return { outcomes: [], received: 0 };
+  return { outcomes: [], received: 0, maxMessageBytes: 0 };
 }
 
 export const CallResponse: MessageFns<CallResponse> = {
@@ -1701,6 +1712,9 @@ export const CallResponse: MessageFns<CallResponse> = {
     }
     if (message.received !== 0) {
       writer.uint32(16).uint64(message.received);
+    }
+    if (message.maxMessageBytes !== 0) {
+      writer.uint32(24).uint64(message.maxMessageBytes);
     }
     return writer;
   },
@@ -1732,6 +1746,14 @@ export const CallResponse: MessageFns<CallResponse> = {
             }
 
             message.received = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxMessageBytes = longToNumber(reader.uint64());
             continue;
           }
         }

@@ -179,6 +179,8 @@ export interface CallResponse {
   outcomes: CallOutcome[];
   /** As in farpool.v1. */
   received: number;
+  /** As in farpool.v1. */
+  maxMessageBytes: number;
 }
 
 /** farpool.v1.CallOutcome. */
@@ -1237,7 +1239,7 @@ export const CallItem: MessageFns<CallItem> = {
 };
 
 function createBaseCallResponse(): CallResponse {
-  return { outcomes: [], received: 0 };
+  return { outcomes: [], received: 0, maxMessageBytes: 0 };
 }
 
 export const CallResponse: MessageFns<CallResponse> = {
@@ -1247,6 +1249,9 @@ export const CallResponse: MessageFns<CallResponse> = {
     }
     if (message.received !== 0) {
       writer.uint32(16).uint64(message.received);
+    }
+    if (message.maxMessageBytes !== 0) {
+      writer.uint32(24).uint64(message.maxMessageBytes);
     }
     return writer;
   },
@@ -1278,6 +1283,14 @@ export const CallResponse: MessageFns<CallResponse> = {
             }
 
             message.received = longToNumber(reader.uint64());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.maxMessageBytes = longToNumber(reader.uint64());
             continue;
           }
         }
