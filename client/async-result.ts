@@ -33,7 +33,7 @@ export let onCancel: <T>(result: AsyncResult<T>, stop: Stoppable) => void
 export class AsyncResult<T> implements PromiseLike<T> {
   #state: State<T> = PENDING
   /** Told when the call has ended, after the callbacks. */
-  #waiting: (() => void)[] | undefined
+  #waiting: Set<() => void> | undefined
   #stop: Stoppable | undefined
 
   /** @internal made by Pool */
@@ -109,10 +109,18 @@ export class AsyncResult<T> implements PromiseLike<T> {
   async #ready(timeout: number | undefined): Promise<boolean> {
     checkTimeout(timeout)
     if (this.#state.kind !== 'pending') return true
-    const settled = new Promise<void>((resolve) => this.#wait(resolve))
-    if (timeout !== undefined && timeout <= MAX_TIMER_MS) return settledWithin(settled, timeout)
-    await settled
-    return true
+    return new Promise((resolve) => {
+      const settled = () => {
+        clearTimeout(timer)
+        resolve(true)
+      }
+      const late = () => {
+        this.#waiting?.delete(settled)
+        resolve(false)
+      }
+      const timer = timeout !== undefined && timeout <= MAX_TIMER_MS ? setTimeout(late, timeout) : undefined
+      this.#wait(settled)
+    })
   }
 
   #promise(): Promise<T> {
@@ -127,8 +135,8 @@ export class AsyncResult<T> implements PromiseLike<T> {
   }
 
   #wait(tell: () => void): void {
-    if (this.#waiting) this.#waiting.push(tell)
-    else this.#waiting = [tell]
+    this.#waiting ??= new Set()
+    this.#waiting.add(tell)
   }
 
   #settle(state: State<T>): void {
@@ -152,10 +160,10 @@ export class AsyncResult<T> implements PromiseLike<T> {
   }
 }
 
-/** Whether the promise settles within so many milliseconds; leaves no timer behind. */
+/** Whether the promise settles within so many milliseconds; leaves no timer behind. More than a timer can hold is any time. */
 export function settledWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms, false)
+    const timer = ms > MAX_TIMER_MS ? undefined : setTimeout(resolve, ms, false)
     const settled = () => {
       clearTimeout(timer)
       resolve(true)

@@ -77,8 +77,10 @@ export class GrpcTransport implements Transport {
         const rpc = this.#imap(call)
         // A stream that fails ends too, behind its error.
         let isFailed = false
+        let missing = call.chunks.length
         cancelled.onCancel = () => rpc.cancel()
         rpc.on('data', (frame: routing.IMapResponse) => {
+          missing -= frame.outcomes.length
           for (const chunk of frame.outcomes) onOutcome(chunkOutcome(chunk))
         })
         rpc.on('error', (error: ServiceError) => {
@@ -93,7 +95,11 @@ export class GrpcTransport implements Transport {
             reject(cancelled.reason)
           }
         })
-        rpc.on('end', () => !isFailed && resolve())
+        rpc.on('end', () => {
+          if (isFailed) return
+          if (missing === 0) resolve()
+          else reject(new Failure('INTERNAL', `the server ended the map without the outcomes of ${missing} chunks`))
+        })
       }
       send()
     })
@@ -111,6 +117,7 @@ export class GrpcTransport implements Transport {
         chunks: [...call.chunks],
         ordered: false,
         onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+        requestId: '',
       },
       new Metadata(),
       callOptions(deadline),

@@ -14,8 +14,9 @@ const FIRST_PAUSE_MS = 50
 const LONGEST_PAUSE_MS = 2_000
 
 /**
- * When a call that has not begun is sent again: after growing pauses, each of a random length around what the server
- * asked for, so that many clients do not come back together; for RESEND_MS altogether, and not beyond its deadline.
+ * When a call that has not begun is sent again: after what the server asked for (RetryInfo) and a pause, which grows and
+ * is of a random length, so that many clients do not come back together; for RESEND_MS altogether, and not beyond its
+ * deadline.
  */
 export class Resend {
   #since: number | undefined
@@ -34,9 +35,7 @@ export class Resend {
     if (reason === 'CONNECTION_FAILED' && !this.wasConnected()) return undefined
     const now = Date.now()
     this.#since ??= now
-    // The server's word is for a server that comes back; another behind the same name may be there already.
-    const asked = reason === 'QUEUE_FULL' ? (retryDelayMs ?? 0) / 10 : 0
-    const delay = Math.max(asked, this.#pauseMs) * (0.5 + Math.random())
+    const delay = (retryDelayMs ?? 0) + this.#pauseMs * (0.5 + Math.random())
     this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * this.#pauseMs)
     if (now + delay > Math.min(this.deadline ?? Number.POSITIVE_INFINITY, this.#since + RESEND_MS)) return undefined
     return delay

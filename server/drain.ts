@@ -17,6 +17,8 @@ export interface Drain {
   readonly spawner: Spawner
   readonly admission: Admission
   readonly sessions: { close(): void }
+  /** `read` resolves when all answers that have been written are on their way. */
+  readonly budget: { read(): Promise<void> }
   readonly health: Health
   readonly logger: Logger
   readonly address: string
@@ -34,6 +36,7 @@ export async function drain({
   spawner,
   admission,
   sessions,
+  budget,
   health,
   logger,
   address,
@@ -41,10 +44,12 @@ export async function drain({
 }: Drain): Promise<void> {
   health.set(false)
   admission.drain()
-  if (drainMs > 0 && admission.inside > 0) {
-    logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
-    const idle = await before(drainMs, admission.idle())
-    if (!idle) logger.warn({ calls: admission.inside }, 'calls are still in flight; they fail now')
+  if (drainMs > 0) {
+    if (admission.inside > 0) logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
+    const idle = await before(drainMs, answered(admission, budget))
+    if (!idle && admission.inside > 0) {
+      logger.warn({ calls: admission.inside }, 'calls are still in flight; they fail now')
+    } else if (!idle) logger.warn('answers are still being read; they are cut off now')
   }
   sessions.close()
   // Workers that have nothing to do exit by themselves: their functions' own exit handlers run.
@@ -56,6 +61,14 @@ export async function drain({
   await unlisten(address)
   spawner.close()
   logger.info('stopped')
+}
+
+/** Resolves when every call has been answered, and every answer is on its way. */
+async function answered(admission: Admission, budget: Drain['budget']): Promise<void> {
+  await admission.idle()
+  // The last ones are being written in this turn.
+  await new Promise(setImmediate)
+  await budget.read()
 }
 
 /** Whether the promise resolves in time. */

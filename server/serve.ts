@@ -147,7 +147,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let ending: Promise<void> | undefined
   const end = (drainMs: number) => {
     stopGivingBack()
-    return drain({ server, pools, spawner, admission, sessions, health, logger, address, drainMs })
+    return drain({ server, pools, spawner, admission, sessions, budget, health, logger, address, drainMs })
   }
   const stop = () => end(0)
   return {

@@ -78,14 +78,20 @@ export const IMAP_FAST_MS = 20
 export const IMAP_MAX_WINDOW_CHUNKS = 1_024
 export const IMAP_WINDOW_BYTES = 4 * 1024 * 1024
 
+/** A stream whose deadline has passed and whose end is not read is reset after so long. */
+export const RESET_MS = 1_000
+
 /** Pings find a peer that vanished without closing its connection. */
 export const KEEPALIVE_MS = 10_000
 
 /** A ping that is not answered for so long ends the connection. */
 export const KEEPALIVE_TIMEOUT_MS = 5_000
 
-/** When a call that never started is worth sending again: a restart, or another server behind the same name. */
-export const RETRY_MS = 1_000
+/**
+ * When a call that never started is worth sending again, at the earliest: a queue has moved on, or there is another server
+ * behind the same name. Clients add pauses of their own, which grow.
+ */
+export const RETRY_MS = 100
 
 /** A stream of calls is not read while its calls and outcomes hold more than this: its client has to wait, not our memory. */
 export const STREAM_BYTES = 64 * 1024 * 1024

@@ -7,6 +7,7 @@ import { RETRY_MS } from '../../wire/limits.js'
  */
 export class Admission {
   #inside = 0
+  #streams = 0
   #draining = false
   readonly #listeners = new Set<() => void>()
   #whenIdle: (() => void)[] = []
@@ -18,8 +19,23 @@ export class Admission {
   }
 
   leave(): void {
-    if (--this.#inside > 0) return
-    for (const resolve of this.#whenIdle.splice(0)) resolve()
+    this.#inside--
+    this.#look()
+  }
+
+  /** A stream of calls, or a session: it has to hand out its outcomes when its last call has left. Returns how to say that it has. */
+  open(): () => void {
+    let isOpen = true
+    this.#streams++
+    return () => {
+      if (isOpen) this.#streams--
+      isOpen = false
+      this.#look()
+    }
+  }
+
+  #look(): void {
+    if (this.#inside === 0 && this.#streams === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
   /** Throws SERVER_DRAINING. */
@@ -39,8 +55,9 @@ export class Admission {
     return this.#draining
   }
 
-  /** Calls back when draining begins; returns how to stop listening. For streams, which nobody ends otherwise. */
+  /** Calls back when draining begins, at once where it has; returns how to stop listening. For streams, which nobody ends otherwise. */
   onDrain(listener: () => void): () => void {
+    if (this.#draining) listener()
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -49,8 +66,11 @@ export class Admission {
     return this.#inside
   }
 
-  /** Resolves when nobody is inside. */
+  /** Resolves when nobody is inside, and no stream has anything left to say. */
   idle(): Promise<void> {
-    return this.#inside === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenIdle.push(resolve))
+    return new Promise((resolve) => {
+      this.#whenIdle.push(resolve)
+      this.#look()
+    })
   }
 }

@@ -1,10 +1,13 @@
 import type { ApplyRequest, ApplyResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
+import { cutUtf8 } from '../../wire/cut.js'
 import { Failure } from '../../wire/failure.js'
 import type { Pool } from '../pool/pool.js'
+import { DEFAULT_POOL } from '../pool/pools.js'
 import type { Job, Outcome } from '../pool/task.js'
 import type { Call } from './call.js'
 import type { RpcContext } from './context.js'
 import { jobOf, single } from './job.js'
+import type { Begun } from './joins.js'
 
 /** Apply: one task, one outcome. */
 export async function apply(context: RpcContext, request: ApplyRequest, call: Call): Promise<ApplyResponse> {
@@ -13,7 +16,10 @@ export async function apply(context: RpcContext, request: ApplyRequest, call: Ca
     const { pool, job } = jobOf(context, single(request), call.client)
     const begin = () => submit(pool, job, request.args)
     const onEnd = (listener: (reason: Failure) => void) => call.onEnd(listener)
-    const ended = request.requestId === '' ? alone(begin, onEnd) : context.joins.join(request.requestId, begin, onEnd)
+    const ended =
+      request.requestId === ''
+        ? alone(begin, onEnd)
+        : context.joins.join(request.requestId, whatOf('Apply', request, request.args), begin, onEnd)
     const outcome = checkSize(await ended, context.limits.maxMessageBytes)
     if (!outcome.ok) throw outcome.failure
     return { result: outcome.payload }
@@ -22,13 +28,17 @@ export async function apply(context: RpcContext, request: ApplyRequest, call: Ca
   }
 }
 
-/** A task under way. */
-interface Begun {
-  readonly outcome: Promise<Outcome>
-  readonly cancel: (reason: Failure) => void
+/** In a word: calls of one name have to be the same. */
+export function whatOf(
+  rpc: string,
+  { pool, function: name }: { readonly pool: string; readonly function: string },
+  payloads: readonly Uint8Array[],
+): string {
+  const bytes = payloads.reduce((sum, payload) => sum + payload.length, 0)
+  return `${rpc} of ${cutUtf8(name, 100)} in ${cutUtf8(pool || DEFAULT_POOL, 100)} with ${bytes} bytes`
 }
 
-function submit(pool: Pool, job: Job, args: readonly Uint8Array[]): Begun {
+function submit(pool: Pool, job: Job, args: readonly Uint8Array[]): Begun<Outcome> {
   let settle: (outcome: Outcome) => void = () => {}
   const outcome = new Promise<Outcome>((resolve) => {
     settle = resolve
@@ -38,7 +48,10 @@ function submit(pool: Pool, job: Job, args: readonly Uint8Array[]): Begun {
 }
 
 /** A call that ends with its caller. One with a name does not (joins.ts). */
-async function alone(begin: () => Begun, onEnd: (listener: (reason: Failure) => void) => void): Promise<Outcome> {
+async function alone(
+  begin: () => Begun<Outcome>,
+  onEnd: (listener: (reason: Failure) => void) => void,
+): Promise<Outcome> {
   const { outcome, cancel } = begin()
   onEnd(cancel)
   return outcome

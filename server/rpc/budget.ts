@@ -27,7 +27,9 @@ export class Account {
 
   /** The same of bytes that wait to be read by the other end. */
   addUnread(bytes: number): void {
+    if (!this.#isOpen) return
     this.#unread += bytes
+    this.budget.movedUnread(bytes)
     this.add(bytes)
   }
 
@@ -47,6 +49,7 @@ export class Account {
   readonly isHeldBack = false
 
   close(): void {
+    this.addUnread(-this.#unread)
     this.add(-this.#bytes)
     this.#isOpen = false
     this.budget.closed(this)
@@ -72,6 +75,8 @@ export class Budget {
   readonly #accounts = new Set<Account>()
   readonly #waiting = new Set<Account | (() => void)>()
   #held = 0
+  #unread = 0
+  #whenRead: (() => void)[] = []
   /** What has become free since those that wait were told. */
   #freed = 0
   #isTelling = false
@@ -124,6 +129,16 @@ export class Budget {
     if (this.#waiting.size === 0) return
     this.#freed -= bytes
     if (this.#waiting.has(account) || this.#freed > this.limitBytes * TELL_AT) this.#tellSoon()
+  }
+
+  movedUnread(bytes: number): void {
+    this.#unread += bytes
+    if (this.#unread === 0) for (const resolve of this.#whenRead.splice(0)) resolve()
+  }
+
+  /** Resolves when all answers that have been written are on their way. */
+  read(): Promise<void> {
+    return this.#unread === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenRead.push(resolve))
   }
 
   closed(account: Account): void {

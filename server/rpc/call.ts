@@ -110,9 +110,13 @@ class GrpcCall implements Call {
     if (typeof this.client !== 'string') this.client.addUnread(bytes)
   }
 
-  get ended(): boolean {
-    return this.#ended !== undefined
+  /** Why it ended before its handler did. */
+  get ended(): Failure | undefined {
+    return this.#ended
   }
+
+  /** Called when it does. */
+  wake: (() => void) | undefined
 
   onEnd(listener: (reason: Failure) => void): void {
     this.#listener = listener
@@ -124,6 +128,7 @@ class GrpcCall implements Call {
     if (this.#finished || this.#ended) return
     this.#ended = new Failure(reason, message)
     this.#listener?.(this.#ended)
+    this.wake?.()
   }
 }
 
@@ -198,9 +203,11 @@ async function respond<Res>(
   const out = new Outgoing(grpcCall, call)
   try {
     for await (const response of responses) {
-      if (call.ended) break
       await out.write(encode(response))
+      if (call.ended) break
     }
+    // Not as if all had been said.
+    if (call.ended) throw call.ended
     call.finish()
     grpcCall.end()
   } catch (error) {
@@ -217,22 +224,23 @@ class Outgoing {
 
   constructor(
     private readonly stream: ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>,
-    private readonly call: Call,
+    private readonly call: GrpcCall,
   ) {
+    call.wake = () => this.#wake?.()
     stream.on('drain', () => this.#wake?.())
     for (const event of ['cancelled', 'close']) stream.on(event, () => this.#end())
   }
 
   /** Resolves when the stream takes more, or never will. */
   async write(message: Uint8Array): Promise<void> {
-    if (this.#isOver || this.stream.cancelled) return
+    if (this.#isOver || this.call.ended || this.stream.cancelled) return
     this.#count(message.length)
     let takesMore = this.stream.write(message, () => {
       if (this.#isOver) return
       this.#count(-message.length)
       if (this.#unsent < UNSENT_BYTES) this.#wake?.()
     })
-    while ((!takesMore || this.#unsent >= UNSENT_BYTES) && !this.#isOver) {
+    while ((!takesMore || this.#unsent >= UNSENT_BYTES) && !this.#isOver && !this.call.ended) {
       await new Promise<void>((resolve) => {
         this.#wake = resolve
       })

@@ -24,6 +24,7 @@ interface OpenCall {
 export class CallStream implements Owner {
   readonly #open = new Map<number, OpenCall>()
   readonly #account: Account
+  readonly #close: () => void
   readonly #outcomes = new Outcomes()
   #lastId = 0
   /** What open calls hold. */
@@ -50,6 +51,7 @@ export class CallStream implements Owner {
     private readonly isSession: boolean,
   ) {
     this.#account = context.budget.open(() => this.end(cutOff()))
+    this.#close = context.admission.open()
   }
 
   get turn(): number {
@@ -126,6 +128,7 @@ export class CallStream implements Owner {
     this.abandon(reason)
     this.#outcomes.drop(reason)
     this.#account.close()
+    this.#close()
   }
 
   /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */

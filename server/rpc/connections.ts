@@ -3,7 +3,7 @@ import type { Server as NetServer } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
-import { tame } from './headers.js'
+import { keepDeadline, tame } from './headers.js'
 import { adjustHttp2 } from './http2.js'
 
 /** How often at most the log says that connections are refused. */
@@ -47,6 +47,7 @@ export function limitConnections(
       const bytes = sizeOf(headers)
       if (bytes > maxMetadataBytes) return refuse(stream, bytes, maxMetadataBytes)
       tame(headers)
+      keepDeadline(stream, headers)
       for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
     })
   })

@@ -1,5 +1,6 @@
-import type { IncomingHttpHeaders } from 'node:http2'
+import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
 import { ECHO_CHARACTERS, MAX_TIMER_MS } from '../../wire/limits.js'
+import { serviceDefinition } from './definition.js'
 
 /** The units of grpc-timeout, in milliseconds. */
 const UNITS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 }
@@ -13,7 +14,6 @@ const ECHOED = [':path', 'grpc-timeout', 'grpc-encoding'] as const
 
 /**
  * Changes what a call's headers say where grpc-js would take harm from it, before it sees them:
- * - A timeout of more than 24.8 days overflows its timer, and the call fails at once: it is none.
  * - A long path, timeout or encoding stands again in `grpc-message`: near 64 KiB that hangs the connection. It is cut;
  *   none that is as long has a meaning.
  * - Metadata that it does not take it prints on standard error, all of it, for each call: it is left out.
@@ -31,8 +31,25 @@ export function tame(headers: IncomingHttpHeaders): void {
     if (value.length > ECHO_CHARACTERS) headers[name] = value.slice(0, ECHO_CHARACTERS)
     if (!VALUE.test(value)) headers[name] = String(headers[name]).replace(/[^ -~]/g, '?')
   }
+}
+
+const OURS: ReadonlySet<unknown> = new Set(Object.values(serviceDefinition).map(({ path }) => path))
+const deadlines = new WeakMap<ServerHttp2Stream, number>()
+
+/** When a call of ours has to end, in Unix milliseconds; Infinity for never. */
+export const deadlineOf = (stream: ServerHttp2Stream): number => deadlines.get(stream) ?? Number.POSITIVE_INFINITY
+
+/**
+ * Keeps the time that a call has from grpc-js, where the call is one of ours: its own timer ends a stream in the middle of
+ * what is being written, with the wrong status or with none. And a timeout of more than 24.8 days overflows that
+ * timer: it is none. One that cannot be read is left for grpc-js to refuse.
+ */
+export function keepDeadline(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   const timeout = headers['grpc-timeout']
   if (typeof timeout !== 'string') return
-  const [, count, unit = ''] = /^(\d{1,8})\s*([HMSmun])/.exec(timeout) ?? []
-  if (Number(count) * (UNITS[unit] ?? 0) > MAX_TIMER_MS) delete headers['grpc-timeout']
+  const [, count, unit = ''] = /^(\d{1,8})\s*([HMSmun])$/.exec(timeout) ?? []
+  const ms = Math.floor(Number(count) * (UNITS[unit] ?? Number.NaN))
+  const isNone = ms > MAX_TIMER_MS
+  if (isNone || (ms >= 0 && OURS.has(headers[':path']))) delete headers['grpc-timeout']
+  if (!isNone && ms >= 0) deadlines.set(stream, Date.now() + ms)
 }

@@ -1,16 +1,19 @@
-import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { createGunzip, createInflate } from 'node:zlib'
 import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
 import {
   INFLATED_BYTES,
+  MAX_TIMER_MS,
   MESSAGE_PREFIX_BYTES,
   PIECE_BYTES,
   PIECES,
+  RESET_MS,
   RETRY_MS,
   UNSENT_COPIES,
 } from '../../wire/limits.js'
 import { cutOff, heldTooMuch } from './budget.js'
+import { deadlineOf } from './headers.js'
 import type { Connections, HeldCall } from './held.js'
 
 /** What we touch of a call of grpc-js beside its public side: the one place, looked at before it is used. */
@@ -20,6 +23,7 @@ interface Inside {
   readonly decoder: Decoder
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>
   getPeer(): string
+  getDeadline(): number
   sendMessage(message: unknown, callback: () => void): void
   sendStatus(status: object): void
 }
@@ -59,6 +63,8 @@ export class Incoming {
     if (!session || !isAsWeKnowIt(inside)) return same
     const { peer, account } = this.connections.of(session)
     inside.getPeer = () => peer
+    inside.getDeadline = () => deadlineOf(inside.stream)
+    if (requestStream || responseStream) resetAfterDeadline(inside.stream)
     if (account.isOver) {
       inside.sendStatus(this.statusOf(heldTooMuch()))
       return same
@@ -136,6 +142,14 @@ export class Incoming {
     held.onClose(release)
     return message
   }
+}
+
+/** The end of a stream stands behind what its client does not read: it would keep its place for ever. */
+function resetAfterDeadline(stream: ServerHttp2Stream): void {
+  const left = deadlineOf(stream) - Date.now() + RESET_MS
+  if (left > MAX_TIMER_MS) return
+  const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), left)
+  stream.once('close', () => clearTimeout(timer))
 }
 
 function once(action: () => void): () => void {

@@ -1,21 +1,31 @@
 import { Failure } from '../../wire/failure.js'
 import { RESUME_MS } from '../../wire/limits.js'
-import type { Outcome } from '../pool/task.js'
 
 const LONGEST_ID_BYTES = 64
-/** How many calls with a name are remembered, and for how long after their end. */
+/** How many calls with a name are remembered after their end, and for how long. */
 const REMEMBERED = 10_000
 const REMEMBER_MS = 60_000
-/** Results that are remembered take no more than this altogether. */
+/** What became of them takes no more than this altogether. */
 const REMEMBERED_BYTES = 64 * 1024 * 1024
 
-interface Named {
-  readonly outcome: Promise<Outcome>
+/** A call that goes on when its caller is gone. */
+export interface Begun<T> {
+  readonly outcome: Promise<T>
+  /** Ends it; its outcome is then this failure, or what it was. */
   readonly cancel: (reason: Failure) => void
+}
+
+interface Named {
+  readonly outcome: Promise<unknown>
+  cancel: (reason: Failure) => void
+  /** What it asks for. */
+  readonly what: string
   waiting: number
+  isOver: boolean
+  /** Of what became of it. */
+  bytes: number
   /** Ends it when nobody has come back for it, or forgets it. */
   timer: NodeJS.Timeout | undefined
-  bytes: number
 }
 
 /**
@@ -24,21 +34,29 @@ interface Named {
  */
 export class Joins {
   readonly #calls = new Map<string, Named>()
+  /** Of these: those that have ended, the first to end first. */
+  readonly #over = new Map<string, Named>()
   #bytes = 0
 
   /**
    * Waits for the call of that name, which `start` begins where there is none; `onEnd` tells when this caller is gone.
-   * @throws Failure BAD_REQUEST for a name that is too long.
+   *
+   * @param what the call asks for: one of the same name that asks for something else is a mistake.
+   * @throws Failure BAD_REQUEST for a name that is too long, or another call's.
    */
-  async join(
+  async join<T>(
     id: string,
-    start: () => Pick<Named, 'outcome' | 'cancel'>,
+    what: string,
+    start: () => Begun<T>,
     onEnd: (listener: (reason: Failure) => void) => void,
-  ): Promise<Outcome> {
+  ): Promise<T> {
     if (Buffer.byteLength(id) > LONGEST_ID_BYTES) {
       throw new Failure('BAD_REQUEST', `request_id has ${Buffer.byteLength(id)} bytes; it may have ${LONGEST_ID_BYTES}`)
     }
-    const call = this.#calls.get(id) ?? this.#begin(id, start)
+    const call = this.#calls.get(id) ?? this.#begin(id, what, start)
+    if (call.what !== what) {
+      throw new Failure('BAD_REQUEST', `request_id names another call: ${call.what}, and not ${what}`)
+    }
     clearTimeout(call.timer)
     call.waiting++
     try {
@@ -49,42 +67,60 @@ export class Joins {
           reject(reason)
         }),
       )
-      return await Promise.race([call.outcome, gone])
+      return (await Promise.race([call.outcome, gone])) as T
     } finally {
       if (--call.waiting === 0) this.#leave(id, call)
     }
   }
 
-  #begin(id: string, start: () => Pick<Named, 'outcome' | 'cancel'>): Named {
-    const call: Named = { ...start(), waiting: 0, timer: undefined, bytes: -1 }
+  #begin(id: string, what: string, start: () => Begun<unknown>): Named {
+    const { outcome, cancel } = start()
+    const call: Named = { what, outcome, cancel, waiting: 0, isOver: false, bytes: 0, timer: undefined }
     this.#calls.set(id, call)
-    void call.outcome.then((outcome) => {
-      call.bytes = outcome.ok ? outcome.payload.length : 0
-      this.#bytes += call.bytes
-      if (call.waiting === 0) this.#leave(id, call)
-      for (const [oldest, { bytes }] of this.#calls) {
-        if (this.#calls.size <= REMEMBERED && this.#bytes <= REMEMBERED_BYTES) break
-        if (bytes >= 0) this.#forget(oldest)
-      }
-    })
+    void outcome
+      .catch((error: unknown) => error)
+      .then((answer) => {
+        const bytes = bytesIn(answer)
+        call.isOver = true
+        // It holds the request.
+        call.cancel = () => {}
+        call.bytes = bytes
+        this.#bytes += bytes
+        this.#over.set(id, call)
+        if (call.waiting === 0) this.#leave(id, call)
+        for (const oldest of this.#over.keys()) {
+          if (this.#over.size <= REMEMBERED && this.#bytes <= REMEMBERED_BYTES) break
+          this.#forget(oldest)
+        }
+      })
     return call
   }
 
   #leave(id: string, call: Named): void {
     if (this.#calls.get(id) !== call) return
     clearTimeout(call.timer)
-    const isOver = call.bytes >= 0
     const gone = new Failure('CANCELLED', 'the client of the call is gone')
     call.timer = setTimeout(
-      () => (isOver ? this.#forget(id) : call.cancel(gone)),
-      isOver ? REMEMBER_MS : RESUME_MS,
+      () => (call.isOver ? this.#forget(id) : call.cancel(gone)),
+      call.isOver ? REMEMBER_MS : RESUME_MS,
     ).unref()
   }
 
   #forget(id: string): void {
-    const call = this.#calls.get(id)
+    const call = this.#over.get(id)
+    if (!call) return
+    this.#over.delete(id)
     this.#calls.delete(id)
-    clearTimeout(call?.timer)
-    this.#bytes -= call?.bytes ?? 0
+    clearTimeout(call.timer)
+    this.#bytes -= call.bytes
   }
+}
+
+/** What an answer takes, as far as it can be large: payloads, and the messages and stacks of failures. */
+function bytesIn(answer: unknown): number {
+  if (answer instanceof Uint8Array) return answer.length
+  if (typeof answer === 'string') return 2 * answer.length
+  if (typeof answer !== 'object' || answer === null) return 8
+  const parts = answer instanceof Error ? [answer.message, ...Object.values(answer)] : Object.values(answer)
+  return parts.reduce((sum: number, part) => sum + bytesIn(part), 64)
 }

@@ -57,7 +57,10 @@ function begin(context: RpcContext, requests: Requests<CallRequest>, call: Call)
     let isOver = false
     const isMine = () => begun !== undefined && begun.calls.turn === begun.turn
     const open = (first: CallRequest) => {
-      const { session } = first
+      const { session, groups, cancelled } = first
+      if (session && groups.length + cancelled.length > 0) {
+        throw new Failure('BAD_REQUEST', 'the first message of a session brings no calls and gives none up')
+      }
       if (!session?.resumed) context.admission.check()
       const make = () => new CallStream(context, session !== undefined)
       const calls = session ? context.sessions.attach(session, make) : make()

@@ -8,7 +8,7 @@ import {
   CallResponse,
   GetServerInfoResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
-import { Failure, failureToTrailer } from '../../wire/failure.js'
+import { Failure, failureToStatus, failureToTrailer } from '../../wire/failure.js'
 import { frame } from '../support/raw-call.js'
 
 /** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
@@ -77,6 +77,19 @@ const outcomesOf = (request: Buffer) => {
   return frame(CallResponse.encode({ outcomes, received: 0, maxMessageBytes: 0 }).finish())
 }
 
+/** The same outcomes, as failures. */
+const refused = (outcomes: Buffer, failure: Failure): Buffer => {
+  const ids = CallResponse.decode(outcomes.subarray(5)).outcomes.map(({ id }) => id)
+  const failures = [{ chunk: 0, item: undefined, status: failureToStatus(failure) }]
+  return frame(
+    CallResponse.encode({
+      outcomes: ids.map((id) => ({ id, payload: undefined, failures })),
+      received: 0,
+      maxMessageBytes: 0,
+    }).finish(),
+  )
+}
+
 /** Answers, and ends as a server should: when the client has ended its side. */
 const end = (stream: ServerHttp2Stream, body: Buffer) => {
   if (!stream.headersSent) {
@@ -110,6 +123,34 @@ it('a stream of calls that ends as if none had begun: those that it took are not
   await using pool = new Pool(address)
   expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'QUEUE_FULL', started: undefined })
   expect(calls).toBe(1)
+})
+
+describe.each(['unary', 'stream'] as const)('a server that is full for a while, over %s', (transport) => {
+  it('is left alone for as long as it asks for', async () => {
+    const ASKED_MS = 200
+    const times: number[] = []
+    const full = new Failure('QUEUE_FULL', 'full', { retryDelayMs: ASKED_MS })
+    const address = await serve((stream, body) => {
+      times.push(performance.now())
+      if (times.length > 3) return end(stream, body)
+      if (transport === 'stream') return end(stream, refused(body, full))
+      const { code, message, details } = failureToTrailer(full)
+      stream.respond(
+        {
+          ...HEADERS,
+          'grpc-status': String(code),
+          'grpc-message': message,
+          'grpc-status-details-bin': Buffer.from(details).toString('base64'),
+        },
+        { endStream: true },
+      )
+    })
+    await using pool = new Pool(address, { transport })
+    expect(await pool.apply('f')).toBe('answer')
+    const pauses = times.slice(1).map((time, at) => time - (times[at] ?? 0))
+    expect(pauses).toHaveLength(3)
+    for (const pause of pauses) expect(pause).toBeGreaterThanOrEqual(ASKED_MS - 1)
+  })
 })
 
 describe.each(['unary', 'stream'] as const)('over %s', (transport) => {

@@ -26,8 +26,8 @@ export function applyRequest(name: string, ...args: unknown[]): Uint8Array {
 }
 
 /** A Map or IMap of so many chunks of one item each. */
-export function mapRequest(name: string, chunks: number, item: unknown): Uint8Array {
-  const request = {
+export function mapMessage(name: string, chunks: number, item: unknown): MapRequest {
+  return {
     pool: '',
     function: name,
     chunks: Array.from({ length: chunks }, () => json([item])),
@@ -39,9 +39,12 @@ export function mapRequest(name: string, chunks: number, item: unknown): Uint8Ar
     onError: 0,
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
+    requestId: '',
   }
-  return MapRequest.encode(request).finish()
 }
+
+export const mapRequest = (name: string, chunks: number, item: unknown): Uint8Array =>
+  MapRequest.encode(mapMessage(name, chunks, item)).finish()
 
 /** So many calls of one function without arguments. */
 export function callRequest(name: string, calls: number): Uint8Array {

@@ -73,7 +73,7 @@ describe('a full queue', () => {
     const error = await new Promise<ServiceError>((resolve) => {
       stub.apply(request('add', [1, 1]), (failed) => resolve(failed as ServiceError))
     })
-    expect([error.code, error.metadata.get('grpc-retry-pushback-ms')]).toEqual([status.RESOURCE_EXHAUSTED, ['1000']])
+    expect([error.code, error.metadata.get('grpc-retry-pushback-ms')]).toEqual([status.RESOURCE_EXHAUSTED, ['100']])
     expect(error.details).toBe('2 tasks in the pool wait already; at most 2 may. Try again later')
     writeFileSync(`${file}.go`, '')
     expect(await Promise.all(results)).toEqual(['ran', 1, 4])

@@ -130,6 +130,8 @@ export interface MapRequest {
   queueTimeoutMs: number;
   /** How long a chunk may run, in milliseconds; 0 for the function's own limit, or the server's. */
   runTimeoutMs: number;
+  /** As of an Apply. The name that a Map was given is no other call's. */
+  requestId: string;
 }
 
 /** The results of a map. */
@@ -707,6 +709,7 @@ function createBaseMapRequest(): MapRequest {
     onError: 0,
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
+    requestId: "",
   };
 }
 
@@ -744,6 +747,9 @@ export const MapRequest: MessageFns<MapRequest> = {
     }
     if (message.runTimeoutMs !== 0) {
       writer.uint32(96).uint64(message.runTimeoutMs);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(106).string(message.requestId);
     }
     return writer;
   },
@@ -847,6 +853,14 @@ export const MapRequest: MessageFns<MapRequest> = {
             }
 
             message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.requestId = reader.string();
             continue;
           }
         }

@@ -67,6 +67,8 @@ export interface MapRequest {
   queueTimeoutMs: number;
   /** As in farpool.v1. */
   runTimeoutMs: number;
+  /** As in farpool.v1, of a Map. */
+  requestId: string;
 }
 
 /** farpool.v1.MapResponse. */
@@ -413,6 +415,7 @@ function createBaseMapRequest(): MapRequest {
     ordered: false,
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
+    requestId: "",
   };
 }
 
@@ -453,6 +456,9 @@ export const MapRequest: MessageFns<MapRequest> = {
     }
     if (message.runTimeoutMs !== 0) {
       writer.uint32(96).uint64(message.runTimeoutMs);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(106).string(message.requestId);
     }
     return writer;
   },
@@ -564,6 +570,14 @@ export const MapRequest: MessageFns<MapRequest> = {
             }
 
             message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.requestId = reader.string();
             continue;
           }
         }
