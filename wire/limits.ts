@@ -50,6 +50,8 @@ export const STOPPED_MS = 5_000
 
 /** How much likelier than by its size alone the kernel ends a worker, and not the server, for want of memory (of 1,000). */
 export const OOM_SCORE = 500
+/** The kernel's largest. A container may give its server nearly as much. */
+export const MAX_OOM_SCORE = 1_000
 
 /** A worker that may not grow beyond a size looks at it between two tasks, at most this often, in milliseconds. */
 export const RSS_EVERY_MS = 100

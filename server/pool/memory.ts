@@ -61,21 +61,6 @@ export class CrashReport {
   }
 }
 
-/**
- * How many processes the kernel has ended for want of memory: in this process's container where it counts them, else
- * on the whole machine. 0 where neither is known.
- */
-export function kernelOomKills(): number {
-  const group = /^0::(.*)$/m.exec(read('/proc/self/cgroup'))?.[1]
-  const mine = group === undefined ? undefined : count(read(join('/sys/fs/cgroup', group, 'memory.events')))
-  return mine ?? count(read('/proc/vmstat')) ?? 0
-}
-
-function count(events: string): number | undefined {
-  const kills = /^oom_kill (\d+)$/m.exec(events)?.[1]
-  return kills === undefined ? undefined : Number(kills)
-}
-
 /** Whether a process has been stopped by a signal (not by a debugger). False where the system does not say. */
 export const isStopped = (pid: number): boolean => /^\d+ \(.*\) T /s.test(read(`/proc/${pid}/stat`))
 

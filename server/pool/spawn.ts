@@ -3,7 +3,8 @@ import { statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { CrashReport, kernelOomKills } from './memory.js'
+import { KernelKills } from './kernel-kills.js'
+import { CrashReport } from './memory.js'
 
 /** A new worker process: its frames, and what it prints past them. */
 export interface WorkerProcess {
@@ -52,7 +53,7 @@ fi
 export class Spawner {
   readonly #guard: ChildProcess | undefined
   #spawned = 0
-  #oomKills = kernelOomKills()
+  readonly #kernelKills = new KernelKills()
 
   /** @param flags of Node, for every worker. */
   constructor(private readonly flags: readonly string[] = []) {
@@ -107,12 +108,8 @@ export class Spawner {
     this.#guard?.stdin?.write(`${line}\n`)
   }
 
-  /** Of two that die in the same moment, one by the kernel and one by somebody else, the first to be heard is counted. */
   #killedByKernel(signal: string | undefined): 'kernel' | undefined {
-    if (signal !== 'SIGKILL') return undefined
-    const before = this.#oomKills
-    this.#oomKills = kernelOomKills()
-    return this.#oomKills > before ? 'kernel' : undefined
+    return signal === 'SIGKILL' && this.#kernelKills.includes() ? 'kernel' : undefined
   }
 
   /** When all workers have ended: lets the guard go. */

@@ -3,7 +3,7 @@ import { Socket } from 'node:net'
 import type { Init } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { asFailure, Failure, failureToStatus } from '../../wire/failure.js'
 import { decodeToWorker, FrameReader, type ToWorkerFrame } from '../../wire/frame.js'
-import { OOM_SCORE } from '../../wire/limits.js'
+import { MAX_OOM_SCORE, OOM_SCORE } from '../../wire/limits.js'
 import { describe } from './describe.js'
 import { Hand } from './hand.js'
 import { decodePart } from './invoke.js'
@@ -63,8 +63,9 @@ function receive(frame: ToWorkerFrame | undefined): void {
 function preferForOom(): void {
   try {
     const file = '/proc/self/oom_score_adj'
+    // What it has now is the server's.
     const score = Number(readFileSync(file, 'utf8'))
-    if (score < OOM_SCORE) writeFileSync(file, String(OOM_SCORE))
+    writeFileSync(file, String(Math.min(MAX_OOM_SCORE, Math.max(0, score) + OOM_SCORE)))
   } catch {
     // Not Linux, or not allowed.
   }

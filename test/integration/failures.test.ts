@@ -53,6 +53,25 @@ describe('a worker', () => {
     expect(await pool.apply('add', [1, 2])).toBe(3)
   })
 
+  it('that fills its heap in the same moment as another ends so too, each in its own call', async () => {
+    const errors = await Promise.all([errorOf(pool.apply('fillHeap')), errorOf(pool.apply('fillHeap'))])
+    for (const { reason, metadata } of errors) expect([reason, metadata['memory']]).toEqual(['WORKER_OOM', 'heap'])
+    expect(errors[0].metadata['pid']).not.toBe(errors[1].metadata['pid'])
+    expect(await pool.map('square', [1, 2, 3])).toEqual([1, 4, 9])
+  })
+
+  it.runIf(process.platform === 'linux')(
+    'is what the kernel takes first, also where its server would be taken before others',
+    async () => {
+      const likely = ['/bin/sh', '-c', 'echo 700 >/proc/$$/oom_score_adj && exec "$@"', 'sh']
+      await using running = await ServerProcess.start(['--processes', '1'], undefined, likely)
+      await using client = new Pool(running.address)
+      const score = (of: number) => Number(readFileSync(`/proc/${of}/oom_score_adj`, 'utf8'))
+      expect([score(running.pid), score((await client.apply('pid')) as number)]).toEqual([700, 1_000])
+      expect(score((await pool.apply('pid')) as number)).toBeGreaterThanOrEqual(500)
+    },
+  )
+
   it('that aborts for another reason is no such case', async () => {
     const error = await errorOf(pool.apply('abort'))
     expect([error.reason, error.metadata['signal']]).toEqual(['WORKER_CRASHED', 'SIGABRT'])

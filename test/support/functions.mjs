@@ -216,6 +216,18 @@ export const leak = (mib) => {
   return process.pid
 }
 
+/** Takes all the memory there is, outside of the heap, once the file is there. */
+export const eatMemory = (file) => {
+  while (file !== undefined && !existsSync(file));
+  for (;;) leak(8)
+}
+
+/** Takes it in its first tries. */
+export const eatUntilAttempt = (attempt) => {
+  if (currentTask().attempt < attempt) eatMemory()
+  return currentTask().attempt
+}
+
 /** Runs an item for a moment; dies at one. */
 export const dieAt = (fatal) => {
   busyFor(20)

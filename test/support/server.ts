@@ -16,6 +16,7 @@ export interface LogLine {
   level: number
   address?: string
   worker?: number
+  oom?: string
   task?: number
   stream?: string
 }
@@ -28,8 +29,9 @@ export class ServerProcess implements AsyncDisposable {
   #listeners: (() => void)[] = []
   address = ''
 
-  private constructor(args: string[]) {
-    this.#child = spawn(process.execPath, [CLI, 'serve', ...args, '--exit-on-stdin-end'], {
+  private constructor(args: string[], prefix: string[]) {
+    const [command = '', ...rest] = [...prefix, process.execPath, CLI, 'serve', ...args, '--exit-on-stdin-end']
+    this.#child = spawn(command, rest, {
       // Ends with the tests, also when they are killed.
       stdio: ['pipe', 'inherit', 'pipe'],
     })
@@ -45,10 +47,17 @@ export class ServerProcess implements AsyncDisposable {
     })
   }
 
-  /** Starts a server on a free port; resolves when it takes calls. */
-  static async start(args: string[] = [], modules: string[] = [FUNCTIONS]): Promise<ServerProcess> {
+  /**
+   * Starts a server on a free port; resolves when it takes calls.
+   * @param prefix a command that ends in the one which is given to it, as `nice` does.
+   */
+  static async start(
+    args: string[] = [],
+    modules: string[] = [FUNCTIONS],
+    prefix: string[] = [],
+  ): Promise<ServerProcess> {
     const listen = args.includes('--listen') ? [] : ['--listen', '127.0.0.1:0']
-    const server = new ServerProcess([...modules, ...listen, ...args])
+    const server = new ServerProcess([...modules, ...listen, ...args], prefix)
     const line = await server.logged((logged) => logged.msg === 'serving')
     server.address = String(line.address)
     return server
