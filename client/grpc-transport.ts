@@ -13,6 +13,7 @@ import { Status } from '../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
 import { Code, type Reason } from '../wire/reason.js'
+import { Connecting, type Rpc } from './connecting.js'
 import { Resend } from './resend.js'
 import type {
   ChunkOutcome,
@@ -32,6 +33,7 @@ export type CallStream = ClientDuplexStream<Buffer, Buffer>
 /** One RPC per call over grpc-js. */
 export class GrpcTransport implements Transport {
   readonly #client: PoolServiceClient
+  readonly #connecting: Connecting
   #wasConnected = false
 
   /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
@@ -47,6 +49,7 @@ export class GrpcTransport implements Transport {
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 5_000,
     })
+    this.#connecting = new Connecting(this.#client.getChannel())
   }
 
   apply({ deadline, ...call }: FunctionCall, sink: Sink): Ticket {
@@ -64,6 +67,7 @@ export class GrpcTransport implements Transport {
         else sink.fail(cancelled.reason ?? this.#taskFailure(error, rpc))
       },
     )
+    this.#connecting.bound(rpc)
     cancelled.onCancel = () => rpc.cancel()
     return cancelled
   }
@@ -74,7 +78,7 @@ export class GrpcTransport implements Transport {
     const resend = new Resend(call.deadline, () => this.wasConnected)
     const outcome = new Promise<void>((resolve, reject) => {
       const send = () => {
-        const rpc = this.#imap(call)
+        const rpc = this.#connecting.bound(this.#imap(call))
         // A stream that fails ends too, behind its error.
         let isFailed = false
         let missing = call.chunks.length
@@ -125,20 +129,22 @@ export class GrpcTransport implements Transport {
   }
 
   /** Where the connection broke under a call that had been sent, the server may have run it. */
-  #taskFailure(error: ServiceError | null, rpc: { getPeer(): string }): Failure {
+  #taskFailure(error: ServiceError | null, rpc: Rpc): Failure {
     const failure = failureOf(error)
     // Before a call has got a connection, its peer is the address that it was given.
-    const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget()
+    const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
     if (failure.reason !== 'CONNECTION_FAILED' || !isSent) return failure
     return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
   }
 
   /** A new stream of calls; what goes through it is encoded. */
   callStream(): CallStream {
-    return this.#client.makeBidiStreamRequest(
-      PoolServiceService.call.path,
-      (request: Buffer) => request,
-      (response) => response,
+    return this.#connecting.bound(
+      this.#client.makeBidiStreamRequest(
+        PoolServiceService.call.path,
+        (request: Buffer) => request,
+        (response) => response,
+      ),
     )
   }
 
@@ -160,6 +166,7 @@ export class GrpcTransport implements Transport {
       PoolServiceService.openPool.responseDeserialize,
       { ...call, initargs: [...call.initargs] },
     )
+    this.#connecting.bound(rpc)
     let ending = false
     const ended = new Promise<Failure | undefined>((resolve) => {
       rpc.on('error', (error: ServiceError) => resolve(ending ? undefined : failureOf(error)))
@@ -179,19 +186,19 @@ export class GrpcTransport implements Transport {
   }
 
   async closePool(pool: string): Promise<void> {
-    await unary((done) => this.#client.closePool({ pool }, done))
+    await this.#unary((done) => this.#client.closePool({ pool }, done))
   }
 
   async joinPool(pool: string): Promise<void> {
-    await unary((done) => this.#client.joinPool({ pool }, done))
+    await this.#unary((done) => this.#client.joinPool({ pool }, done))
   }
 
   async terminate(pool: string): Promise<void> {
-    await unary((done) => this.#client.terminate({ pool }, done))
+    await this.#unary((done) => this.#client.terminate({ pool }, done))
   }
 
   serverInfo() {
-    return unary<Awaited<ReturnType<Transport['serverInfo']>>>((done) =>
+    return this.#unary<Awaited<ReturnType<Transport['serverInfo']>>>((done) =>
       this.#client.getServerInfo({}, (error, info) => {
         this.#wasConnected ||= !error
         done(error, info)
@@ -200,15 +207,21 @@ export class GrpcTransport implements Transport {
   }
 
   functions() {
-    return unary<Awaited<ReturnType<Transport['functions']>>>((done) => this.#client.listFunctions({}, done))
+    return this.#unary<Awaited<ReturnType<Transport['functions']>>>((done) => this.#client.listFunctions({}, done))
   }
 
   poolInfo(pool: string) {
-    return unary<Awaited<ReturnType<Transport['poolInfo']>>>((done) => this.#client.getPool({ pool }, done))
+    return this.#unary<Awaited<ReturnType<Transport['poolInfo']>>>((done) => this.#client.getPool({ pool }, done))
   }
 
   close(): void {
     this.#client.close()
+  }
+
+  #unary<T>(call: (done: (error: ServiceError | null, response: T) => void) => Rpc): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#connecting.bound(call((error, response) => (error ? reject(failureOf(error)) : resolve(response))))
+    })
   }
 }
 
@@ -222,11 +235,6 @@ class Cancellation {
     this.onCancel()
   }
 }
-
-const unary = <T>(call: (done: (error: ServiceError | null, response: T) => void) => unknown): Promise<T> =>
-  new Promise((resolve, reject) => {
-    call((error, response) => (error ? reject(failureOf(error)) : resolve(response)))
-  })
 
 const callOptions = (deadline: number | undefined): CallOptions => (deadline === undefined ? {} : { deadline })
 

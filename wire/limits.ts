@@ -89,6 +89,9 @@ export const KEEPALIVE_MS = 10_000
 /** A ping that is not answered for so long ends the connection. */
 export const KEEPALIVE_TIMEOUT_MS = 5_000
 
+/** A call that has found no connection in so long fails: that of a server which is there takes a few round trips. */
+export const CONNECT_MS = 20_000
+
 /**
  * When a call that never started is worth sending again, at the earliest: a queue has moved on, or there is another server
  * behind the same name. Clients add pauses of their own, which grow.
