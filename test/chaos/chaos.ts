@@ -6,6 +6,7 @@ import { clientOfBuild } from './farpool.js'
 import { clientEvents, clientFile, executionEvents, faults } from './history.js'
 import { median, replacements, slope, startBareWorker, watchMemory } from './measure.js'
 import { Nemesis, type Pace } from './nemesis.js'
+import type { Host } from './network.js'
 import type { Options } from './options.js'
 import { leftAfter } from './processes.js'
 import { Random } from './random.js'
@@ -51,12 +52,13 @@ export class Chaos {
     private readonly options: Options,
     private readonly build: string,
     private readonly stage: Stage,
+    private readonly host: Host | undefined,
   ) {
     const { processes } = options
-    const listen = `unix:${stage.socket}`
     this.#server = new ServerUnderTest({
       build,
-      listen,
+      listen: host ? `${host.address}:0` : `unix:${stage.socket}`,
+      prefix: host?.prefix ?? [],
       processes,
       drainMs: DRAIN_MS,
       env: { ...stage.env, FARPOOL_CHAOS_SERVER: stage.id },
@@ -80,6 +82,7 @@ export class Chaos {
       server: this.#server,
       shared,
       clients: this.#clients,
+      host: this.host,
       replace: async (client: TrafficClient) => {
         this.#gone += client.issued
         this.#clients[this.#clients.indexOf(client)] = await this.#client()
@@ -149,10 +152,11 @@ export class Chaos {
 
   async #client(): Promise<TrafficClient> {
     const { options, build, stage } = this
-    const relay = await Relay.open({ path: stage.socket })
+    // A relay would end at this side of the cable.
+    const relay = this.host ? undefined : await Relay.open({ path: stage.socket })
     const traffic = {
       client: this.#nextClient++,
-      address: relay.address,
+      address: relay?.address ?? this.#server.address,
       seed: options.seed,
       folder: stage.folder,
       build,

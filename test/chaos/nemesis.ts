@@ -4,6 +4,7 @@ import type { TrafficClient } from './client.js'
 import type { Pool } from './farpool.js'
 import { faultFile } from './history.js'
 import { now } from './item.js'
+import type { Host } from './network.js'
 import { signal } from './processes.js'
 import type { Random } from './random.js'
 import type { ServerUnderTest } from './server.js'
@@ -16,6 +17,8 @@ export interface Pace {
   readonly stop: number
   /** A client's connections are cut. */
   readonly cut: number
+  /** The server's cable is pulled for a while. */
+  readonly partition: number
   /** Nothing comes through a client's connections for a while. */
   readonly stall: number
   /** A client is killed; another takes its place. */
@@ -35,6 +38,8 @@ export interface Prey {
   readonly server: ServerUnderTest
   readonly shared: Pool
   readonly clients: readonly TrafficClient[]
+  /** Where the server runs, if not beside its clients. */
+  readonly host: Host | undefined
   replace(client: TrafficClient): Promise<void>
   /** Waits until no process of the server that was killed is left. */
   mourn(): Promise<void>
@@ -42,6 +47,11 @@ export interface Prey {
 
 /** How long what is held up is held up, in milliseconds. */
 const HOLD_MS = [20, 500] as const
+/**
+ * How long a cable is pulled. TCP sends again after pauses that double, so its connections stand still for up to twice as
+ * long; what answers a ping by then is not lost, and no call may be.
+ */
+const PARTITION_MS = [100, 2_000] as const
 
 /** Does harm, each kind at its own pace, until the signal; then undoes what can be undone. Each fault is written down. */
 export class Nemesis {
@@ -57,15 +67,25 @@ export class Nemesis {
   ) {}
 
   async run(pace: Pace, signal: AbortSignal): Promise<void> {
-    const { server, clients } = this.prey
+    const { server, clients, host } = this.prey
     await Promise.all([
       this.#every(pace.kill, signal, () => this.#killWorker()),
       this.#every(pace.stop, signal, () => this.#stopWorker()),
       this.#every(pace.cut, signal, async () => {
+        if (host) return this.#reset(host)
         const client = this.#one(clients.filter(({ relay }) => relay?.isUsed))
         if (!client) return
         this.#fault('cut', client.number)
         client.relay?.cut()
+      }),
+      this.#every(pace.partition, signal, async () => {
+        if (!host || this.#isAway) return
+        this.#fault('partition', 0)
+        const ms = this.random.between(...PARTITION_MS)
+        await host.unplug()
+        await sleep(ms)
+        await host.plug()
+        await sleep(ms)
       }),
       this.#every(pace.stall, signal, async () => {
         const relay = this.#one(clients)?.relay
@@ -148,6 +168,12 @@ export class Nemesis {
     await this.prey.mourn()
     await this.prey.server.start()
     this.#isAway = false
+  }
+
+  /** All connections of the server, those of its clients and that of the harness. */
+  async #reset(host: Host): Promise<void> {
+    this.#fault('reset', 0)
+    await host.reset()
   }
 
   #one<T>(choices: readonly T[]): T | undefined {

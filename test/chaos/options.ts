@@ -1,6 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { Pace } from './nemesis.js'
+import { whyNoHosts } from './network.js'
 
 export interface Options {
   readonly seed: number
@@ -31,7 +32,11 @@ const ROWS = {
   settle: [60, 'how many seconds calls may take to end when nothing is done to them any more'],
   'kill-every': [400, 'ms between kills of a worker; 0 for never, as with all of these'],
   'stop-every': [1_500, 'ms between stops (SIGSTOP) of a worker'],
-  'cut-every': [4_000, "ms between cuts of a client's connections"],
+  'cut-every': [4_000, "ms between cuts of a client's connections; of resets of all, in a network of its own"],
+  'partition-every': [
+    0,
+    "ms between pulls of the server's cable; in a network of its own: test/network/run.sh npm run chaos",
+  ],
   'stall-every': [5_000, "ms between halts of a client's connections"],
   'client-kill-every': [8_000, 'ms between kills of a client'],
   'restart-every': [15_000, 'ms between restarts of the server (SIGTERM)'],
@@ -69,6 +74,10 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   if (values.help) return 'help'
   const given: Record<string, string | boolean | undefined> = values
   const isCalm = values.calm || given['soak'] !== undefined
+  const why = whyNoHosts()
+  if (Number(given['partition-every'] ?? 0) !== 0 && why !== '') {
+    throw new Error(`--partition-every is ${given['partition-every']}, but here no cable can be pulled: ${why}`)
+  }
   const number = (name: keyof typeof ROWS): number => {
     const text = given[name]
     if (text === undefined) return isCalm && FAULTS.includes(name) ? 0 : ROWS[name][0]
@@ -88,6 +97,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       kill: number('kill-every'),
       stop: number('stop-every'),
       cut: number('cut-every'),
+      partition: number('partition-every'),
       stall: number('stall-every'),
       clientKill: number('client-kill-every'),
       restart: number('restart-every'),

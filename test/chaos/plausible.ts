@@ -14,7 +14,7 @@ export interface FailedCall {
 const CLOCK_MS = 5
 
 /** What breaks connections. */
-const CONNECTION = ['cut', 'restart', 'server-kill']
+const CONNECTION = ['cut', 'reset', 'restart', 'server-kill']
 
 /** What the faults explain. A failure that nothing explains is a violation. */
 export class Causes {
@@ -32,7 +32,7 @@ export class Causes {
 
   /** Why this failure cannot be; undefined where it can. */
   contradiction({ client, facts, failure, at, poolEndedFrom }: FailedCall): string | undefined {
-    const isBroken = this.#before('restart', at) || this.#before('server-kill', at) || this.#before(`cut ${client}`, at)
+    const isBroken = this.mayHaveBroken(client, at)
     switch (failure.reason) {
       case 'FUNCTION_ERROR':
         return ['fail', 'mixed'].includes(facts.function) ? undefined : `${facts.function} throws nothing`

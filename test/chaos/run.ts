@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { Chaos } from './chaos.js'
 import { deaths } from './deaths.js'
+import { Host } from './network.js'
 import { HELP, type Options, parseOptions } from './options.js'
 import { plant } from './plant.js'
 import { deathsTable, rollingTable, table } from './report.js'
@@ -9,7 +10,13 @@ import { Stage } from './stage.js'
 
 /** npm run chaos */
 async function main(): Promise<number> {
-  const options = parseOptions(process.argv.slice(2))
+  let options: Options | 'help'
+  try {
+    options = parseOptions(process.argv.slice(2))
+  } catch (error) {
+    process.stderr.write(`chaos: ${error instanceof Error ? error.message : error}\n`)
+    return 2
+  }
   if (options === 'help') {
     process.stdout.write(`${HELP}\n`)
     return 0
@@ -49,7 +56,8 @@ async function play(options: Options, stage: Stage): Promise<boolean> {
 
 async function chaotic(options: Options, build: string, stage: Stage) {
   const isSoak = options.soak > 0
-  const report = await new Chaos(options, build, stage).run(
+  await using host = options.pace.partition > 0 ? await Host.join(100) : undefined
+  const report = await new Chaos(options, build, stage, host).run(
     options.pace,
     isSoak ? options.soak : options.seconds,
     isSoak,

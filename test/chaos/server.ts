@@ -11,6 +11,8 @@ export interface ServerOptions {
   readonly processes: number
   readonly drainMs: number
   readonly env: NodeJS.ProcessEnv
+  /** A command that ends in the one which is given to it: where the server runs (network.ts). */
+  readonly prefix?: readonly string[]
 }
 
 export const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
@@ -43,7 +45,7 @@ export class ServerUnderTest {
 
   /** Resolves when it takes calls. */
   async start(): Promise<void> {
-    const { build, listen, processes, drainMs, env } = this.options
+    const { build, listen, processes, drainMs, env, prefix = [] } = this.options
     const args = [
       '--listen',
       this.#address || listen,
@@ -54,9 +56,11 @@ export class ServerUnderTest {
       '--grace',
       GRACE_MS,
     ]
+    const serve = [process.execPath, `${build}/cli/main.js`, 'serve', FUNCTIONS, ...args.map(String)]
+    const [command = '', ...rest] = [...prefix, ...serve, '--exit-on-stdin-end']
     const child = spawn(
-      process.execPath,
-      [`${build}/cli/main.js`, 'serve', FUNCTIONS, ...args.map(String), '--exit-on-stdin-end'],
+      command,
+      rest,
       // Ends with the harness, also when that is killed.
       { stdio: ['pipe', 'ignore', 'pipe'], env },
     )

@@ -33,13 +33,14 @@ const isDead = (pid: number) => {
 }
 
 describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, () => {
-  const folder = temporaryFolder()
+  let folder: ReturnType<typeof temporaryFolder>
   let group: MemoryGroup
   let server: ServerProcess
   let pool: Pool
   let files = 0
   let file = ''
   beforeAll(async () => {
+    folder = temporaryFolder()
     group = new MemoryGroup(MIB)
     server = await ServerProcess.start(['--processes', '3'], undefined, group.prefix)
     pool = new Pool(server.address)

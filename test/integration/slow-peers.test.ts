@@ -1,5 +1,7 @@
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { CancelledError, Pool, PoolTerminatedError } from 'farpool'
+import { type AddressInfo, createServer } from 'node:net'
+import { CancelledError, type FarpoolError, Pool, PoolTerminatedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { connectRaw, frame, message } from '../support/raw-call.js'
 import { ServerProcess, temporaryFolder, until } from '../support/server.js'
@@ -244,5 +246,19 @@ describe('10,000 calls that are given up', () => {
     await idle()
     expect(await pool.map('add', [1, 2, 3], { chunksize: 1 })).toEqual([1, 2, 3])
     folder.remove()
+  })
+})
+
+describe('a server that accepts connections and says nothing', () => {
+  it('calls of every kind fail, also without a timeout: they have never begun', async () => {
+    const mute = createServer((socket) => socket.on('error', () => {}).resume())
+    await once(mute.listen(0, '127.0.0.1'), 'listening')
+    const address = `127.0.0.1:${(mute.address() as AddressInfo).port}`
+    const pools = [{}, { transport: 'unary' as const }, { processes: 1 }].map((options) => new Pool(address, options))
+    const calls = pools.flatMap((pool) => [pool.apply('add', [1, 2]), pool.map('square', [1, 2])])
+    const errors = await Promise.all(calls.map((call) => call.catch((error: FarpoolError) => error)))
+    expect(errors).toMatchObject(Array(6).fill({ reason: 'CONNECTION_FAILED', started: false }))
+    await Promise.all(pools.map((pool) => pool.terminate()))
+    mute.close()
   })
 })

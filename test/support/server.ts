@@ -29,7 +29,7 @@ export class ServerProcess implements AsyncDisposable {
   #listeners: (() => void)[] = []
   address = ''
 
-  private constructor(args: string[], prefix: string[]) {
+  private constructor(args: string[], prefix: readonly string[]) {
     const [command = '', ...rest] = [...prefix, process.execPath, CLI, 'serve', ...args, '--exit-on-stdin-end']
     this.#child = spawn(command, rest, {
       // Ends with the tests, also when they are killed.
@@ -54,7 +54,7 @@ export class ServerProcess implements AsyncDisposable {
   static async start(
     args: string[] = [],
     modules: string[] = [FUNCTIONS],
-    prefix: string[] = [],
+    prefix: readonly string[] = [],
   ): Promise<ServerProcess> {
     const listen = args.includes('--listen') ? [] : ['--listen', '127.0.0.1:0']
     const server = new ServerProcess([...modules, ...listen, ...args], prefix)
