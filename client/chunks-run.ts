@@ -31,6 +31,7 @@ export class ChunksRun {
   readonly outcome: Promise<void>
   readonly #chunks: ChunkCall[]
   #left: number
+  #failed = false
   readonly #stop: () => void
   #resolve: () => void = () => {}
   #reject: (reason: Failure) => void = () => {}
@@ -68,6 +69,9 @@ export class ChunksRun {
   }
 
   failed(reason: Failure): void {
+    // Each of those that are cancelled below comes here too, and there may be a million.
+    if (this.#failed) return
+    this.#failed = true
     this.#stop()
     // Of the others some may have begun.
     this.#reject(this.#chunks.length > 1 ? reason.ofOneAmongMany() : reason)

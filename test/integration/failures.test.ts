@@ -187,6 +187,19 @@ describe('what a module says about a function', () => {
   })
 })
 
+describe('a map of many chunks', () => {
+  it('that is given up, ends once, however many there are', async () => {
+    await using many = new Pool(server.address)
+    const items = Array.from({ length: 50_000 }, (_, at) => at)
+    const result = many.mapAsync('square', items, { chunksize: 1 })
+    await many.apply('identity', [0])
+    await many.terminate()
+    await expect(result.get()).rejects.toMatchObject({
+      name: expect.stringMatching(/^(PoolTerminated|Cancelled)Error$/),
+    })
+  })
+})
+
 describe('a call', () => {
   it('has a time to wait and a time to run, each for itself', async () => {
     await using one = new Pool(server.address, { processes: 1 })
