@@ -1,10 +1,15 @@
 import type { Client, Task } from './task.js'
 
+/** A client that owes less has its turn all the same: so that many with tasks of microseconds need not be compared for each. */
+const TURN_MS = 1
+
 /** A doubly linked list of tasks: any of them leaves at once, however many wait. */
 class Line {
   first: Task | undefined
   last: Task | undefined
   size = 0
+  /** How long its tasks have run beyond the turns that others have had since. */
+  owedMs = 0
 
   push(task: Task): void {
     task.line = this
@@ -38,7 +43,8 @@ class Line {
 
 /**
  * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
- * tasks delays another's only one by a turn. Tasks that had their turn and come back stand in front of all.
+ * tasks delays another's only one by a turn. Turns are for time, not for tasks: a client whose tasks have run long lets
+ * the others go first, until theirs have run as long. Tasks that had their turn and come back stand in front of all.
  */
 export class TaskQueue {
   readonly #returned = new Line()
@@ -79,8 +85,22 @@ export class TaskQueue {
   /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
   peek(): Task | undefined {
     if (this.#returned.first) return this.#returned.first
-    for (const [client, line] of this.#lines) if (typeof client === 'string' || !client.isFull) return line.first
+    return (this.#next() ?? this.#forgive())?.first
+  }
+
+  /** The line whose turn it is, among those that owe no more than a turn. */
+  #next(): Line | undefined {
+    for (const [client, line] of this.#lines) if (line.owedMs <= TURN_MS && !isFull(client)) return line
     return undefined
+  }
+
+  /** All that can have a turn owe more: what they owe alike is of no account. */
+  #forgive(): Line | undefined {
+    let least = Number.POSITIVE_INFINITY
+    for (const [client, line] of this.#lines) if (!isFull(client)) least = Math.min(least, line.owedMs)
+    if (least === Number.POSITIVE_INFINITY) return undefined
+    for (const line of this.#lines.values()) line.owedMs = Math.max(0, line.owedMs - least)
+    return this.#next()
   }
 
   shift(): Task | undefined {
@@ -103,6 +123,7 @@ export class TaskQueue {
     const { client } = task.job
     const line = this.#lines.get(client)
     const isTurn = line !== undefined && task.line === line
+    if (isTurn) task.payer = line
     this.remove(task)
     if (isTurn && this.#lines.size > 1 && line.first) {
       this.#lines.delete(client)
@@ -125,3 +146,5 @@ export class TaskQueue {
     this.#bytes += sign * task.bytes
   }
 }
+
+const isFull = (client: Client): boolean => typeof client !== 'string' && client.isFull

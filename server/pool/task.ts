@@ -48,6 +48,9 @@ export interface Owner {
   settled(key: number, outcome: Outcome): void
 }
 
+/** What a task costs its worker and the server besides, in milliseconds: the smallest take their turns by number. */
+const TASK_MS = 0.1
+
 const NO_ARGS: readonly Uint8Array[] = []
 
 /**
@@ -75,6 +78,8 @@ export class Task {
   line: unknown
   previous: Task | undefined
   next: Task | undefined
+  /** Who pays for its run with later turns: the line in which it stood. */
+  payer: { owedMs: number } | undefined
 
   constructor(
     readonly id: number,
@@ -98,6 +103,11 @@ export class Task {
   putBack(): void {
     if (this.started) clearTimeout(this.timer)
     this.started = false
+  }
+
+  /** It has run for so long, whatever it was expected to. */
+  ran(ms: number): void {
+    if (this.payer) this.payer.owedMs += ms + TASK_MS
   }
 
   /** For the ledger, which sees to it that it happens once. */

@@ -113,4 +113,25 @@ describe('clients of one pool', () => {
     expect(done).toBeLessThan(2_500)
     await Promise.all(many)
   })
+
+  it('have time in turns, not tasks: many short calls of one do not each wait for a long one of another', async () => {
+    await using server = await ServerProcess.start(['--processes', '1'])
+    await using greedy = new Pool(server.address)
+    await using modest = new Pool(server.address)
+    await modest.apply('identity', [0])
+    let done = 0
+    const long = Array.from({ length: 60 }, () =>
+      greedy.apply('busyFor', [60]).then(() => {
+        done++
+      }),
+    )
+    const all = Promise.allSettled(long)
+    await Promise.race(long)
+    const before = done
+    // A turn for each would let as many long ones through as there are short ones.
+    await Promise.all(Array.from({ length: 40 }, () => modest.apply('busyFor', [1])))
+    expect(done - before).toBeLessThan(20)
+    await greedy.terminate()
+    await all
+  })
 })

@@ -116,6 +116,52 @@ describe('the queue', () => {
   })
 })
 
+describe('turns are for time', () => {
+  /** Takes and runs as many tasks as there are, each for as long as its client's take; whose they were. */
+  const play = (queue: TaskQueue, ms: Record<string, number>, tasks: number): Client[] =>
+    Array.from({ length: tasks }, () => {
+      const taken = queue.shift()
+      const client = taken?.job.client ?? 'nobody'
+      taken?.ran(ms[String(client)] ?? 0)
+      return client
+    })
+  const count = (clients: readonly Client[], client: Client) => clients.filter((one) => one === client).length
+
+  it('a client of long tasks gets as much of it as one of short tasks, not as many tasks', () => {
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 500; id++) for (const client of ['long', 'short']) queue.push(task(id, client))
+    const taken = play(queue, { long: 100, short: 2 }, 210)
+    // In turns by number it would be 105 of each.
+    expect(count(taken, 'long')).toBeLessThanOrEqual(5)
+    expect(count(taken, 'long')).toBeGreaterThanOrEqual(3)
+  })
+
+  it('a client that comes later has the next turn, and is not made to wait for what others have had', () => {
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 10; id++) for (const client of ['a', 'b']) queue.push(task(id, client))
+    play(queue, { a: 100, b: 100 }, 10)
+    queue.push(task(11, 'late'))
+    expect(play(queue, { a: 100, b: 100 }, 2)).toContain('late')
+  })
+
+  it('what a client owes does not keep it from idle workers', () => {
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 10; id++) queue.push(task(id, 'long'))
+    queue.push(task(11, 'short'))
+    play(queue, { long: 100, short: 1 }, 4)
+    expect(play(queue, { long: 100 }, 7)).toEqual(Array(7).fill('long'))
+  })
+
+  it('what comes back is paid for by the client that it belongs to', () => {
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 3; id++) for (const client of ['long', 'short']) queue.push(task(id, client))
+    const back = queue.shift() as Task
+    queue.unshift(back)
+    queue.shift()?.ran(100)
+    expect([back.job.client, queue.shift()?.job.client, queue.shift()?.job.client]).toEqual(['long', 'short', 'short'])
+  })
+})
+
 describe('a client that is full', () => {
   it('has to wait, and others do not', () => {
     const client = { isFull: true, isHeldBack: true }
