@@ -5,8 +5,10 @@ import type { Line } from './lines.js'
 import type { QueueLimits } from './room.js'
 import { Scheduler } from './scheduler.js'
 import type { Spawner } from './spawn.js'
+import type { Starts } from './starts.js'
 import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
 import type { Job, Owner, Task } from './task.js'
+import { Upcoming } from './upcoming.js'
 import { Watch, type Watched } from './watch.js'
 import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
 
@@ -22,6 +24,8 @@ export interface PoolOptions extends WorkerInit {
   readonly processes: number
   readonly maxTasksPerChild: number | undefined
   readonly spawner: Spawner
+  /** Where starts wait for their turn; without it none does. */
+  readonly starts?: Starts
   readonly limits: QueueLimits
   /** How long a task may run where neither its call nor its function says anything, in milliseconds; 0 for any time. */
   readonly runTimeoutMs: number
@@ -52,7 +56,7 @@ export interface WorkerView {
 export class Pool {
   readonly #scheduler: Scheduler
   readonly #workers = new Map<number, WorkerHandle>()
-  readonly #respawns = new Map<number, NodeJS.Timeout>()
+  readonly #upcoming: Upcoming
   readonly #ready: Promise<readonly FunctionInfo[]>
   readonly #ended: Promise<void>
   #resolveEnded: () => void = () => {}
@@ -74,6 +78,7 @@ export class Pool {
     readonly options: PoolOptions,
     private readonly events: PoolEvents = {},
   ) {
+    this.#upcoming = new Upcoming(options.starts)
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
     })
@@ -223,7 +228,6 @@ export class Pool {
 
   #spawn(worker: number, delayMs: number): void {
     const start = () => {
-      this.#respawns.delete(worker)
       const handle: WorkerHandle = new WorkerHandle(this.options.spawner.spawn(), this.options, this.options.graceMs, {
         ready: (functions, runtime) => {
           this.#runtime = runtime
@@ -252,18 +256,13 @@ export class Pool {
       })
       this.#workers.set(worker, handle)
     }
-    if (delayMs > 0) this.#respawns.set(worker, setTimeout(start, delayMs))
-    else start()
+    this.#upcoming.add(worker, delayMs, start)
   }
 
   /** Also for a worker that is still to be started: then it never is. */
   #end(worker: number, how: 'stop' | 'kill'): void {
-    const respawn = this.#respawns.get(worker)
-    if (respawn) {
-      clearTimeout(respawn)
-      this.#respawns.delete(worker)
-      queueMicrotask(() => this.#exited(worker, { pid: 0, exitCode: 0, signal: undefined }))
-    } else this.#workers.get(worker)?.[how]()
+    if (!this.#upcoming.remove(worker)) return this.#workers.get(worker)?.[how]()
+    queueMicrotask(() => this.#exited(worker, { pid: 0, exitCode: 0, signal: undefined }))
   }
 
   #exited(worker: number, exit: WorkerExit): void {

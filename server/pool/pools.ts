@@ -4,6 +4,7 @@ import { Failure } from '../../wire/failure.js'
 import { MAX_PROCESSES, RETRY_MS } from '../../wire/limits.js'
 import { FunctionTable } from './functions.js'
 import { Pool, type PoolEvents, type PoolOptions } from './pool.js'
+import { Starts } from './starts.js'
 import { refusal } from './state.js'
 
 export const DEFAULT_POOL = 'default'
@@ -31,6 +32,7 @@ export class Pools {
   readonly #pools = new Map<string, Pool>()
   /** Owned pools that have ended, and what to tell who still calls them; the oldest are forgotten. */
   readonly #ended = new Map<string, Failure>()
+  readonly #starts = new Starts()
   #functions = new FunctionTable([])
 
   constructor(
@@ -90,6 +92,7 @@ export class Pools {
         initializer: options.initializer,
         initargs: options.initargs,
         maxTasksPerChild: options.maxTasksPerChild,
+        starts: this.#starts,
       },
       events,
     )

@@ -1,0 +1,35 @@
+import type { Starts } from './starts.js'
+
+/** The workers of one pool that are still to be started: after a while, or when it is their turn. */
+export class Upcoming {
+  readonly #giveUp = new Map<number, () => void>()
+
+  /** @param starts where they wait for their turn; undefined where they need not. */
+  constructor(private readonly starts: Starts | undefined) {}
+
+  add(worker: number, delayMs: number, start: () => void): void {
+    const begin = () => {
+      this.#giveUp.delete(worker)
+      start()
+    }
+    const enter = () => {
+      let isBegun = false
+      const leave = this.starts?.enter(this, () => {
+        isBegun = true
+        begin()
+      })
+      if (!leave) begin()
+      else if (!isBegun) this.#giveUp.set(worker, leave)
+    }
+    if (delayMs <= 0) return enter()
+    const timer = setTimeout(enter, delayMs)
+    this.#giveUp.set(worker, () => clearTimeout(timer))
+  }
+
+  /** Whether it is one of them; then it never starts. */
+  remove(worker: number): boolean {
+    const giveUp = this.#giveUp.get(worker)
+    giveUp?.()
+    return this.#giveUp.delete(worker)
+  }
+}

@@ -1,0 +1,52 @@
+import { describe, expect, it } from 'vitest'
+import { Starts } from '../../server/pool/starts.js'
+
+/** Holds the event loop for so long, as the start of a process does. */
+const hold = (ms: number) => {
+  for (const end = performance.now() + ms; performance.now() < end; );
+}
+
+describe('starts of processes', () => {
+  it('are made at once, as long as they are few', () => {
+    const starts = new Starts()
+    let made = 0
+    for (let start = 0; start < 5; start++) starts.enter({}, () => void made++)
+    expect(made).toBe(5)
+  })
+
+  it('wait when they have held the event loop for long, take turns by pool, and all come', async () => {
+    const starts = new Starts()
+    const made: string[] = []
+    const [large, small] = [{}, {}]
+    const begin = (pool: object, name: string) =>
+      new Promise<void>((resolve) => {
+        starts.enter(pool, () => {
+          hold(80)
+          made.push(name)
+          resolve()
+        })
+      })
+    const all = ['a1', 'a2', 'a3', 'a4'].map((name) => begin(large, name))
+    expect(made).toEqual(['a1', 'a2'])
+    all.push(begin(small, 'b1'))
+    await Promise.all(all)
+    expect(made.indexOf('b1')).toBeLessThan(made.indexOf('a4'))
+    expect(made).toHaveLength(5)
+  })
+
+  it('are not made where their pool has left the line', async () => {
+    const starts = new Starts()
+    const made: string[] = []
+    starts.enter({}, () => hold(200))
+    const leave = starts.enter({}, () => void made.push('left'))
+    const other = new Promise<void>((resolve) => {
+      starts.enter({}, () => {
+        made.push('stayed')
+        resolve()
+      })
+    })
+    leave()
+    await other
+    expect(made).toEqual(['stayed'])
+  })
+})
