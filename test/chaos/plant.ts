@@ -34,6 +34,12 @@ export const BUGS = {
     to: ':',
     what: 'the guard does not kill the workers of a server that was killed',
   },
+  'no-turns': {
+    file: 'server/pool/queue.js',
+    from: 'const { client } = task.job;',
+    to: "const client = 'everybody';",
+    what: 'all clients stand in one line; npm run neighbour finds it, not the check',
+  },
 } as const satisfies Record<string, Bug>
 export type BugName = keyof typeof BUGS
 

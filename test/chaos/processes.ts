@@ -38,6 +38,13 @@ export async function leftAfter(mark: string, ms: number): Promise<string[]> {
 export const residentKiB = (pid: number): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1] ?? 0)
 
+/** What a process has had of CPUs in its life, in milliseconds; to a hundredth of a second. */
+export function cpuMs(pid: number): number {
+  // Behind the name in parentheses, which may hold anything, the times are the 12th and the 13th word.
+  const words = read(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ') ?? []
+  return 10 * (Number(words[11] ?? 0) + Number(words[12] ?? 0))
+}
+
 export const isRunning = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null
 
 /** Whether it ends in time. */

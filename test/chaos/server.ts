@@ -13,6 +13,10 @@ export interface ServerOptions {
   readonly env: NodeJS.ProcessEnv
   /** A command that ends in the one which is given to it: where the server runs (network.ts). */
   readonly prefix?: readonly string[]
+  /** The module of functions; those of the chaos, unless it says otherwise. */
+  readonly module?: string
+  /** Flags of its Node. */
+  readonly nodeFlags?: readonly string[]
 }
 
 export const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
@@ -45,7 +49,7 @@ export class ServerUnderTest {
 
   /** Resolves when it takes calls. */
   async start(): Promise<void> {
-    const { build, listen, processes, drainMs, env, prefix = [] } = this.options
+    const { build, listen, processes, drainMs, env, module = FUNCTIONS, nodeFlags = [], prefix = [] } = this.options
     const args = [
       '--listen',
       this.#address || listen,
@@ -56,7 +60,7 @@ export class ServerUnderTest {
       '--grace',
       GRACE_MS,
     ]
-    const serve = [process.execPath, `${build}/cli/main.js`, 'serve', FUNCTIONS, ...args.map(String)]
+    const serve = [process.execPath, ...nodeFlags, `${build}/cli/main.js`, 'serve', module, ...args.map(String)]
     const [command = '', ...rest] = [...prefix, ...serve, '--exit-on-stdin-end']
     const child = spawn(
       command,

@@ -1,0 +1,139 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { clientOfBuild } from '../chaos/farpool.js'
+import { cpuMs } from '../chaos/processes.js'
+import { ServerUnderTest } from '../chaos/server.js'
+import type { Stage } from '../chaos/stage.js'
+import { Actor } from './actor.js'
+import { CONTROL } from './attacks/attacks.js'
+import type { Episode, KindFigures } from './figures.js'
+import type { FromHostile, FromInnocent, HostileOptions, InnocentOptions, ToHostile, ToInnocent } from './messages.js'
+import type { Options } from './options.js'
+
+type Innocent = Actor<ToInnocent, FromInnocent>
+type Hostile = Actor<ToHostile, FromHostile>
+
+/** Starting, a measurement beyond its time (calls may wait five seconds), an attack's last word. */
+const START_MS = 20_000
+const LATE_MS = 10_000
+const STOP_MS = 10_000
+/** After an attack the server is given so long to be as idle as before. */
+const QUIET_MS = 15_000
+const LOOK_MS = 50
+/** CPUs' worth that an idle server may take. */
+const IDLE_CPU = 0.2
+/** An attack that takes less of a CPU needs no control. */
+const LEAST_SHARE = 0.05
+
+/** Where the innocent lives, and hostile clients come and go: one server, one innocent process, one attack at a time. */
+export class Street {
+  readonly #server: ServerUnderTest
+  #innocent: Innocent | undefined
+  /** What went wrong that is no failed call. */
+  readonly complaints: string[] = []
+
+  constructor(
+    private readonly options: Options,
+    private readonly build: string,
+    private readonly stage: Stage,
+  ) {
+    this.#server = new ServerUnderTest({
+      build,
+      listen: '127.0.0.1:0',
+      processes: options.processes,
+      drainMs: 0,
+      env: stage.env,
+      module: fileURLToPath(new URL('functions.js', import.meta.url)),
+      nodeFlags: options.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profile}`],
+    })
+  }
+
+  async begin(): Promise<void> {
+    await this.#server.start()
+    const options: InnocentOptions = { address: this.#server.address, build: this.build, rate: this.options.rate }
+    this.#innocent = new Actor(new URL('innocent.js', import.meta.url), options, this.stage.env)
+    await this.#innocent.hear('ready', START_MS)
+    // The first measurement is of code that has never run.
+    await this.#measure()
+  }
+
+  /** Measures one kind, calm and hostile in turns, and each time beside as much CPU burnt. */
+  async suffer(kind: string): Promise<KindFigures> {
+    const figures: KindFigures = { kind, calm: [], hostile: [], control: [] }
+    for (let pair = 0; pair < this.options.pairs; pair++) {
+      if (!this.options.quick) figures.calm.push(await this.#measure())
+      const hostile = await this.#beside(kind, 0)
+      figures.hostile.push(hostile)
+      const share = Math.min(1, hostile.hostileCpu)
+      if (!this.options.quick && share >= LEAST_SHARE) figures.control.push(await this.#beside(CONTROL, share))
+      if (!this.#server.isRunning) throw new Error(`the server has ended, under ${kind}`)
+    }
+    return figures
+  }
+
+  async end(): Promise<void> {
+    this.#innocent?.tell({ what: 'finish' })
+    await this.#innocent?.end()
+    const code = await this.#server.drain()
+    if (code !== 0) this.complaints.push(`after SIGTERM the server ended with ${code}`)
+    this.complaints.push(...this.#server.complaints)
+  }
+
+  async #beside(kind: string, share: number): Promise<Episode> {
+    const { processes } = this.options
+    const options: HostileOptions = { address: this.#server.address, build: this.build, kind, processes, share }
+    const hostile: Hostile = new Actor(new URL('hostile.js', import.meta.url), options, this.stage.env)
+    await hostile.hear('begun', START_MS)
+    const episode = await this.#measure(hostile)
+    hostile.tell({ what: 'stop' })
+    const { done } = await hostile.hear('stopped', STOP_MS).catch((error: Error) => {
+      this.complaints.push(`${kind}: ${error.message.trim()}`)
+      return { done: {} }
+    })
+    await hostile.end()
+    await this.#quiet(kind)
+    return { ...episode, done }
+  }
+
+  async #measure(hostile?: Hostile): Promise<Episode> {
+    const { seconds } = this.options
+    const innocent = this.#innocent as Innocent
+    const used = () => [cpuMs(hostile?.pid ?? 0), cpuMs(this.#server.pid)] as const
+    const from = performance.now()
+    const before = used()
+    innocent.tell({ what: 'measure', seconds })
+    const { tiny, other, failures } = await innocent.hear('measured', seconds * 1_000 + LATE_MS)
+    const took = performance.now() - from
+    const after = used()
+    return {
+      tiny,
+      other,
+      failures,
+      hostileCpu: (after[0] - before[0]) / took,
+      serverCpu: (after[1] - before[1]) / took,
+      done: {},
+    }
+  }
+
+  /** Waits until nothing of an attack goes on; there is no event for that. */
+  async #quiet(kind: string): Promise<void> {
+    const { Pool } = await clientOfBuild(this.build)
+    const pool = new Pool(this.#server.address)
+    const until = performance.now() + QUIET_MS
+    try {
+      for (;;) {
+        const cpu = cpuMs(this.#server.pid)
+        const from = performance.now()
+        await sleep(LOOK_MS)
+        const { queued, running } = await pool.info()
+        const share = (cpuMs(this.#server.pid) - cpu) / (performance.now() - from)
+        if (queued + running === 0 && share < IDLE_CPU) return
+        if (performance.now() < until) continue
+        this.complaints.push(`after ${kind} the server was not idle in time: ${queued} queued, ${running} running`)
+        return
+      }
+    } finally {
+      await pool.terminate()
+    }
+  }
+}
