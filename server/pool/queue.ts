@@ -1,15 +1,35 @@
 import type { Client, Task } from './task.js'
 
-/** A client that owes less has its turn all the same: so that many with tasks of microseconds need not be compared for each. */
+/** So long before its time a client has its turn all the same: tasks of microseconds need not be compared one by one. */
 const TURN_MS = 1
+
+/**
+ * What a client's tasks have taken it gives back: the others have as much each before its next turn, but no more than
+ * so many of them. Where there are hundreds, each with a little, nobody waits until all of them have had that.
+ */
+const MAX_SHARERS = 4
+
+/** The clock of turns, in milliseconds: it goes on when nobody has a turn before, and faster where clients are many. */
+interface Turns {
+  now: number
+  readonly lines: ReadonlyMap<Client, unknown>
+}
 
 /** A doubly linked list of tasks: any of them leaves at once, however many wait. */
 class Line {
   first: Task | undefined
   last: Task | undefined
   size = 0
-  /** How long its tasks have run beyond the turns that others have had since. */
-  owedMs = 0
+  /** By the clock of turns: before it, others go first. */
+  nextTurn = 0
+
+  constructor(private readonly turns: Turns) {}
+
+  /** One of its tasks has taken so long. */
+  paid(ms: number): void {
+    this.nextTurn = Math.max(this.nextTurn, this.turns.now) + ms
+    if (this.turns.lines.size > MAX_SHARERS) this.turns.now += ms / MAX_SHARERS
+  }
 
   push(task: Task): void {
     task.line = this
@@ -47,9 +67,10 @@ class Line {
  * the others go first, until theirs have run as long. Tasks that had their turn and come back stand in front of all.
  */
 export class TaskQueue {
-  readonly #returned = new Line()
   /** By client, the one whose turn it is first; a client without tasks has no line. */
   readonly #lines = new Map<Client, Line>()
+  readonly #turns: Turns = { now: 0, lines: this.#lines }
+  readonly #returned = new Line(this.#turns)
   #size = 0
   #bytes = 0
 
@@ -69,7 +90,7 @@ export class TaskQueue {
 
   push(task: Task): void {
     const { client } = task.job
-    const line = this.#lines.get(client) ?? new Line()
+    const line = this.#lines.get(client) ?? new Line(this.#turns)
     // A line that is there keeps its turn.
     if (!line.first) this.#lines.set(client, line)
     line.push(task)
@@ -85,21 +106,22 @@ export class TaskQueue {
   /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
   peek(): Task | undefined {
     if (this.#returned.first) return this.#returned.first
-    return (this.#next() ?? this.#forgive())?.first
+    return (this.#next() ?? this.#soonest())?.first
   }
 
-  /** The line whose turn it is, among those that owe no more than a turn. */
+  /** The line whose turn it is, among those that have one now. */
   #next(): Line | undefined {
-    for (const [client, line] of this.#lines) if (line.owedMs <= TURN_MS && !isFull(client)) return line
+    const { now } = this.#turns
+    for (const [client, line] of this.#lines) if (line.nextTurn <= now + TURN_MS && !isFull(client)) return line
     return undefined
   }
 
-  /** All that can have a turn owe more: what they owe alike is of no account. */
-  #forgive(): Line | undefined {
-    let least = Number.POSITIVE_INFINITY
-    for (const [client, line] of this.#lines) if (!isFull(client)) least = Math.min(least, line.owedMs)
-    if (least === Number.POSITIVE_INFINITY) return undefined
-    for (const line of this.#lines.values()) line.owedMs = Math.max(0, line.owedMs - least)
+  /** Nobody else waits: who has the next turn has it now. */
+  #soonest(): Line | undefined {
+    let soonest = Number.POSITIVE_INFINITY
+    for (const [client, line] of this.#lines) if (!isFull(client)) soonest = Math.min(soonest, line.nextTurn)
+    if (soonest === Number.POSITIVE_INFINITY) return undefined
+    this.#turns.now = soonest
     return this.#next()
   }
 

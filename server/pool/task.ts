@@ -79,7 +79,7 @@ export class Task {
   previous: Task | undefined
   next: Task | undefined
   /** Who pays for its run with later turns: the line in which it stood. */
-  payer: { owedMs: number } | undefined
+  payer: { paid(ms: number): void } | undefined
 
   constructor(
     readonly id: number,
@@ -107,7 +107,7 @@ export class Task {
 
   /** It has run for so long, whatever it was expected to. */
   ran(ms: number): void {
-    if (this.payer) this.payer.owedMs += ms + TASK_MS
+    this.payer?.paid(ms + TASK_MS)
   }
 
   /** For the ledger, which sees to it that it happens once. */

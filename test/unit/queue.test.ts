@@ -144,6 +144,15 @@ describe('turns are for time', () => {
     expect(play(queue, { a: 100, b: 100 }, 2)).toContain('late')
   })
 
+  it('a client is not made to wait until each of hundreds has had as much as it had', () => {
+    const queue = new TaskQueue()
+    const others = Array.from({ length: 300 }, (_, at) => `other-${at}`)
+    for (let id = 1; id <= 100; id++) for (const client of ['one', ...others]) queue.push(task(id, client))
+    const taken = play(queue, { one: 10 }, 2_000)
+    // A turn of all others takes 300, and 10 ms of each of them 30,000.
+    expect(count(taken, 'one')).toBeGreaterThanOrEqual(3)
+  })
+
   it('what a client owes does not keep it from idle workers', () => {
     const queue = new TaskQueue()
     for (let id = 1; id <= 10; id++) queue.push(task(id, 'long'))
