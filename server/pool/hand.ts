@@ -3,6 +3,9 @@ import type { Estimates } from './estimate.js'
 import type { TaskQueue } from './queue.js'
 import type { Task } from './task.js'
 
+/** What a task of a kind that has never run to its end counts when it was given up. */
+const UNKNOWN_MS = 10
+
 /**
  * What a worker has been given, in the order in which it runs it. The first runs; the others are lent: the next is at
  * hand when one ends, without a round trip, and a worker begins none after its lease (Task.beginBy) has passed. So
@@ -44,9 +47,10 @@ export class Hand {
     this.#add(task, 0, estimates.of(task) ?? Number.POSITIVE_INFINITY)
   }
 
-  /** The first has ended. */
+  /** The first has ended. One that was given up meanwhile has had its worker all the same, about as long as others of its kind. */
   drop(): void {
-    this.#tasks.shift()
+    const task = this.#tasks.shift()
+    if (task?.settled) task.ran(Number.isFinite(task.expectedMs) ? task.expectedMs : UNKNOWN_MS)
   }
 
   /**

@@ -34,6 +34,20 @@ describe('tasks are given ahead (P3)', () => {
   })
 })
 
+describe('a task that was given up while it ran', () => {
+  it('is paid for by its client, which lets others go first', () => {
+    const { scheduler, running } = busy(20)
+    const [first] = submit(trace, scheduler, 2, { client: 'quitter' }) as [Task]
+    const ones = submit(trace, scheduler, 2, { client: 'one' }) as [Task, Task]
+    scheduler.done(1, running[0].id, ok, 20)
+    scheduler.done(2, running[1].id, ok, 20)
+    scheduler.end(first, cancelled)
+    trace.look()
+    scheduler.done(1, first.id, ok, 20)
+    expect(trace.look()).toEqual([`run ${ones[1].id} on 1`])
+  })
+})
+
 describe('a hand', () => {
   it('of a worker that dies is tried again as often as the retries of the first allow (P6)', () => {
     const { scheduler, running } = busy(0.01, { retries: 1 })
