@@ -11,7 +11,7 @@ const { Pool } = await clientOfBuild(options.build)
 const pool = new Pool(options.address)
 
 /** A call that has no outcome after so long counts as one that failed, and as long as that. */
-const TIMEOUT_MS = 5_000
+const TIMEOUT_MS = 20_000
 /** What ten calls in a row do: milliseconds of work, or a small map. */
 const MIX = [0, 1, 0, 'map', 0, 1, 0, 10, 0, 1] as const
 const ITEMS = [1, 2, 3, 4, 5, 6, 7, 8]

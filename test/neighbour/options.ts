@@ -18,7 +18,7 @@ export interface Options {
 }
 
 const ROWS = {
-  seconds: { value: 1, least: 0.1, most: 60, help: 'of each measurement' },
+  seconds: { value: 0.7, least: 0.1, most: 60, help: 'of each measurement' },
   pairs: { value: 3, least: 1, most: 100, help: 'measurements without and with the hostile client, in turns' },
   processes: { value: 2, least: 1, most: 64, help: 'workers of the pool' },
   rate: { value: 100, least: 1, most: 1_000, help: 'calls of the innocent client in a second' },

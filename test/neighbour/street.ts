@@ -13,9 +13,9 @@ import type { Options } from './options.js'
 type Innocent = Actor<ToInnocent, FromInnocent>
 type Hostile = Actor<ToHostile, FromHostile>
 
-/** Starting, a measurement beyond its time (calls may wait five seconds), an attack's last word. */
+/** Starting, a measurement beyond its time (calls may wait twenty seconds), an attack's last word. */
 const START_MS = 20_000
-const LATE_MS = 10_000
+const LATE_MS = 30_000
 const STOP_MS = 10_000
 /** After an attack the server is given so long to be as idle as before. */
 const QUIET_MS = 15_000
