@@ -25,7 +25,7 @@ export interface Options {
 const ROWS = {
   seed: [1, 'the plan of all clients and of the nemesis'],
   tasks: [100_000, 'ends when the clients have asked for so many'],
-  seconds: [60, 'or after so many seconds'],
+  seconds: [60, 'or after so many seconds; with --tasks, one for every 200 of them'],
   clients: [3, 'client processes'],
   lanes: [6, 'what each of them does at a time, beside a pool of its own'],
   processes: [3, 'workers of the shared pool'],
@@ -46,6 +46,8 @@ const ROWS = {
   deaths: [0, 'instead: so many deaths of a server whose workers are in endless loops'],
   rolling: [0, 'instead: so many restarts of two servers in turn, behind clients that know both'],
 } as const
+/** Fewer there are on no machine that is worth it: a bound for a run that is told how many it has to do. */
+const TASKS_A_SECOND = 200
 const FAULTS = Object.keys(ROWS).filter((name) => name.endsWith('-every'))
 
 export const HELP = `npm run chaos -- [options]
@@ -88,7 +90,10 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   return {
     seed: number('seed'),
     tasks: number('tasks'),
-    seconds: number('seconds'),
+    seconds:
+      given['tasks'] === undefined || given['seconds'] !== undefined
+        ? number('seconds')
+        : number('tasks') / TASKS_A_SECOND,
     clients: number('clients'),
     lanes: number('lanes'),
     processes: number('processes'),

@@ -88,7 +88,15 @@ const codecs: readonly [
   (bytes: Uint8Array) => unknown,
 ][] = [
   ['CallRequest', request, decodeCallRequest, (bytes) => CallRequest.decode(bytes)],
-  ['CallResponse', response, readResponse, (bytes) => CallResponse.decode(bytes)],
+  [
+    'CallResponse',
+    response,
+    readResponse,
+    (bytes) => {
+      const { outcomes, received } = CallResponse.decode(bytes)
+      return { outcomes, received }
+    },
+  ],
   ['ToWorker', run, decodeToWorker, (bytes) => ToWorker.decode(bytes).kind],
   ['FromWorker', done, decodeFromWorker, (bytes) => FromWorker.decode(bytes).kind],
 ]

@@ -41,20 +41,24 @@ const onTheWire = ({ name, number, label, type, typeName }: Field) => {
   return { name, number, label, wire }
 }
 
+const isOnlyOne = ({ name }: Field): boolean => name === 'request_id'
+
 describe('farpool.routing.v1', () => {
   const routing = messages('farpool.routing.v1')
   const api = messages('farpool.v1')
 
   it.each([...routing.keys()])('%s has the fields of the public message, under the same numbers', (name) => {
-    const expected = (name === 'MapRequest' ? api.get('IMapRequest') : api.get(name)) ?? []
+    // One for both: those of IMap, and the one that only Map has.
+    const both = [...(api.get('IMapRequest') ?? []), ...(api.get('MapRequest') ?? []).filter(isOnlyOne)]
+    const expected = name === 'MapRequest' ? both : (api.get(name) ?? [])
     expect(routing.get(name)?.map(onTheWire)).toEqual(expected.map(onTheWire))
   })
 
-  it('MapRequest and IMapRequest differ in `ordered` only', () => {
+  it('MapRequest and IMapRequest differ in `ordered` and `request_id` only', () => {
     const fields = (name: string) =>
       api
         .get(name)
-        ?.filter((field) => field.name !== 'ordered')
+        ?.filter((field) => field.name !== 'ordered' && !isOnlyOne(field))
         .map(onTheWire)
     expect(fields('MapRequest')).toEqual(fields('IMapRequest'))
   })
