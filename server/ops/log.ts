@@ -1,43 +1,31 @@
-import { type DestinationStream, destination, type Logger, pino } from 'pino'
+import { type Logger, pino } from 'pino'
 import type { PoolEvents } from '../pool/pool.js'
+import { Sink } from './sink.js'
 
 export type { Logger } from 'pino'
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
-/** What may wait for a reader of the log that is slow; what is more is dropped: a log must not stop or fill a server. */
-const MAX_BACKLOG_BYTES = 64 * 1024 * 1024
-
 /** Functions that print wait while so much of the log has not been written. */
 const HOLD_BACKLOG_BYTES = 1024 * 1024
+
+let standardError: Sink | undefined
 
 /** One JSON object per line on standard error; standard output belongs to whoever started the server. */
 export class Log {
   readonly logger: Logger
-  readonly #out = destination({ fd: 2, sync: false, maxLength: MAX_BACKLOG_BYTES })
-  /** Bytes since the last time that everything had been written. */
-  #backlog = 0
-  #whenWritten: (() => void)[] = []
+  readonly #out: Sink
 
   constructor(level: LogLevel) {
-    this.#out.on('drain', () => {
-      this.#backlog = 0
-      for (const resolve of this.#whenWritten.splice(0)) resolve()
-    })
-    const out: DestinationStream = {
-      write: (line) => {
-        this.#backlog += line.length
-        this.#out.write(line)
-      },
-    }
-    this.logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, out)
+    // Node opens it, and a pipe does not block any more: an exit must not wait for a reader that has stopped.
+    this.#out = standardError ??= new Sink(process.stderr.fd)
+    this.logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, this.#out)
   }
 
-  /** Resolves when everything has been written; undefined where little enough waits. */
+  /** Resolves when everything has been written, or nobody reads any more; undefined where little enough waits. */
   held(): Promise<void> | undefined {
-    if (this.#backlog < HOLD_BACKLOG_BYTES) return undefined
-    return new Promise((resolve) => this.#whenWritten.push(resolve))
+    return this.#out.backlog < HOLD_BACKLOG_BYTES ? undefined : this.#out.written()
   }
 }
 
