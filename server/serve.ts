@@ -4,6 +4,7 @@ import { encodePayload } from '../wire/payload.js'
 import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
 import { drain } from './drain.js'
 import { listen, socketPath } from './listen.js'
+import { missingDescriptors } from './ops/descriptors.js'
 import { Health } from './ops/health.js'
 import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
@@ -46,6 +47,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
   const log = new Log(config.logLevel)
   const { logger } = log
+  const descriptors = missingDescriptors(config)
+  if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
   const spawner = new Spawner(config.maxHeapMb === undefined ? [] : [`--max-old-space-size=${config.maxHeapMb}`])
   const pools = new Pools(
     {

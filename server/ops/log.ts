@@ -42,6 +42,7 @@ export function poolLog(from: Log, pool: string): PoolEvents {
       return from.held()
     },
     workerStarted: ({ pid }) => log.debug({ worker: pid }, 'worker is ready'),
+    notStarted: (error) => log.warn({ error }, 'a worker could not be started'),
     workerExited: ({ pid, exitCode, signal, oom, why, expected }) =>
       log[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended'),
     broken: (failure) => log.error({ reason: failure.reason }, failure.message),

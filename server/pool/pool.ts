@@ -37,6 +37,8 @@ export interface PoolEvents {
   /** A promise holds the worker's output until it resolves: the log is full. */
   printed?(worker: { pid: number }, line: Line): Promise<void> | undefined
   workerStarted?(worker: { pid: number }): void
+  /** The system had no room for a worker. */
+  notStarted?(error: string): void
   workerExited?(exit: WorkerExit): void
   /** Once, when the workers of a failed pool have given up. */
   failed?(failure: Failure): void
@@ -228,7 +230,12 @@ export class Pool {
 
   #spawn(worker: number, delayMs: number): void {
     const start = () => {
-      const handle: WorkerHandle = new WorkerHandle(this.options.spawner.spawn(), this.options, this.options.graceMs, {
+      const process = this.options.spawner.spawn(({ message: error }) => {
+        this.events.notStarted?.(error)
+        this.#exited(worker, { pid: 0, exitCode: undefined, signal: undefined, error })
+      })
+      if (!process) return
+      const handle: WorkerHandle = new WorkerHandle(process, this.options, this.options.graceMs, {
         ready: (functions, runtime) => {
           this.#runtime = runtime
           this.events.workerStarted?.({ pid: handle.pid })

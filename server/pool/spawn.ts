@@ -68,19 +68,35 @@ export class Spawner {
 
   /**
    * Starts a worker. It leads a process group of its own: a terminal's Ctrl-C does not reach it, and killing it takes
-   * along what its functions have started.
+   * along what its functions have started. Undefined where the system has no room for one (file descriptors, memory):
+   * then `failed` is called with the reason, on a later turn.
    */
-  spawn(): WorkerProcess {
+  spawn(failed: (error: Error) => void): WorkerProcess | undefined {
     const report = new CrashReport(String(++this.#spawned))
-    const child = spawn(process.execPath, [...inheritedFlags(), ...this.flags, ...report.flags, WORKER_MAIN], {
-      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd],
-      detached: true,
-      windowsHide: true,
-    })
-    if (child.pid !== undefined) {
-      this.#tell(`come ${child.pid}`)
-      child.once('exit', () => this.#tell(`gone ${child.pid}`))
+    const giveUp = (error: Error) => {
+      report.close(undefined)
+      failed(error)
     }
+    let child: ChildProcess
+    try {
+      child = spawn(process.execPath, [...inheritedFlags(), ...this.flags, ...report.flags, WORKER_MAIN], {
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd],
+        detached: true,
+        windowsHide: true,
+      })
+    } catch (error) {
+      setImmediate(giveUp, error as Error)
+      return undefined
+    }
+    const { pid } = child
+    if (pid === undefined) {
+      // Without file descriptors there are no streams either.
+      for (const stream of (child.stdio as ChildProcess['stdio'] | undefined) ?? []) stream?.destroy()
+      child.once('error', giveUp)
+      return undefined
+    }
+    this.#tell(`come ${pid}`)
+    child.once('exit', () => this.#tell(`gone ${pid}`))
     return {
       child,
       orders: child.stdio[3] as Writable,

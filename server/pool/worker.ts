@@ -112,7 +112,8 @@ export class WorkerHandle {
     })
     this.#prints.read(stdout, 'stdout')
     this.#prints.read(stderr, 'stderr')
-    child.on('error', (error) => this.#exited({ pid: 0, exitCode: undefined, signal: undefined, error: error.message }))
+    // That a signal cannot be sent, say: of its end its exit tells.
+    child.on('error', () => {})
     child.on('exit', (code, signal) =>
       this.#exited({ pid: this.pid, exitCode: code ?? undefined, signal: signal ?? undefined }),
     )
@@ -255,8 +256,6 @@ export class WorkerHandle {
   #exited(exit: WorkerExit): void {
     this.#exit = { ...exit, oom: this.#process.oom(exit.signal), why: this.#why }
     this.#prints.release()
-    // Nothing more can come from a process that never was.
-    if (exit.pid === 0) this.#process.frames.destroy()
     this.#finish()
   }
 

@@ -1,0 +1,55 @@
+import { execFileSync } from 'node:child_process'
+import { readdirSync, readFileSync } from 'node:fs'
+import { type FarpoolError, Pool } from 'farpool'
+import { describe, expect, it } from 'vitest'
+import { ServerProcess, until } from '../support/server.js'
+
+/** Sets how many files the server may have open; gives what it was. */
+function limit(server: ServerProcess, files: number): number {
+  const before = /^Max open files\s+(\d+)/m.exec(readFileSync(`/proc/${server.pid}/limits`, 'utf8'))?.[1]
+  execFileSync('prlimit', ['--pid', String(server.pid), `--nofile=${files}:`])
+  return Number(before)
+}
+/** Room for one more connection, for no process. */
+const full = (server: ServerProcess) => readdirSync(`/proc/${server.pid}/fd`).length + 1
+const children = (server: ServerProcess) =>
+  readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, 'utf8').trim().split(' ').sort()
+
+describe.runIf(process.platform === 'linux')('a server that has no file descriptors left', () => {
+  it('goes on: a pool whose worker cannot be replaced says why, and recovers', async () => {
+    await using server = await ServerProcess.start(['--processes', '1'])
+    await using pool = new Pool(server.address)
+    const pid = (await pool.apply('pid')) as number
+    const before = limit(server, full(server) - 8)
+    process.kill(pid, 'SIGKILL')
+    await until(async () => (await pool.info()).state === 'broken', 'it is broken')
+    expect((await pool.info()).failure?.message).toMatch(/3 workers in a row .* could not be started: spawn .* EMFILE/)
+    limit(server, before)
+    await until(async () => (await pool.info()).state === 'open', 'it has recovered')
+    expect(await pool.apply('add', [1, 1])).toBe(2)
+  })
+
+  it('opens no pool for a client, says why, and keeps nothing of it', async () => {
+    await using server = await ServerProcess.start(['--processes', '1'])
+    await using shared = new Pool(server.address)
+    await shared.apply('pid')
+    const there = children(server)
+    const before = limit(server, full(server))
+    await using own = new Pool(server.address, { processes: 2 })
+    const error = (await own
+      .apply('add', [1, 1], undefined, { timeout: 5_000 })
+      .catch((thrown) => thrown)) as FarpoolError
+    expect([error.reason, error.message]).toEqual(['NO_WORKERS', expect.stringContaining('EMFILE')])
+    expect(children(server)).toEqual(there)
+    limit(server, before)
+    await using next = new Pool(server.address, { processes: 2 })
+    expect(await next.apply('add', [1, 1])).toBe(2)
+    expect(await shared.apply('add', [1, 2])).toBe(3)
+  })
+
+  it('says at its start where there may be too few', async () => {
+    await using server = await ServerProcess.start(['--max-connections', '100000000', '--max-processes', '8'])
+    const line = await server.logged(({ msg }) => msg.includes('fewer file descriptors'))
+    expect(line).toMatchObject({ level: 40, needed: 100_000_048, maxConnections: 100_000_000, maxProcesses: 8 })
+  })
+})
