@@ -37,6 +37,12 @@ export const serveCommand = () =>
         .argParser(count(0)),
     )
     .addOption(
+      new Option('--start-timeout <ms>', 'how long modules and initializer of a worker may take; 0 for any time')
+        .env('FARPOOL_START_TIMEOUT')
+        .default(60_000)
+        .argParser(count(0)),
+    )
+    .addOption(
       new Option(
         '--run-timeout <ms>',
         'how long a task may run, unless its call or function says otherwise (default: any time)',
@@ -143,13 +149,15 @@ export const serveCommand = () =>
         options: Omit<ServeOptions, 'modules'> & {
           grace: number
           drain: number
+          startTimeout: number
           runTimeout?: number
           exitOnStdinEnd?: boolean
         },
       ) => {
-        const { grace, drain, runTimeout = 0, exitOnStdinEnd = false, ...rest } = options
+        const { grace, drain, startTimeout, runTimeout = 0, exitOnStdinEnd = false, ...rest } = options
         try {
-          await run({ ...rest, modules, graceMs: grace, drainMs: drain, runTimeoutMs: runTimeout }, exitOnStdinEnd)
+          const times = { graceMs: grace, drainMs: drain, startTimeoutMs: startTimeout, runTimeoutMs: runTimeout }
+          await run({ ...rest, ...times, modules }, exitOnStdinEnd)
         } catch (error) {
           fail(error)
           process.exitCode ||= Exit.FAILED

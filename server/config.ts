@@ -13,6 +13,7 @@ import {
   MAX_QUEUED,
   MAX_QUEUED_BYTES,
   MAX_STREAMS,
+  START_MS,
 } from '../wire/limits.js'
 import { availableCpus, availableMemory } from './ops/cgroup.js'
 import { LOG_LEVELS, type LogLevel } from './ops/log.js'
@@ -34,6 +35,8 @@ export interface ServeOptions {
   maxTasksPerChild?: number
   /** How long a function may go on after its call was cancelled, in milliseconds; then its process is killed. Default 2000. */
   graceMs?: number
+  /** How long a worker may take to load the modules and run the initializer, in milliseconds; 0 for any time. Default 60000. */
+  startTimeoutMs?: number
   /** How long a task may run, unless its call or its function says otherwise, in milliseconds. Default 0: any time. */
   runTimeoutMs?: number
   /** The heap of each worker, in MiB, as Node's --max-old-space-size. A function that needs more ends with WORKER_OOM. Default: Node's own. */
@@ -95,6 +98,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     initargs: options.initargs ?? [],
     maxTasksPerChild: options.maxTasksPerChild,
     graceMs: options.graceMs ?? GRACE_MS,
+    startTimeoutMs: options.startTimeoutMs ?? START_MS,
     drainMs: options.drainMs ?? 30_000,
     runTimeoutMs: options.runTimeoutMs ?? 0,
     maxHeapMb: options.maxHeapMb,
@@ -142,6 +146,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   checkCount('max-metadata-bytes', config.maxMetadataBytes, 65_535)
   for (const [name, value] of [
     ['grace', config.graceMs],
+    ['start-timeout', config.startTimeoutMs],
     ['drain', config.drainMs],
     ['run-timeout', config.runTimeoutMs],
   ] as const) {

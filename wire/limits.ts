@@ -36,6 +36,9 @@ export const GRACE_MS = 2_000
 /** How long a worker may take to exit after it was told to stop. */
 export const STOP_MS = 5_000
 
+/** How long a worker may take to load its modules and run its initializer, by default. */
+export const START_MS = 60_000
+
 /** A worker that dies so often in a row before it is ready makes its pool fail. */
 export const START_ATTEMPTS = 3
 

@@ -10,7 +10,7 @@ import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './st
 import type { Job, Owner, Task } from './task.js'
 import { Upcoming } from './upcoming.js'
 import { Watch, type Watched } from './watch.js'
-import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
+import { type FunctionInfo, WorkerHandle, type WorkerInit, type WorkerTimes } from './worker.js'
 
 /**
  * A pool of worker processes with one queue: the scheduler's decisions (scheduler.ts) applied to real processes
@@ -19,7 +19,7 @@ import { type FunctionInfo, WorkerHandle, type WorkerInit } from './worker.js'
  *   rpc/apply.ts ─ submit ─▶ Scheduler ─ run ─▶ WorkerHandle ─ frame ─▶ worker/main.ts
  *   rpc/apply.ts ◀─ settle ─ Scheduler ◀─ done ─ WorkerHandle ◀─ frame ─┘
  */
-export interface PoolOptions extends WorkerInit {
+export interface PoolOptions extends WorkerInit, WorkerTimes {
   /** At least 1. */
   readonly processes: number
   readonly maxTasksPerChild: number | undefined
@@ -29,8 +29,6 @@ export interface PoolOptions extends WorkerInit {
   readonly limits: QueueLimits
   /** How long a task may run where neither its call nor its function says anything, in milliseconds; 0 for any time. */
   readonly runTimeoutMs: number
-  /** How long an aborted task may go on before its process is killed, in milliseconds. */
-  readonly graceMs: number
 }
 
 export interface PoolEvents {
@@ -235,7 +233,7 @@ export class Pool {
         this.#exited(worker, { pid: 0, exitCode: undefined, signal: undefined, error })
       })
       if (!process) return
-      const handle: WorkerHandle = new WorkerHandle(process, this.options, this.options.graceMs, {
+      const handle: WorkerHandle = new WorkerHandle(process, this.options, this.options, {
         ready: (functions, runtime) => {
           this.#runtime = runtime
           this.events.workerStarted?.({ pid: handle.pid })
@@ -262,6 +260,7 @@ export class Pool {
         exited: (exit) => this.#exited(worker, exit),
       })
       this.#workers.set(worker, handle)
+      this.#watch.start()
     }
     this.#upcoming.add(worker, delayMs, start)
   }
@@ -281,8 +280,10 @@ export class Pool {
 
   *#watched(): Iterable<readonly [number, Watched]> {
     for (const [id, { pid, held }] of this.#workers) {
-      const task = this.#scheduler.worker(id)?.hand.first
+      const worker = this.#scheduler.worker(id)
+      const task = worker?.hand.first
       if (task) yield [id, { pid, task: task.id, started: task.started, unheard: held }]
+      else if (worker?.phase === 'starting') yield [id, { pid, task: 0, started: false, unheard: held }]
     }
   }
 

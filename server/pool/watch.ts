@@ -3,10 +3,10 @@ import { isStopped } from './memory.js'
 
 const LOOK_EVERY_MS = 1_000
 
-/** A worker with something in hand, as the watch sees it. */
+/** A worker that starts, or has something in hand, as the watch sees it. */
 export interface Watched {
   readonly pid: number
-  /** The task that it runs, or should have begun. */
+  /** The task that it runs, or should have begun; 0 where it starts. */
   readonly task: number
   readonly started: boolean
   /** It cannot be heard now: that is not its fault. */
@@ -33,7 +33,7 @@ export class Watch {
     private readonly kill: (worker: number, why: string) => void,
   ) {}
 
-  /** Looks as long as there is something in some hand. */
+  /** Looks as long as a worker starts or has something in hand. */
   start(): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined
@@ -55,7 +55,7 @@ export class Watch {
     const known = this.#suspicions.get(worker)
     const suspicion = known?.task === task ? known : { task, unbegun: 0, stopped: 0 }
     this.#suspicions.set(worker, suspicion)
-    suspicion.unbegun = started || unheard ? 0 : suspicion.unbegun + 1
+    suspicion.unbegun = task === 0 || started || unheard ? 0 : suspicion.unbegun + 1
     suspicion.stopped = isStopped(pid) ? suspicion.stopped + 1 : 0
     if (suspicion.stopped * LOOK_EVERY_MS >= STOPPED_MS) this.kill(worker, 'it had been stopped by a signal (SIGSTOP)')
     else if (suspicion.unbegun * LOOK_EVERY_MS >= BEGIN_MS)

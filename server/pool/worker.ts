@@ -41,6 +41,14 @@ export interface WorkerInit {
   readonly maxRssBytes: number
 }
 
+/** How long a worker may take, in milliseconds; then its process is killed. */
+export interface WorkerTimes {
+  /** To load its modules and run its initializer; 0 for any time. */
+  readonly startTimeoutMs: number
+  /** To end a task that was aborted. */
+  readonly graceMs: number
+}
+
 /** What a worker tells its pool. */
 export interface WorkerEvents {
   ready(functions: readonly FunctionInfo[], runtime: string): void
@@ -58,18 +66,18 @@ export interface WorkerEvents {
 
 /**
  * One worker process and its conversation; the pool's scheduler knows what it works on.
- *   running   takes frames
+ *   running   takes frames; `timer` runs while it starts, and while a task that was aborted goes on
  *   ending    has been told to stop, or is being killed; `timer` makes sure that it ends
  *   dead      has exited and its last frame has been read
  */
 type State =
-  | { kind: 'running'; grace: NodeJS.Timeout | undefined }
+  | { kind: 'running'; timer: NodeJS.Timeout | undefined }
   | { kind: 'ending'; timer: NodeJS.Timeout | undefined }
   | { kind: 'dead' }
 
 export class WorkerHandle {
   readonly #process: WorkerProcess
-  #state: State = { kind: 'running', grace: undefined }
+  #state: State = { kind: 'running', timer: undefined }
   #exit: WorkerExit | undefined
   #framesEnded = false
   /** Frames that leave with the next flush. */
@@ -84,7 +92,7 @@ export class WorkerHandle {
   constructor(
     process: WorkerProcess,
     init: WorkerInit,
-    private readonly graceMs: number,
+    private readonly times: WorkerTimes,
     private readonly events: WorkerEvents,
   ) {
     this.#process = process
@@ -117,6 +125,9 @@ export class WorkerHandle {
     child.on('exit', (code, signal) =>
       this.#exited({ pid: this.pid, exitCode: code ?? undefined, signal: signal ?? undefined }),
     )
+    if (times.startTimeoutMs > 0) {
+      this.#state = { kind: 'running', timer: setTimeout(() => this.#late(), times.startTimeoutMs) }
+    }
     const { modules, initializer, initargs, stacks, maxRssBytes } = init
     this.#send({
       $case: 'init',
@@ -147,7 +158,7 @@ export class WorkerHandle {
 
   /** Without a `done` within the grace, the process is killed. */
   overdue(): void {
-    if (this.#state.kind === 'running') this.#state.grace ??= setTimeout(() => this.kill(), this.graceMs)
+    if (this.#state.kind === 'running') this.#state.timer ??= setTimeout(() => this.kill(), this.times.graceMs)
   }
 
   /** Writes what has been sent since the last time. */
@@ -194,14 +205,14 @@ export class WorkerHandle {
   kill(why?: string): void {
     if (this.#state.kind === 'dead') return
     this.#why ??= why
-    clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
+    clearTimeout(this.#state.timer)
     this.#state = { kind: 'ending', timer: undefined }
     killWorker(this.#process.child)
   }
 
   #endWithin(ms: number): void {
     if (this.#state.kind !== 'running') return
-    clearTimeout(this.#state.grace)
+    clearTimeout(this.#state.timer)
     this.#state = { kind: 'ending', timer: setTimeout(() => this.kill(), ms) }
   }
 
@@ -212,6 +223,7 @@ export class WorkerHandle {
   #receive(frame: FromWorkerFrame | undefined): void {
     switch (frame?.$case) {
       case 'ready':
+        this.#endTimer()
         return this.events.ready(frame.value.functions, frame.value.runtime)
       case 'initFailed':
         // It exits by itself, once its last words are out.
@@ -226,7 +238,7 @@ export class WorkerHandle {
       case 'done':
         return this.#done(frame.value)
       case 'returned':
-        this.#endGrace()
+        this.#endTimer()
         return this.events.returned(frame.value.tasks)
       case 'progress':
         return this.events.progressed(frame.value.task, frame.value.items)
@@ -239,15 +251,25 @@ export class WorkerHandle {
     }
   }
 
-  /** What was overdue is over. */
-  #endGrace(): void {
+  /** It has started, or what was overdue is over. */
+  #endTimer(): void {
     if (this.#state.kind !== 'running') return
-    clearTimeout(this.#state.grace)
-    this.#state.grace = undefined
+    clearTimeout(this.#state.timer)
+    this.#state.timer = undefined
+  }
+
+  /** Its time to start is over. A server that was asleep itself first hears what was said meanwhile. */
+  #late(): void {
+    const { startTimeoutMs } = this.times
+    const { timer } = this.#state.kind === 'dead' ? {} : this.#state
+    this.afterReading(() => {
+      if (this.#state.kind === 'running' && timer && this.#state.timer === timer)
+        this.kill(`its modules and its initializer did not come to an end in ${startTimeoutMs} ms (--start-timeout)`)
+    })
   }
 
   #done(done: Done): void {
-    this.#endGrace()
+    this.#endTimer()
     this.#prints.flush()
     this.#prints.task = 0
     this.events.done(done.task, outcomeOf(done), done.runMs)
@@ -263,7 +285,7 @@ export class WorkerHandle {
   #finish(): void {
     if (!this.#exit || !this.#framesEnded || this.#state.kind === 'dead') return
     const expected = this.#state.kind === 'ending'
-    clearTimeout(this.#state.kind === 'running' ? this.#state.grace : this.#state.timer)
+    clearTimeout(this.#state.timer)
     this.#state = { kind: 'dead' }
     this.#prints.flush()
     // What has taken it along was not its pool.

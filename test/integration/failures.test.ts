@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type FarpoolError, Pool, TimeoutError, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { farpool, isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
+import { FUNCTIONS, farpool, isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
 
 const folder = temporaryFolder()
 let server: ServerProcess
@@ -37,6 +37,10 @@ const errorOf = async (call: Promise<unknown>): Promise<FarpoolError> =>
     (error: FarpoolError) => error,
   )
 const lines = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8').split('\n').length - 1 : 0)
+const initializedBy = (initializer: string, initargs = JSON.stringify([file])) => [
+  ...['--processes', '1', '--drain', '100'],
+  ...['--initializer', initializer, '--initargs', initargs],
+]
 /** A worker that has begun to wait for `${file}.go`. */
 const waiting = async (from: Pool) => {
   const result = from.applyAsync('waitFor', [file, `${file}.go`, 'went on'])
@@ -101,6 +105,23 @@ describe('a worker', () => {
     expect([error.reason, error.message]).toEqual(['WORKER_CRASHED', expect.stringContaining('SIGSTOP')])
   })
 
+  it('that is stopped while it starts is killed, and another takes its place', async () => {
+    await using starting = await ServerProcess.start(initializedBy('stopOnce'))
+    await using one = new Pool(starting.address)
+    writeFileSync(file, '')
+    process.kill((await one.apply('pid')) as number, 'SIGKILL')
+    await until(() => !existsSync(file), 'the next one has been stopped')
+    expect(await one.apply('add', [2, 2])).toBe(4)
+  })
+
+  it.each(['never', 'spin'])('whose initializer never ends (%s) has failed to start', async (initializer) => {
+    const args = [...initializedBy(initializer, '[]'), '--listen', '127.0.0.1:0', '--start-timeout', '300']
+    const { code, stderr } = await farpool(['serve', FUNCTIONS, ...args])
+    expect(code).toBe(1)
+    expect(stderr).toContain('3 workers in a row died before they were ready; the last one was killed')
+    expect(stderr).toContain('did not come to an end in 300 ms')
+  })
+
   it('that dies in a chunk: how many of its items had ended is known', async () => {
     const error = await errorOf(pool.map('dieAt', [0, 0, 0, 1, 0], { chunksize: 5 }))
     expect([error.reason, error.metadata['items_done']]).toEqual(['WORKER_CRASHED', '3'])
@@ -117,16 +138,7 @@ describe('a worker', () => {
 
 describe('a pool whose workers come to die as soon as they start', () => {
   it('says so in health and GetPool, refuses calls, and recovers', async () => {
-    await using failing = await ServerProcess.start([
-      '--processes',
-      '1',
-      '--initializer',
-      'refuseWhile',
-      '--initargs',
-      JSON.stringify([file]),
-      '--drain',
-      '100',
-    ])
+    await using failing = await ServerProcess.start(initializedBy('refuseWhile'))
     await using shared = new Pool(failing.address)
     writeFileSync(file, '')
     process.kill((await shared.apply('pid')) as number, 'SIGKILL')

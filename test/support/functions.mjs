@@ -1,5 +1,5 @@
 // The functions of the tests: each does one thing that a test needs to see.
-import { appendFileSync, existsSync } from 'node:fs'
+import { appendFileSync, existsSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { configure, currentTask } from 'farpool/worker'
 
@@ -237,6 +237,13 @@ export const dieAt = (fatal) => {
 /** Kills its worker from behind, once no task is running. */
 export const exitLater = (ms) => {
   setTimeout(() => process.exit(3), ms)
+}
+
+/** Its worker is stopped while it starts, where the file is there; the next one finds it gone. */
+export const stopOnce = (file) => {
+  if (!existsSync(file)) return
+  rmSync(file)
+  process.kill(process.pid, 'SIGSTOP')
 }
 
 /** Its worker cannot start as long as the file is there. */

@@ -90,7 +90,7 @@ function fake(graceMs: number, frames: Duplex) {
   const handle = new WorkerHandle(
     { child, frames, orders: frames, ...stdio } as unknown as WorkerProcess,
     { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 },
-    graceMs,
+    { graceMs, startTimeoutMs: 0 },
     {
       ready: () => {},
       initFailed: () => {},
