@@ -37,9 +37,10 @@ export class Ledger {
     this.#settle(task, failed(failure), 'cancelled')
   }
 
-  /** It is run again. */
-  retry(task: Task): void {
+  /** It is run again, in spite of this. */
+  retry(task: Task, crash: Failure): void {
     task.attempt++
+    task.crash = crash
     task.itemsDone = 0
     task.putBack()
     this.counters.retried++

@@ -3,7 +3,7 @@ import type { Crew } from './crew.js'
 import type { Edges } from './edges.js'
 import type { Ledger } from './ledger.js'
 import type { TaskQueue } from './queue.js'
-import { type PoolState, refusal, terminated } from './state.js'
+import { notRunAgain, type PoolState, refusal, terminated } from './state.js'
 
 /**
  * Whether a pool takes tasks, and what becomes of those that it has when it does not (P4, P7):
@@ -113,6 +113,8 @@ export class Life {
   }
 
   #failQueued(failure: Failure): void {
-    for (const task of this.queue.drain()) this.ledger.fail(task, failure)
+    for (const task of this.queue.drain()) {
+      this.ledger.fail(task, task.crash ? notRunAgain(task.crash, failure) : failure)
+    }
   }
 }

@@ -230,7 +230,7 @@ export class Scheduler {
     if (task.settled) return
     if (!task.started) return this.#queue.unshift(task)
     if (this.#life.runs && task.attempt <= task.job.retries) {
-      this.#ledger.retry(task)
+      this.#ledger.retry(task, crash(task, exit))
       return this.#queue.unshift(task)
     }
     this.#ledger.fail(task, crash(task, exit))

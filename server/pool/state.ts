@@ -72,6 +72,10 @@ export function crash({ job, attempt, itemsDone, chunk }: Task, exit: WorkerExit
   })
 }
 
+/** The failure of a task that waits for another try, which its pool cannot give it: it has run, so it has crashed. */
+export const notRunAgain = ({ reason, message, metadata }: Failure, why: Failure): Failure =>
+  new Failure(reason, `${message}; it did not run again: ${why.message}`, { metadata })
+
 /** How a worker ended, as the end of a sentence. */
 function describe({ error, oom, why, signal, exitCode }: WorkerExit): string {
   if (error) return `could not be started: ${error}`

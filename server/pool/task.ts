@@ -70,6 +70,8 @@ export class Task {
   expectedMs = 0
   /** Of a chunk in this try: how many items have ended, as far as is known. */
   itemsDone = 0
+  /** Why its last try failed, where it is to run again. */
+  crash: Failure | undefined
   /** Ends it when it has waited, or run, too long. */
   timer: NodeJS.Timeout | undefined
   /** The encoded bytes that it holds, without those of its job. */

@@ -154,6 +154,18 @@ describe('a pool whose workers come to die as soon as they start', () => {
   })
 })
 
+describe('a task that may run again', () => {
+  it('runs no more often than it may where workers cannot start for a while', async () => {
+    await using failing = await ServerProcess.start(initializedBy('refuseWhile'))
+    await using shared = new Pool(failing.address)
+    const runs = folder.path(`runs-${files}`)
+    const error = await errorOf(shared.apply('dieAndBlock', [runs, file], undefined, { retries: 1 }))
+    expect([error.reason, error.started]).toEqual(['WORKER_CRASHED', true])
+    expect(error.message).toContain('it did not run again: 3 workers in a row died before they were ready')
+    expect(lines(runs)).toBe(1)
+  })
+})
+
 describe('what a module says about a function', () => {
   it('retries: it runs again, unless the call says otherwise', async () => {
     expect(await pool.apply('twiceRetried', [3])).toBe(3)

@@ -246,6 +246,13 @@ export const stopOnce = (file) => {
   process.kill(process.pid, 'SIGSTOP')
 }
 
+/** Leaves a line and dies; no other worker can start with the initializer refuseWhile. */
+export const dieAndBlock = (file, block) => {
+  appendFileSync(file, 'run\n')
+  appendFileSync(block, '')
+  process.exit(5)
+}
+
 /** Its worker cannot start as long as the file is there. */
 export const refuseWhile = (file) => {
   if (existsSync(file)) process.exit(4)

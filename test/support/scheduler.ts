@@ -38,6 +38,7 @@ export const job = ({ bytes: _, ...facts }: Facts = {}): Job => ({
 export class Trace {
   readonly #asked: string[] = []
   readonly settled = new Map<number, string[]>()
+  readonly failures = new Map<number, Failure>()
   readonly #edges: Edges = {
     spawn: (worker, delayMs) => this.#asked.push(`spawn ${worker}${delayMs > 0 ? ` after ${delayMs}` : ''}`),
     run: (worker, tasks, beginBy) =>
@@ -63,6 +64,7 @@ export class Trace {
 
   submit(scheduler: Scheduler, facts: Facts = {}, held = false): Task {
     const told = (outcome: Outcome) => {
+      if (!outcome.ok) this.failures.set(task.id, outcome.failure)
       const word = outcome.ok ? 'ok' : outcome.failure.reason
       this.settled.set(task.id, [...(this.settled.get(task.id) ?? []), word])
     }

@@ -122,6 +122,19 @@ describe('the scheduler', () => {
     expect(scheduler.stats).toMatchObject({ submitted: 1, retried: 1, failed: 1, workersStarted: 3 })
   })
 
+  it('a task that waits for another try when its pool breaks has crashed; one that has not begun has not (P6)', () => {
+    const scheduler = trace.start({ processes: 1 })
+    scheduler.ready(1)
+    const task = trace.submit(scheduler, { retries: 1 })
+    const fresh = trace.submit(scheduler)
+    scheduler.started(1, task.id)
+    for (const worker of [1, 2, 3, 4]) scheduler.exited(worker, died)
+    expect(scheduler.state.kind).toBe('broken')
+    expect(trace.failures.get(task.id)).toMatchObject({ reason: 'WORKER_CRASHED', started: true })
+    expect(trace.failures.get(task.id)?.message).toMatch(/was killed by SIGKILL; it did not run again: 3 workers/)
+    expect(trace.failures.get(fresh.id)).toMatchObject({ reason: 'NO_WORKERS', started: false })
+  })
+
   it('replaces a worker after so many tasks', () => {
     const scheduler = trace.start({ processes: 1, maxTasksPerChild: 2 })
     scheduler.ready(1)
