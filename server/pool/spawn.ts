@@ -96,7 +96,11 @@ export class Spawner {
       return undefined
     }
     this.#tell(`come ${pid}`)
-    child.once('exit', () => this.#tell(`gone ${pid}`))
+    child.once('exit', () => {
+      // However it ended. The number is nobody else's while there is anything of the group; the guard knows it until then.
+      killGroup(pid)
+      this.#tell(`gone ${pid}`)
+    })
     return {
       child,
       orders: child.stdio[3] as Writable,
@@ -137,11 +141,16 @@ export class Spawner {
 /** Kills a worker and what its functions have started. */
 export function killWorker(child: ChildProcess): void {
   if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+  // The group is gone, or the platform has none: the process itself is what is left to end.
+  if (!killGroup(child.pid)) child.kill('SIGKILL')
+}
+
+/** False where there is no such group. */
+function killGroup(leader: number): boolean {
   try {
-    process.kill(-child.pid, 'SIGKILL')
+    return process.kill(-leader, 'SIGKILL')
   } catch {
-    // The group is gone, or the platform has none: the process itself is what is left to end.
-    child.kill('SIGKILL')
+    return false
   }
 }
 

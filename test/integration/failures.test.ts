@@ -127,6 +127,16 @@ describe('a worker', () => {
     expect([error.reason, error.metadata['items_done']]).toEqual(['WORKER_CRASHED', '3'])
   })
 
+  it.each([
+    ['exits in a task', true, {}],
+    ['is replaced after its tasks', false, { maxtasksperchild: 1 }],
+  ] as const)('that %s takes along what its functions have started', async (_, dies, options) => {
+    await using one = new Pool(server.address, { processes: 1, ...options })
+    await one.apply('leaveChild', [file, dies]).catch(() => {})
+    const child = Number(readFileSync(file, 'utf8'))
+    await until(() => !isAlive(child), 'it is gone')
+  })
+
   it('that exits between two tasks is replaced', async () => {
     await using one = new Pool(server.address, { processes: 1 })
     const pid = await one.apply('pid')

@@ -1,4 +1,5 @@
 // The functions of the tests: each does one thing that a test needs to see.
+import { spawn } from 'node:child_process'
 import { appendFileSync, existsSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { configure, currentTask } from 'farpool/worker'
@@ -207,6 +208,14 @@ export const abort = () => process.abort()
 export const fillHeap = () => {
   const hoard = []
   for (;;) hoard.push({ number: Math.random(), list: [1, 2, 3] })
+}
+
+/** Leaves a process behind, whose number it gives; dies if it shall. */
+export const leaveChild = (file, dies) => {
+  const { pid } = spawn('sleep', ['600'], { stdio: 'ignore' })
+  appendFileSync(file, String(pid))
+  if (dies) process.exit(6)
+  return pid
 }
 
 const kept = []
