@@ -61,6 +61,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       graceMs: config.graceMs,
       runTimeoutMs: config.runTimeoutMs,
       maxRssBytes: config.maxRssMb * 1024 * 1024,
+      maxResultBytes: config.maxMessageBytes,
       limits: {
         maxQueued: config.maxQueued,
         maxQueuedPerClient: config.maxQueuedPerClient,

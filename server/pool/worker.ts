@@ -39,6 +39,8 @@ export interface WorkerInit {
   readonly stacks: boolean
   /** With more memory than this a worker asks to be replaced; 0 for any. */
   readonly maxRssBytes: number
+  /** A larger result fails in the worker. */
+  readonly maxResultBytes: number
 }
 
 /** How long a worker may take, in milliseconds; then its process is killed. */
@@ -128,10 +130,10 @@ export class WorkerHandle {
     if (times.startTimeoutMs > 0) {
       this.#state = { kind: 'running', timer: setTimeout(() => this.#late(), times.startTimeoutMs) }
     }
-    const { modules, initializer, initargs, stacks, maxRssBytes } = init
+    const { modules, initializer, initargs, stacks, maxRssBytes, maxResultBytes } = init
     this.#send({
       $case: 'init',
-      value: { modules: [...modules], initializer, initargs: [...initargs], stacks, maxRssBytes },
+      value: { modules: [...modules], initializer, initargs: [...initargs], stacks, maxRssBytes, maxResultBytes },
     })
     this.flush()
   }

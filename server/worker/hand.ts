@@ -1,11 +1,14 @@
 import type { Done, Init, Run, Task } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { monotonic } from '../../wire/clock.js'
 import { Failure } from '../../wire/failure.js'
-import { RSS_EVERY_MS } from '../../wire/limits.js'
+import { MAX_FRAME_BYTES, RSS_EVERY_MS } from '../../wire/limits.js'
 import { RunningTask, setCurrentTask } from './context.js'
 import { failedDone, invoke } from './invoke.js'
 import type { LoadedFunction } from './load.js'
 import type { Outbox } from './outbox.js'
+
+/** What a frame can carry besides its routing fields. */
+const MAX_RESULT_BYTES = MAX_FRAME_BYTES - 64 * 1024
 
 /** Between tasks the worker hears what has come meanwhile, at the latest after so many milliseconds. */
 const LISTEN_EVERY_MS = 1
@@ -99,7 +102,7 @@ export class Hand {
     this.#running = new RunningTask(task.task, task.attempt, this.#onProgress)
     setCurrentTask(this.#running)
     const pending = invoke(loaded.call, run, task, this.#running, this.init.stacks)
-    const done = pending instanceof Promise ? await pending : pending
+    const done = this.#checkSize(pending instanceof Promise ? await pending : pending)
     this.#running = undefined
     setCurrentTask(undefined)
     const now = performance.now()
@@ -107,6 +110,16 @@ export class Hand {
     this.#tell(done)
     if (this.init.maxRssBytes > 0) this.#weigh(now)
     return now
+  }
+
+  /** What no message to a client can carry never leaves the worker. */
+  #checkSize(done: Done): Done {
+    const bytes = done.payload?.length ?? 0
+    const { maxResultBytes } = this.init
+    const most = Math.min(maxResultBytes || MAX_RESULT_BYTES, MAX_RESULT_BYTES)
+    if (bytes <= most) return done
+    const message = `the result takes ${bytes} bytes; a message carries at most ${most}`
+    return failedDone(done.task, new Failure('RESULT_TOO_LARGE', message))
   }
 
   /** Asks to be replaced, once, when it has grown too large. */

@@ -71,7 +71,14 @@ export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Pr
   const { writeToWorker, FrameReader, decodeFromWorker } = await import(`file://${build}/wire/frame.js`)
   const { ProtoWriter } = await import(`file://${build}/wire/proto-writer.js`)
   const writer = new ProtoWriter()
-  const value = { modules: [FUNCTIONS], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 }
+  const value = {
+    modules: [FUNCTIONS],
+    initializer: '',
+    initargs: [],
+    stacks: false,
+    maxRssBytes: 0,
+    maxResultBytes: 0,
+  }
   writeToWorker(writer, { $case: 'init', value })
   const from = performance.now()
   const child = spawn(process.execPath, [`${build}/server/worker/main.js`], {

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { EncodingError, LimitError, Pool, RemoteError } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { FUNCTIONS, farpool, ServerProcess, temporaryFolder } from '../support/server.js'
@@ -229,11 +229,29 @@ describe('sizes', () => {
     const returned = await rejection(pool.apply('giveBack', ['10MB']))
     expect(returned).toBeInstanceOf(LimitError)
     expect(returned).toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'RESULT_TOO_LARGE', started: true })
+    expect(returned).toMatchObject({ message: expect.stringMatching(/takes 100000\d\d bytes; .* at most 100000$/) })
     expect(await pool.map('giveBack', ['10MB', 'x'], { chunksize: 1, settle: true })).toMatchObject([
       { status: 'rejected', reason: { reason: 'RESULT_TOO_LARGE' } },
       { status: 'fulfilled', value: 'x' },
     ])
     expect(await pool.apply('add', [1, 2])).toBe(3)
+  })
+})
+
+describe.runIf(process.platform === 'linux')('a result that no message can carry', () => {
+  it.each([
+    ['a call', (pool: Pool, bytes: number) => pool.apply('bytesOf', [bytes])],
+    ['a chunk', (pool: Pool, bytes: number) => pool.map('bytesOf', [bytes / 2, bytes / 2], { chunksize: 2 })],
+  ])('of %s never leaves its worker, which lives', async (_, call) => {
+    await using server = await ServerProcess.start(['--processes', '1'])
+    await using pool = new Pool(server.address)
+    const pid = await pool.apply('pid')
+    const peak = () => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1])
+    const before = peak()
+    const error = await rejection(call(pool, 400 * 2 ** 20))
+    expect(error).toMatchObject({ reason: 'RESULT_TOO_LARGE', started: true })
+    expect(peak() - before).toBeLessThan(100 * 1024)
+    expect(await pool.apply('pid')).toBe(pid)
   })
 })
 

@@ -188,6 +188,7 @@ export const busyFor = (ms) => {
   return ms
 }
 
+export const bytesOf = (length) => new Uint8Array(length)
 export const textOf = (length) => 'x'.repeat(length)
 
 // What a module says about its functions.

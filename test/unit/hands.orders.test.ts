@@ -89,7 +89,7 @@ function fake(graceMs: number, frames: Duplex) {
   let hold: Promise<void> | undefined
   const handle = new WorkerHandle(
     { child, frames, orders: frames, ...stdio } as unknown as WorkerProcess,
-    { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 },
+    { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0, maxResultBytes: 0 },
     { graceMs, startTimeoutMs: 0 },
     {
       ready: () => {},
@@ -202,7 +202,7 @@ describe("the worker's end", () => {
     const functions = new Map([
       ['f', { call, module: 'm.js', options: { retries: 0, runTimeoutMs: 0, neverKilled: false } }],
     ])
-    const init = { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0 }
+    const init = { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0, maxResultBytes: 0 }
     const hand: Hand = new Hand(functions, init, outbox as unknown as Outbox)
     hand.add(run(1))
     await sleep(30)

@@ -81,6 +81,11 @@ export interface Init {
   stacks: boolean;
   /** How many bytes of memory the worker may have resident between two tasks; with more it sends Retire. 0 for any number. */
   maxRssBytes: number;
+  /**
+   * How many bytes Done.payload may have: no message to a client carries more. Instead of a larger one, of a call or of a
+   * chunk, the worker sends the failure RESULT_TOO_LARGE. 0 for any number.
+   */
+  maxResultBytes: number;
 }
 
 /** Execute tasks that have all but their own arguments in common, one after another. */
@@ -431,7 +436,7 @@ export const FromWorker: MessageFns<FromWorker> = {
 };
 
 function createBaseInit(): Init {
-  return { modules: [], initializer: "", initargs: [], stacks: false, maxRssBytes: 0 };
+  return { modules: [], initializer: "", initargs: [], stacks: false, maxRssBytes: 0, maxResultBytes: 0 };
 }
 
 export const Init: MessageFns<Init> = {
@@ -450,6 +455,9 @@ export const Init: MessageFns<Init> = {
     }
     if (message.maxRssBytes !== 0) {
       writer.uint32(40).uint64(message.maxRssBytes);
+    }
+    if (message.maxResultBytes !== 0) {
+      writer.uint32(48).uint64(message.maxResultBytes);
     }
     return writer;
   },
@@ -505,6 +513,14 @@ export const Init: MessageFns<Init> = {
             }
 
             message.maxRssBytes = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.maxResultBytes = longToNumber(reader.uint64());
             continue;
           }
         }
