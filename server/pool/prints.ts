@@ -12,6 +12,7 @@ export class Prints {
   #held = false
   /** The worker has exited: it is read to its end. */
   #released = false
+  #whenResumed: (() => void)[] = []
   readonly #framed = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
 
   constructor(
@@ -23,6 +24,11 @@ export class Prints {
   /** Nothing is being read from the worker. */
   get held(): boolean {
     return this.#held
+  }
+
+  /** Calls back when it is read on; only while it is held. */
+  whenResumed(listener: () => void): void {
+    this.#whenResumed.push(listener)
   }
 
   /** Reads a pipe of the worker. */
@@ -62,5 +68,6 @@ export class Prints {
     if (!this.#held) return
     this.#held = false
     for (const stream of this.streams) stream.resume()
+    for (const listener of this.#whenResumed.splice(0)) listener()
   }
 }

@@ -186,7 +186,8 @@ export class WorkerHandle {
       this.#lastPiece = 0
       setImmediate(() => {
         if (this.#state.kind === 'dead') return
-        const more = this.#prints.held || this.#process.frames.readableLength > 0 || this.#lastPiece >= FULL_PIECE_BYTES
+        if (this.#prints.held) return this.#prints.whenResumed(() => look(false))
+        const more = this.#process.frames.readableLength > 0 || this.#lastPiece >= FULL_PIECE_BYTES
         if (more || !isClear) return look(!more)
         this.#isReading = false
         listener()

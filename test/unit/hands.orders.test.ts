@@ -162,7 +162,10 @@ describe("the server's end of a worker", () => {
     // It has left the worker, and nobody has read it.
     expect([worker.writableLength, heard]).toEqual([0, []])
     handle.afterReading(() => heard.push('all'))
-    await sleep(5)
+    const busy = performance.eventLoopUtilization()
+    await sleep(100)
+    // It waits, and does not look again and again.
+    expect(performance.eventLoopUtilization(busy).utilization).toBeLessThan(0.5)
     // As a log that writes to a file: it has room when a write has ended.
     stat('.', () => {
       hold(undefined)
