@@ -10,6 +10,10 @@ import type { UserFunction } from './load.js'
 /** Between the items of a chunk the worker listens for an abort, at the latest after so many milliseconds. */
 const LISTEN_EVERY_MS = 5
 
+/** It reads the clock about so often, and after at most so many items: those that come next may be slower than the last. */
+const LOOK_EVERY_MS = 1
+const MAX_STRIDE = 16
+
 /**
  * Executes a task: decodes what came in, calls the function, encodes what it returned. Never throws. Not a promise
  * where the function returns none: most do not, and short ones come by the ten thousand.
@@ -93,7 +97,7 @@ async function invokeChunk(
       item++
     }
     if (running.aborted || (run.failFast && failures.length > 0)) break
-    if (!clock.isDue()) continue
+    if (!clock.isDue(item)) continue
     if (item < items.length) running.progress(item)
     await new Promise(setImmediate)
   }
@@ -141,16 +145,22 @@ function itemCaller(call: UserFunction, { args, kwargs }: Bound, spread: boolean
 
 /** When to listen. The clock is not read for every item: that alone would cost more than the smallest functions do. */
 class Listening {
-  #at = performance.now()
-  /** How many items until the clock is read again. */
+  #listened = performance.now()
+  #looked = this.#listened
+  #item = 0
+  /** How many items until the clock is read again: as many as end in LOOK_EVERY_MS, if they are like the last ones. */
   stride = 1
 
-  isDue(): boolean {
+  /** @param item the first that has not ended. */
+  isDue(item: number): boolean {
     const now = performance.now()
-    const due = now - this.#at > LISTEN_EVERY_MS
-    this.stride = due ? Math.max(1, this.stride >> 2) : Math.min(1024, this.stride * 2)
-    if (due) this.#at = now
-    return due
+    const pace = ((item - this.#item) * LOOK_EVERY_MS) / (now - this.#looked)
+    this.stride = Math.max(1, Math.min(MAX_STRIDE, Math.floor(pace)))
+    this.#looked = now
+    this.#item = item
+    if (now - this.#listened <= LISTEN_EVERY_MS) return false
+    this.#listened = now
+    return true
   }
 }
 

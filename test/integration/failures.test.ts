@@ -164,6 +164,20 @@ describe('a pool whose workers come to die as soon as they start', () => {
   })
 })
 
+describe('a chunk whose items become slow', () => {
+  it('hears between two of them that it was given up, and its worker lives', async () => {
+    await using patient = await ServerProcess.start(['--processes', '1', '--grace', '3000'])
+    await using one = new Pool(patient.address)
+    const pid = await one.apply('pid')
+    const items = [...Array(1_500).fill(''), ...Array(500).fill(file)]
+    const result = one.mapAsync('slowWith', items, { chunksize: items.length })
+    await until(() => lines(file) > 0, 'it has come to the slow ones')
+    result.cancel()
+    expect(await one.apply('pid')).toBe(pid)
+    expect(lines(file)).toBeLessThan(500)
+  })
+})
+
 describe('a task that may run again', () => {
   it('runs no more often than it may where workers cannot start for a while', async () => {
     await using failing = await ServerProcess.start(initializedBy('refuseWhile'))

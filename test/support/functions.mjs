@@ -188,6 +188,13 @@ export const busyFor = (ms) => {
   return ms
 }
 
+/** Leaves a line and is busy for a moment, where there is a file. */
+export const slowWith = (file) => {
+  if (file === '') return
+  appendFileSync(file, 'x\n')
+  busyFor(20)
+}
+
 export const bytesOf = (length) => new Uint8Array(length)
 export const textOf = (length) => 'x'.repeat(length)
 
