@@ -13,6 +13,7 @@ import {
   MAX_QUEUED,
   MAX_QUEUED_BYTES,
   MAX_STREAMS,
+  MAX_TIMER_MS,
   START_MS,
 } from '../wire/limits.js'
 import { availableCpus, availableMemory } from './ops/cgroup.js'
@@ -97,9 +98,9 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     initializer: options.initializer ?? '',
     initargs: options.initargs ?? [],
     maxTasksPerChild: options.maxTasksPerChild,
-    graceMs: options.graceMs ?? GRACE_MS,
-    startTimeoutMs: options.startTimeoutMs ?? START_MS,
-    drainMs: options.drainMs ?? 30_000,
+    graceMs: timer(options.graceMs ?? GRACE_MS),
+    startTimeoutMs: timer(options.startTimeoutMs ?? START_MS),
+    drainMs: timer(options.drainMs ?? 30_000),
     runTimeoutMs: options.runTimeoutMs ?? 0,
     maxHeapMb: options.maxHeapMb,
     maxRssMb: options.maxRssMb ?? 0,
@@ -158,6 +159,9 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   if (!LOG_LEVELS.includes(config.logLevel)) bad('log-level', config.logLevel, `one of ${LOG_LEVELS.join(', ')}`)
   return config
 }
+
+/** What is longer than a timer can hold, 24.8 days, is as long as one can: with more it would be over at once. */
+const timer = (ms: number): number => Math.min(ms, MAX_TIMER_MS)
 
 const heldBytes = (maxMessageBytes: number): number =>
   Math.max(MESSAGES_HELD * maxMessageBytes, Math.min(MAX_HELD_BYTES, Math.floor(availableMemory() / 4)))

@@ -164,6 +164,28 @@ describe('a pool whose workers come to die as soon as they start', () => {
   })
 })
 
+describe('times that no timer can hold', () => {
+  it('are long: nothing is killed at once, also while the server drains', async () => {
+    const times = ['--grace', '--drain', '--run-timeout', '--start-timeout'].flatMap((name) => [name, '3000000000'])
+    await using patient = await ServerProcess.start(['--processes', '1', ...times])
+    await using one = new Pool(patient.address)
+    const pid = await one.apply('pid')
+    const given = one.applyAsync('busyUntil', [`${file}.go`])
+    await until(async () => (await one.info()).running === 1, 'it runs')
+    given.cancel()
+    const result = one.applyAsync('waitFor', [file, `${file}.end`, 'went on'])
+    writeFileSync(`${file}.go`, '')
+    await until(() => lines(file) === 1, 'the next has begun')
+    expect(Number(readFileSync(file, 'utf8'))).toBe(pid)
+    patient.signal('SIGTERM')
+    await patient.logged(({ msg }) => msg === 'waiting for calls in flight')
+    writeFileSync(`${file}.end`, '')
+    expect(await result).toBe('went on')
+    expect(await patient.exited).toBe(0)
+    expect(patient.log.filter(({ msg }) => /Overflow|still in flight/.test(msg))).toEqual([])
+  })
+})
+
 describe('a chunk whose items become slow', () => {
   it('hears between two of them that it was given up, and its worker lives', async () => {
     await using patient = await ServerProcess.start(['--processes', '1', '--grace', '3000'])
