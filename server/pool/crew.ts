@@ -26,7 +26,7 @@ export class Crew {
   #deadStarts = 0
   /** Workers that exited, one after another, before they had done anything. */
   #idleExits = 0
-  #everReady = false
+  #wasReady = false
 
   get size(): number {
     return this.#slots.size
@@ -53,13 +53,14 @@ export class Crew {
     return undefined
   }
 
-  /** Workers that died, one after another, before they were ready. */
+  /** Workers that died, or failed, one after another, before they were ready. */
   get deadStarts(): number {
     return this.#deadStarts
   }
 
-  get everReady(): boolean {
-    return this.#everReady
+  /** Whether all of the first workers came to be ready: then others can. */
+  get wasReady(): boolean {
+    return this.#wasReady
   }
 
   /** Before the next is started: the longer, the more have died for nothing. */
@@ -130,9 +131,15 @@ export class Crew {
     return slot.id
   }
 
-  ready(): void {
+  ready(slot: Slot): void {
     this.#deadStarts = 0
-    this.#everReady = true
+    this.#wasReady ||= [...this.#slots.values()].every((other) => other === slot || other.phase !== 'starting')
+  }
+
+  /** Its modules or initializer failed; it ends by itself. */
+  startFailed(slot: Slot): void {
+    this.#deadStarts++
+    this.stop(slot)
   }
 
   didTask(slot: Slot): void {
@@ -140,12 +147,14 @@ export class Crew {
     this.#idleExits = 0
   }
 
-  /** It has exited. */
-  remove(slot: Slot, exit: WorkerExit): void {
-    if (slot.phase === 'starting') this.#deadStarts++
+  /** It has exited; tells whether it died while it started. */
+  remove(slot: Slot, exit: WorkerExit): boolean {
+    const isDeadStart = slot.phase === 'starting'
+    if (isDeadStart) this.#deadStarts++
     // One that was killed from outside says nothing about the next.
     else if (slot.phase === 'idle' && slot.tasks === 0 && exit.signal === undefined) this.#idleExits++
     this.#slots.delete(slot.id)
     this.#idle.delete(slot)
+    return isDeadStart
   }
 }

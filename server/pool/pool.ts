@@ -1,6 +1,6 @@
 import { monotonic } from '../../wire/clock.js'
-import { Failure } from '../../wire/failure.js'
-import { LEASE_MS, MAX_TIMER_MS } from '../../wire/limits.js'
+import type { Failure } from '../../wire/failure.js'
+import { LEASE_MS } from '../../wire/limits.js'
 import type { Line } from './lines.js'
 import type { QueueLimits } from './room.js'
 import { Scheduler } from './scheduler.js'
@@ -8,6 +8,7 @@ import type { Spawner } from './spawn.js'
 import type { Starts } from './starts.js'
 import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
 import type { Job, Owner, Task } from './task.js'
+import { TaskTimers } from './timers.js'
 import { Upcoming } from './upcoming.js'
 import { Watch, type Watched } from './watch.js'
 import { type FunctionInfo, WorkerHandle, type WorkerInit, type WorkerTimes } from './worker.js'
@@ -35,7 +36,7 @@ export interface PoolEvents {
   /** A promise holds the worker's output until it resolves: the log is full. */
   printed?(worker: { pid: number }, line: Line): Promise<void> | undefined
   workerStarted?(worker: { pid: number }): void
-  /** The system had no room for a worker. */
+  /** The system had no room for a worker, or its initializer failed where others' did not. */
   notStarted?(error: string): void
   workerExited?(exit: WorkerExit): void
   /** Once, when the workers of a failed pool have given up. */
@@ -68,6 +69,7 @@ export class Pool {
   #told: PoolState['kind'] = 'open'
   #turning = false
   #leases: NodeJS.Timeout | undefined
+  readonly #timers = new TaskTimers((task, reason) => this.#scheduler.end(task, reason))
   readonly #watch = new Watch(
     () => this.#watched(),
     (worker, why) => this.#workers.get(worker)?.kill(why),
@@ -97,7 +99,7 @@ export class Pool {
           this.#watch.start()
           this.#turn()
         },
-        began: (task) => this.#began(task),
+        began: (task) => this.#timers.began(task),
         abort: (worker, task, reason) => {
           this.#workers.get(worker)?.abort(task.id, reason.reason)
           this.#turn()
@@ -157,7 +159,7 @@ export class Pool {
     held = false,
   ): Task {
     const task = this.#scheduler.submit(job, args, chunk, owner, key, held)
-    if (job.queueTimeoutMs > 0 && !task.started && !task.settled) this.#endLate(task, 'queued', job.queueTimeoutMs)
+    if (!task.started && !task.settled) this.#timers.waits(task)
     this.#turn()
     return task
   }
@@ -176,17 +178,6 @@ export class Pool {
   /** Ends a task from outside, with the reason. One that has already ended stays as it is. */
   end(task: Task, reason: Failure): void {
     this.#scheduler.end(task, reason)
-  }
-
-  #began(task: Task): void {
-    clearTimeout(task.timer)
-    const { runTimeoutMs } = task.job
-    if (runTimeoutMs > 0) this.#endLate(task, 'running', runTimeoutMs)
-  }
-
-  #endLate(task: Task, phase: 'queued' | 'running', ms: number): void {
-    if (ms > MAX_TIMER_MS) return
-    task.timer = setTimeout(() => this.#scheduler.end(task, late(phase, ms)), ms)
   }
 
   /** Takes no more tasks; what was accepted is completed, then the workers end. */
@@ -243,6 +234,7 @@ export class Pool {
         },
         initFailed: (failure) => {
           this.#scheduler.initFailed(worker, failure)
+          if (this.state.kind !== 'failed') this.events.notStarted?.(failure.message)
           this.#tellState()
         },
         started: (task) => this.#scheduler.started(worker, task),
@@ -298,8 +290,3 @@ export class Pool {
     else if (state.kind === 'broken' && before === 'open') this.events.broken?.(state.failure)
   }
 }
-
-const late = (phase: 'queued' | 'running', ms: number): Failure =>
-  new Failure('TASK_TIMEOUT', `the task was ${phase} for ${ms} ms, which is as long as it may be`, {
-    metadata: { phase, limit_ms: String(ms) },
-  })

@@ -122,17 +122,19 @@ export class Scheduler {
   ready(workerId: number): void {
     const slot = this.#crew.get(workerId)
     if (slot?.phase !== 'starting') return
-    this.#crew.ready()
+    this.#crew.ready(slot)
     this.#life.recover()
     this.#rest(slot)
     this.#fill()
   }
 
-  /** The worker's modules or initializer failed: no other worker would fare better. */
+  /** The worker's modules or initializer failed: another fares better only where others have before. */
   initFailed(workerId: number, failure: Failure): void {
     const slot = this.#crew.get(workerId)
-    if (slot) this.#crew.stop(slot)
-    this.#life.fail(failure)
+    if (slot) this.#crew.startFailed(slot)
+    if (!this.#crew.wasReady) this.#life.fail(failure)
+    else if (this.#crew.deadStarts >= START_ATTEMPTS) this.#life.break(failure)
+    this.#fill()
     this.#life.settle()
   }
 
@@ -180,11 +182,11 @@ export class Scheduler {
   exited(workerId: number, exit: WorkerExit): void {
     const slot = this.#crew.get(workerId)
     if (!slot) return
-    this.#crew.remove(slot, exit)
+    const isDeadStart = this.#crew.remove(slot, exit)
     for (const task of [...slot.hand].reverse()) this.#lost(task, exit)
-    if (this.#crew.deadStarts >= START_ATTEMPTS) {
+    if (isDeadStart && this.#crew.deadStarts >= START_ATTEMPTS) {
       const failure = noWorkers(this.#crew.deadStarts, exit)
-      if (this.#crew.everReady) this.#life.break(failure)
+      if (this.#crew.wasReady) this.#life.break(failure)
       else this.#life.fail(failure)
     }
     this.#fill()

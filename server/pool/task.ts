@@ -72,6 +72,8 @@ export class Task {
   itemsDone = 0
   /** Why its last try failed, where it is to run again. */
   crash: Failure | undefined
+  /** When it has waited too long for a worker, by the monotonic clock; 0 where nothing has been said, or not yet. */
+  waitsUntil = 0
   /** Ends it when it has waited, or run, too long. */
   timer: NodeJS.Timeout | undefined
   /** The encoded bytes that it holds, without those of its job. */

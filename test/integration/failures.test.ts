@@ -200,6 +200,32 @@ describe('a chunk whose items become slow', () => {
   })
 })
 
+describe('a pool whose initializer comes to fail', () => {
+  it('is broken for that reason, and recovers by itself', async () => {
+    await using failing = await ServerProcess.start(initializedBy('throwWhile'))
+    await using shared = new Pool(failing.address)
+    writeFileSync(file, '')
+    process.kill((await shared.apply('pid')) as number, 'SIGKILL')
+    await until(async () => (await shared.info()).state === 'broken', 'it is broken')
+    expect((await shared.info()).failure?.reason).toBe('INITIALIZER_FAILED')
+    expect((await farpool(['health', '--address', failing.address])).stdout).toContain('NOT_SERVING')
+    const error = await errorOf(shared.apply('add', [1, 1], undefined, { timeout: 300 }))
+    expect([error.reason, error.started]).toEqual(['INITIALIZER_FAILED', false])
+    rmSync(file)
+    await until(async () => (await shared.info()).state === 'open', 'it has recovered')
+    expect(await shared.apply('add', [1, 1])).toBe(2)
+  })
+
+  it('lives through a single failure: calls wait for the next worker', async () => {
+    await using failing = await ServerProcess.start(initializedBy('throwOnce'))
+    await using shared = new Pool(failing.address)
+    writeFileSync(file, '')
+    process.kill((await shared.apply('pid')) as number, 'SIGKILL')
+    await failing.logged(({ msg }) => msg === 'a worker could not be started')
+    expect(await shared.apply('add', [1, 1])).toBe(2)
+  })
+})
+
 describe('a task that may run again', () => {
   it('runs no more often than it may where workers cannot start for a while', async () => {
     await using failing = await ServerProcess.start(initializedBy('refuseWhile'))

@@ -270,6 +270,18 @@ export const dieAndBlock = (file, block) => {
   process.exit(5)
 }
 
+/** Throws as long as the file is there. */
+export const throwWhile = (file) => {
+  if (existsSync(file)) throw new Error('the database is away')
+}
+
+/** Throws where the file is there; the next one finds it gone. */
+export const throwOnce = (file) => {
+  if (!existsSync(file)) return
+  rmSync(file)
+  throw new Error('the database is away')
+}
+
 /** Its worker cannot start as long as the file is there. */
 export const refuseWhile = (file) => {
   if (existsSync(file)) process.exit(4)

@@ -31,9 +31,12 @@ describe('a scheduler', () => {
     const { trace, scheduler, running } = busy()
     const lent = trace.submit(scheduler)
     scheduler.feed(NOW)
+    scheduler.close()
     scheduler.exited(2, died)
-    scheduler.initFailed(3, new Failure('INITIALIZER_FAILED', 'no licence'))
-    scheduler.exited(3, died)
+    for (const worker of [3, 4, 5]) {
+      scheduler.initFailed(worker, new Failure('INITIALIZER_FAILED', 'no licence'))
+      scheduler.exited(worker, died)
+    }
     expect(scheduler.state.kind).toBe('failed')
     scheduler.reclaim(1, LATE)
     scheduler.started(1, running[0].id)
