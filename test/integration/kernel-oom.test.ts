@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { type FarpoolError, Pool, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { MemoryGroup, whyNoMemoryGroup } from '../support/memory-group.js'
@@ -60,7 +60,7 @@ describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, ()
   const waiting = async () => {
     const result = pool.applyAsync('waitFor', [file, `${file}.go`, 'went on'])
     await until(async () => (await pool.info()).workers.some((worker) => worker.function === 'waitFor'), 'it runs')
-    await until(() => readFileSync(file, 'utf8').endsWith('\n'), 'it has begun')
+    await until(() => existsSync(file) && readFileSync(file, 'utf8').endsWith('\n'), 'it has begun')
     return { result, pid: Number(readFileSync(file, 'utf8')) }
   }
 
