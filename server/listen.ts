@@ -35,13 +35,17 @@ async function removeStaleSocket(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined)
   if (!found) return
   if (!found.isSocket()) throw new Failure('BAD_REQUEST', `cannot listen on unix:${path}: it is a file, not a socket`)
-  const alive = await new Promise<boolean>((resolve) => {
+  const answer = await new Promise<string>((resolve) => {
     const socket = connect(path, () => {
       socket.destroy()
-      resolve(true)
+      resolve('another server listens there')
     })
-    socket.on('error', () => resolve(false))
+    // Only these say that nobody listens. One that has too much to do to answer (EAGAIN) lives.
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      const isDead = error.code === 'ECONNREFUSED' || error.code === 'ENOENT'
+      resolve(isDead ? '' : `another server may listen there (${error.code}); if none does, remove the file`)
+    })
   })
-  if (alive) throw new Failure('BAD_REQUEST', `cannot listen on unix:${path}: another server listens there`)
+  if (answer !== '') throw new Failure('BAD_REQUEST', `cannot listen on unix:${path}: ${answer}`)
   await rm(path, { force: true })
 }

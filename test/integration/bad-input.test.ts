@@ -1,4 +1,7 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
 import { EncodingError, LimitError, Pool, RemoteError } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { FUNCTIONS, farpool, ServerProcess, temporaryFolder } from '../support/server.js'
@@ -256,6 +259,40 @@ describe.runIf(process.platform === 'linux')('a result that no message can carry
 })
 
 describe('addresses', () => {
+  it.runIf(process.platform === 'linux')(
+    'a socket whose server has too much to do to answer is not taken',
+    async () => {
+      const folder = temporaryFolder()
+      const path = folder.path('busy.sock')
+      const listen = `require('node:net').createServer().listen({ path: ${JSON.stringify(path)}, backlog: 1 }, () => {
+      console.log('listening')
+      for (;;);
+    })`
+      const busy = spawn(process.execPath, ['-e', listen], { stdio: ['ignore', 'pipe', 'inherit'] })
+      await once(busy.stdout, 'data')
+      // The kernel takes a few for it, and then none.
+      const peers: Socket[] = []
+      for (let refused = false; !refused && peers.length < 100; ) {
+        const peer = connect(path)
+        peers.push(peer)
+        refused = await once(peer, 'connect').then(
+          () => false,
+          () => true,
+        )
+      }
+      const { code, stderr } = await farpool(['serve', FUNCTIONS, '--processes', '1', '--listen', `unix:${path}`])
+      const isThere = existsSync(path)
+      for (const peer of peers) peer.destroy()
+      busy.kill('SIGKILL')
+      folder.remove()
+      expect([code, stderr, isThere]).toEqual([
+        2,
+        expect.stringContaining('another server may listen there (EAGAIN)'),
+        true,
+      ])
+    },
+  )
+
   it('where nobody listens is UnavailableError', async () => {
     await using pool = new Pool('127.0.0.1:1')
     expect(await rejection(pool.apply('add', [1]))).toMatchObject({
