@@ -3,6 +3,7 @@ import { statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { GUARD, Guard } from './guard.js'
 import { KernelKills } from './kernel-kills.js'
 import { CrashReport } from './memory.js'
 
@@ -23,48 +24,15 @@ export interface WorkerProcess {
 
 const WORKER_MAIN = fileURLToPath(new URL('../worker/main.js', import.meta.url))
 
-/**
- * The guard's program: it reads which worker has come and which has gone, and which file the server listens on; when
- * that ends, because the server has ended, it kills the workers that are left and removes the file, if it is still the
- * same one. So a server that is killed leaves no worker behind, also none that is busy in a loop and cannot see that
- * its socket has closed.
- */
-const GUARD = `
-pids=' '
-socket= folder=
-while read -r what one two; do
-  case $what in
-    come) pids="$pids$one " ;;
-    gone) pids="\${pids%% $one *} \${pids#* $one }" ;;
-    listen) inode=$one socket=$two ;;
-    folder) folder="$one\${two:+ $two}" ;;
-    unlisten) socket= ;;
-  esac
-done
-for pid in $pids; do kill -9 "-$pid"; done 2>/dev/null
-if [ -n "$socket" ]; then
-  set -- $(ls -id -- "$socket" 2>/dev/null)
-  if [ "$1" = "$inode" ]; then rm -f -- "$socket"; fi
-  if [ -n "$folder" ]; then rmdir -- "$folder"; fi
-fi
-`
-
 /** Makes worker processes, the only place of a server that makes any, and sees to it that none outlives the server. */
 export class Spawner {
-  readonly #guard: ChildProcess | undefined
+  /** Of its own session, as the workers: what ends the server's process group must not end its guard. */
+  readonly #guard = process.platform === 'win32' ? undefined : new Guard(runGuard)
   #spawned = 0
   readonly #kernelKills = new KernelKills()
 
   /** @param flags of Node, for every worker. */
-  constructor(private readonly flags: readonly string[] = []) {
-    // Of its own session, as the workers: what ends the server's process group must not end its guard.
-    if (process.platform !== 'win32') {
-      this.#guard = spawn('/bin/sh', ['-c', GUARD], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
-      this.#guard.on('error', () => {})
-      this.#guard.stdin?.on('error', () => {})
-      this.#guard.unref()
-    }
-  }
+  constructor(private readonly flags: readonly string[] = []) {}
 
   /**
    * Starts a worker. It leads a process group of its own: a terminal's Ctrl-C does not reach it, and killing it takes
@@ -95,11 +63,11 @@ export class Spawner {
       child.once('error', giveUp)
       return undefined
     }
-    this.#tell(`come ${pid}`)
+    this.#guard?.come(pid)
     child.once('exit', () => {
       // However it ended. The number is nobody else's while there is anything of the group; the guard knows it until then.
       killGroup(pid)
-      this.#tell(`gone ${pid}`)
+      this.#guard?.gone(pid)
     })
     return {
       child,
@@ -115,17 +83,13 @@ export class Spawner {
   listens(path: string, ownsFolder: boolean): void {
     // A name with a line break would be read as something else.
     if (path.includes('\n')) return
-    this.#tell(`listen ${statSync(path).ino} ${resolve(path)}`)
-    if (ownsFolder) this.#tell(`folder ${dirname(resolve(path))}`)
+    const listen = `listen ${statSync(path).ino} ${resolve(path)}`
+    this.#guard?.listens(ownsFolder ? [listen, `folder ${dirname(resolve(path))}`] : [listen])
   }
 
   /** The server has removed the file itself, or is about to. */
   unlistens(): void {
-    this.#tell('unlisten')
-  }
-
-  #tell(line: string): void {
-    this.#guard?.stdin?.write(`${line}\n`)
+    this.#guard?.unlistens()
   }
 
   #killedByKernel(signal: string | undefined): 'kernel' | undefined {
@@ -134,7 +98,22 @@ export class Spawner {
 
   /** When all workers have ended: lets the guard go. */
   close(): void {
-    this.#guard?.stdin?.end()
+    this.#guard?.close()
+  }
+}
+
+/** Undefined where the system has no room for it. */
+function runGuard(ended: () => void): Writable | undefined {
+  try {
+    const guard = spawn('/bin/sh', ['-c', GUARD], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
+    guard.once('exit', ended)
+    guard.on('error', () => guard.pid === undefined && ended())
+    guard.stdin?.on('error', () => {})
+    guard.unref()
+    return guard.stdin ?? undefined
+  } catch {
+    setImmediate(ended)
+    return undefined
   }
 }
 
