@@ -42,8 +42,12 @@ export const START_MS = 60_000
 /** A worker that dies so often in a row before it is ready makes its pool fail. */
 export const START_ATTEMPTS = 3
 
-/** The longest wait before another worker is started after many that died for nothing. */
+/** A task fails when so many workers in a row have died of being given it, before it began. */
+export const BEGIN_ATTEMPTS = 3
+
+/** The longest wait before another worker is started after many that died for nothing, and after many that died in tasks. */
 export const MAX_START_DELAY_MS = 10_000
+export const MAX_CRASH_DELAY_MS = 1_000
 
 /** A worker that does not begin a task within so long, though it has nothing else to do, is killed; its task goes to another. */
 export const BEGIN_MS = 10_000

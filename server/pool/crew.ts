@@ -1,4 +1,4 @@
-import { MAX_START_DELAY_MS } from '../../wire/limits.js'
+import { MAX_CRASH_DELAY_MS, MAX_START_DELAY_MS } from '../../wire/limits.js'
 import type { Estimates } from './estimate.js'
 import { Hand } from './hand.js'
 import type { TaskQueue } from './queue.js'
@@ -26,6 +26,8 @@ export class Crew {
   #deadStarts = 0
   /** Workers that exited, one after another, before they had done anything. */
   #idleExits = 0
+  /** Workers that died in a task, one after another, without any that did one meanwhile. */
+  #crashes = 0
   #wasReady = false
 
   get size(): number {
@@ -63,9 +65,13 @@ export class Crew {
     return this.#wasReady
   }
 
-  /** Before the next is started: the longer, the more have died for nothing. */
-  get startDelayMs(): number {
-    return Math.min(MAX_START_DELAY_MS, 100 * (this.#deadStarts + this.#idleExits) ** 2)
+  /** Before the next is started: the longer, the more have died for nothing. None in the first round of crashes. */
+  startDelayMs(processes: number): number {
+    const rounds = Math.floor(Math.max(0, this.#crashes - 1) / processes)
+    return Math.max(
+      Math.min(MAX_START_DELAY_MS, 100 * (this.#deadStarts + this.#idleExits) ** 2),
+      Math.min(MAX_CRASH_DELAY_MS, 100 * rounds ** 2),
+    )
   }
 
   get(id: number): Slot | undefined {
@@ -145,12 +151,14 @@ export class Crew {
   didTask(slot: Slot): void {
     slot.tasks++
     this.#idleExits = 0
+    this.#crashes = 0
   }
 
   /** It has exited; tells whether it died while it started. */
   remove(slot: Slot, exit: WorkerExit): boolean {
     const isDeadStart = slot.phase === 'starting'
     if (isDeadStart) this.#deadStarts++
+    else if (slot.phase === 'busy' && !exit.expected) this.#crashes++
     // One that was killed from outside says nothing about the next.
     else if (slot.phase === 'idle' && slot.tasks === 0 && exit.signal === undefined) this.#idleExits++
     this.#slots.delete(slot.id)

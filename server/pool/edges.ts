@@ -7,6 +7,8 @@ export interface Edges {
   spawn(worker: number, delayMs: number): void
   /** Run these, one after another; `beginBy`: their lease, 0 for none. */
   run(worker: number, tasks: readonly Task[], beginBy: number): void
+  /** A task waits again: its worker has died, or has not begun it. */
+  waits(task: Task): void
   /** A task begins, for all that is known here. */
   began(task: Task): void
   /** The task has been ended from outside. */

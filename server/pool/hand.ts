@@ -115,10 +115,10 @@ export class Hand {
     this.#stale.delete(task)
   }
 
-  /** The worker has not begun these in time, and will not. */
-  returned(queue: TaskQueue, tasks: readonly number[]): void {
+  /** The worker has not begun these in time, and will not; gives those that are back in the queue by that. */
+  returned(queue: TaskQueue, tasks: readonly number[]): readonly Task[] {
     const mine = new Set(tasks.filter((task) => !this.#stale.delete(task)))
-    if (mine.size > 0) this.#takeBack(queue, (task) => mine.has(task.id))
+    return mine.size > 0 ? this.#takeBack(queue, (task) => mine.has(task.id)) : []
   }
 
   #add(task: Task, beginBy: number, expectedMs: number): void {
@@ -128,7 +128,7 @@ export class Hand {
   }
 
   /** Back to the queue, in order; what was ended meanwhile is dropped. */
-  #takeBack(queue: TaskQueue, isBack: (task: Task, at: number) => boolean): void {
+  #takeBack(queue: TaskQueue, isBack: (task: Task, at: number) => boolean): Task[] {
     const tasks = this.#tasks.splice(0)
     const back: Task[] = []
     for (const [at, task] of tasks.entries()) {
@@ -139,6 +139,7 @@ export class Hand {
       task.putBack()
       queue.unshift(task)
     }
+    return back
   }
 }
 

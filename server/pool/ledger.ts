@@ -41,6 +41,7 @@ export class Ledger {
   retry(task: Task, crash: Failure): void {
     task.attempt++
     task.crash = crash
+    task.waitsUntil = 0
     task.itemsDone = 0
     task.putBack()
     this.counters.retried++

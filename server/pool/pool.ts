@@ -99,6 +99,7 @@ export class Pool {
           this.#watch.start()
           this.#turn()
         },
+        waits: (task) => this.#timers.waits(task),
         began: (task) => this.#timers.began(task),
         abort: (worker, task, reason) => {
           this.#workers.get(worker)?.abort(task.id, reason.reason)

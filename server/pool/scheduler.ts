@@ -5,9 +5,10 @@ import type { Edges } from './edges.js'
 import { Estimates } from './estimate.js'
 import { Ledger } from './ledger.js'
 import { Life } from './life.js'
+import { Losses } from './losses.js'
 import { TaskQueue } from './queue.js'
 import { type QueueLimits, Room } from './room.js'
-import { crash, noWorkers, type PoolState, type WorkerExit } from './state.js'
+import { noWorkers, type PoolState, type WorkerExit } from './state.js'
 import type { Job, Outcome, Owner, Task } from './task.js'
 
 /**
@@ -27,7 +28,8 @@ import type { Job, Outcome, Owner, Task } from './task.js'
  *     to take HAND_MS together (or one of AHEAD_MS, from a deep queue), and only while no worker is idle.
  *  P4 Starting, idle and busy workers together are `processes`, as long as the pool can still get or has work.
  *  P5 A worker whose task was ended from outside gets the next task only after it has said done, or never.
- *  P6 A task whose worker died runs again if it never started, or if `retries` allow it; otherwise it fails.
+ *  P6 A task whose worker died runs again if it never started (unless workers die of it, losses.ts), or if `retries` allow
+ *     it; otherwise it fails.
  *  P7 closed, terminated and failed are final (life.ts); a pool without workers in one of them has ended.
  *  P8 Only the first in a hand can have begun. The others are reclaimed only when their lease has passed and all that
  *     the worker had said by then has been heard; until it has returned them, it gets no others.
@@ -48,6 +50,7 @@ export class Scheduler {
   readonly #crew = new Crew()
   readonly #ledger = new Ledger()
   readonly #life: Life
+  readonly #losses: Losses
   readonly #room: Room
 
   constructor(
@@ -55,6 +58,7 @@ export class Scheduler {
     private readonly edges: Edges,
   ) {
     this.#life = new Life(this.#queue, this.#crew, this.#ledger, edges)
+    this.#losses = new Losses(this.#queue, this.#crew, this.#ledger, this.#life, edges)
     this.#room = new Room(this.#queue, options.limits)
   }
 
@@ -160,7 +164,13 @@ export class Scheduler {
   done(workerId: number, taskId: number, outcome: Outcome, ranMs: number): void {
     const slot = this.#crew.get(workerId)
     const task = slot?.hand.first
-    if (!slot || task?.id !== taskId) return slot?.hand.forget(taskId)
+    if (!slot) return
+    if (task?.id !== taskId) {
+      slot.hand.forget(taskId)
+      // It may have been the last that its worker was waited for.
+      if (slot.phase === 'busy') this.#rest(slot)
+      return
+    }
     slot.hand.drop()
     this.#crew.didTask(slot)
     if (!task.settled) this.#estimates.learn(task, ranMs)
@@ -173,7 +183,7 @@ export class Scheduler {
   returned(workerId: number, taskIds: readonly number[]): void {
     const slot = this.#crew.get(workerId)
     if (!slot) return
-    slot.hand.returned(this.#queue, taskIds)
+    for (const task of slot.hand.returned(this.#queue, taskIds)) this.edges.waits(task)
     this.#hurry(slot)
     if (slot.phase === 'busy') this.#rest(slot)
     this.dispatch()
@@ -183,7 +193,7 @@ export class Scheduler {
     const slot = this.#crew.get(workerId)
     if (!slot) return
     const isDeadStart = this.#crew.remove(slot, exit)
-    for (const task of [...slot.hand].reverse()) this.#lost(task, exit)
+    this.#losses.take(slot, exit)
     if (isDeadStart && this.#crew.deadStarts >= START_ATTEMPTS) {
       const failure = noWorkers(this.#crew.deadStarts, exit)
       if (this.#crew.wasReady) this.#life.break(failure)
@@ -227,17 +237,6 @@ export class Scheduler {
     this.#life.terminate()
   }
 
-  /** P6 */
-  #lost(task: Task, exit: WorkerExit): void {
-    if (task.settled) return
-    if (!task.started) return this.#queue.unshift(task)
-    if (this.#life.runs && task.attempt <= task.job.retries) {
-      this.#ledger.retry(task, crash(task, exit))
-      return this.#queue.unshift(task)
-    }
-    this.#ledger.fail(task, crash(task, exit))
-  }
-
   /** The next in hand begins, for all that is known here. */
   #first(slot: Slot): void {
     const task = slot.hand.first
@@ -248,6 +247,7 @@ export class Scheduler {
   #begin(task: Task): void {
     if (task.started) return
     task.started = true
+    task.fatalities = 0
     if (!task.settled) this.edges.began(task)
   }
 
@@ -285,6 +285,6 @@ export class Scheduler {
   /** P4 */
   #fill(): void {
     for (const { id } of this.#crew.fill(this.#life.wanted(this.options.processes)))
-      this.edges.spawn(id, this.#crew.startDelayMs)
+      this.edges.spawn(id, this.#crew.startDelayMs(this.options.processes))
   }
 }

@@ -76,6 +76,13 @@ export function crash({ job, attempt, itemsDone, chunk }: Task, exit: WorkerExit
 export const notRunAgain = ({ reason, message, metadata }: Failure, why: Failure): Failure =>
   new Failure(reason, `${message}; it did not run again: ${why.message}`, { metadata })
 
+/** The failure of a task of which workers die before it begins. It is taken for begun: nobody shall send it again. */
+export function neverBegins(task: Task, exit: WorkerExit): Failure {
+  const { reason, metadata } = crash(task, exit)
+  const message = `${task.fatalities} workers in a row died when they were given ${task.job.function}; the last one`
+  return new Failure(reason, `${message} (pid ${exit.pid}) ${describe(exit)}`, { metadata })
+}
+
 /** How a worker ended, as the end of a sentence. */
 function describe({ error, oom, why, signal, exitCode }: WorkerExit): string {
   if (error) return `could not be started: ${error}`

@@ -70,6 +70,9 @@ export class Task {
   expectedMs = 0
   /** Of a chunk in this try: how many items have ended, as far as is known. */
   itemsDone = 0
+  /** Workers that died of being given it, one after another; of those up to this one no further counts (losses.ts). */
+  fatalities = 0
+  fatalUpTo = 0
   /** Why its last try failed, where it is to run again. */
   crash: Failure | undefined
   /** When it has waited too long for a worker, by the monotonic clock; 0 where nothing has been said, or not yet. */

@@ -48,6 +48,9 @@ const waiting = async (from: Pool) => {
   return { result, pid: Number(readFileSync(file, 'utf8')) }
 }
 
+const childrenOf = ({ pid }: ServerProcess): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+
 describe('a worker', () => {
   it('that fills its heap ends with WORKER_OOM, and another takes its place', async () => {
     const error = await errorOf(pool.apply('fillHeap'))
@@ -238,6 +241,37 @@ describe('a task that may run again', () => {
   })
 })
 
+describe('a task', () => {
+  it('of which workers die before it begins fails, and others go on', async () => {
+    // As where the kernel wants for memory: it dies while it receives what is large.
+    const module = folder.path('frail.mjs')
+    const frail = `import { Readable } from 'node:stream'
+const { push } = Readable.prototype
+Readable.prototype.push = function (piece, ...rest) {
+  if (piece?.length > 10_000) process.kill(process.pid, 'SIGKILL')
+  return push.call(this, piece, ...rest)
+}
+export const lengthOf = (text) => text.length
+`
+    writeFileSync(module, frail)
+    await using dying = await ServerProcess.start(['--processes', '1'], [module])
+    await using one = new Pool(dying.address)
+    const error = await errorOf(one.apply('lengthOf', ['x'.repeat(1_000_000)]))
+    expect([error.reason, error.started]).toEqual(['WORKER_CRASHED', true])
+    expect(error.message).toContain('3 workers in a row died when they were given lengthOf; the last one')
+    expect(await one.apply('lengthOf', ['xx'])).toBe(2)
+  })
+
+  it('that waits for another try waits as long as it may wait', async () => {
+    await using failing = await ServerProcess.start([...initializedBy('stopOnce')])
+    await using one = new Pool(failing.address)
+    const runs = folder.path(`runs-${files}`)
+    const error = await errorOf(one.apply('dieAndBlock', [runs, file], undefined, { retries: 1, queueTimeout: 200 }))
+    expect([error.reason, error.started, error.metadata['phase']]).toEqual(['TASK_TIMEOUT', true, 'queued'])
+    expect(lines(runs)).toBe(1)
+  })
+})
+
 describe('what a module says about a function', () => {
   it('retries: it runs again, unless the call says otherwise', async () => {
     expect(await pool.apply('twiceRetried', [3])).toBe(3)
@@ -337,6 +371,22 @@ describe('a server that is killed', () => {
     await until(async () => (await client.info()).running === 1, 'it runs')
     killed.signal('SIGKILL')
     await until(() => !existsSync(socket) && !pids.some(isAlive), 'nothing is left')
+    await client.terminate()
+  })
+
+  it('leaves no worker also where its guard was killed before', async () => {
+    const socket = folder.path('unguarded.sock')
+    const killed = await ServerProcess.start(['--processes', '1', '--listen', `unix:${socket}`])
+    const client = new Pool(`unix:${socket}`)
+    const [worker] = (await client.info()).workers
+    const guard = () => childrenOf(killed).find((pid) => pid !== worker?.pid)
+    const first = guard()
+    process.kill(first ?? 0, 'SIGKILL')
+    await until(() => guard() !== undefined && guard() !== first, 'there is another')
+    client.applyAsync('spin')
+    await until(async () => (await client.info()).running === 1, 'it runs')
+    killed.signal('SIGKILL')
+    await until(() => !existsSync(socket) && !isAlive(worker?.pid ?? 0), 'nothing is left')
     await client.terminate()
   })
 

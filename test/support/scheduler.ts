@@ -38,6 +38,8 @@ export const job = ({ bytes: _, ...facts }: Facts = {}): Job => ({
 export class Trace {
   readonly #asked: string[] = []
   readonly settled = new Map<number, string[]>()
+  /** What waits again, in order. */
+  readonly waiting: number[] = []
   readonly failures = new Map<number, Failure>()
   readonly #edges: Edges = {
     spawn: (worker, delayMs) => this.#asked.push(`spawn ${worker}${delayMs > 0 ? ` after ${delayMs}` : ''}`),
@@ -45,6 +47,7 @@ export class Trace {
       this.#asked.push(
         `run ${tasks.map(({ id }) => id).join(' ')} on ${worker}${beginBy === 0 ? '' : ` before ${beginBy}`}`,
       ),
+    waits: (task) => this.waiting.push(task.id),
     began: () => {},
     abort: (worker, task, reason) => this.#asked.push(`abort ${task.id} on ${worker}: ${reason.reason}`),
     overdue: (worker) => this.#asked.push(`overdue ${worker}`),

@@ -128,6 +128,7 @@ export class Farm {
           entries: tasks.map((task) => ({ task, attempt: task.attempt, beginBy })),
         })
       },
+      waits: () => {},
       began: () => {},
       abort: (id, task) => worker(id).inbox.push({ kind: 'abort', task: task.id }),
       overdue: (id) => this.#overdue.set(id, this.scheduler.worker(id)?.hand.first?.id ?? 0),

@@ -45,6 +45,20 @@ describe('a scheduler', () => {
     expect(trace.settled.get(lent.id)).toHaveLength(1)
   })
 
+  it('gives the next task to a worker that has done, too late, all that was reclaimed (P8)', () => {
+    const { trace, scheduler, running } = busy()
+    const lent = trace.submit(scheduler)
+    scheduler.feed(NOW)
+    const [owner] = scheduler.late(LATE)
+    if (owner === undefined) return expect.unreachable()
+    scheduler.reclaim(owner, LATE)
+    const mine = running[owner - 1]
+    scheduler.done(owner, mine?.id ?? 0, ok, 1)
+    scheduler.done(owner, lent.id, ok, 1)
+    expect(scheduler.worker(owner)).toMatchObject({ phase: 'busy', hand: { size: 1 } })
+    expect([...(scheduler.worker(owner)?.hand ?? [])]).toEqual([lent])
+  })
+
   it('lends nothing to a worker whose task was ended (P5)', () => {
     const { trace, scheduler, running } = busy()
     scheduler.end(running[0], cancelled)

@@ -135,6 +135,63 @@ describe('the scheduler', () => {
     expect(trace.failures.get(fresh.id)).toMatchObject({ reason: 'NO_WORKERS', started: false })
   })
 
+  it('fails a task of which three workers in a row die before it begins (P6)', () => {
+    const scheduler = trace.start({ processes: 1 })
+    const task = trace.submit(scheduler)
+    for (const worker of [1, 2, 3]) {
+      expect(trace.settled.size).toBe(0)
+      scheduler.ready(worker)
+      scheduler.exited(worker, died)
+    }
+    expect(trace.failures.get(task.id)).toMatchObject({ reason: 'WORKER_CRASHED', started: true })
+    expect(trace.failures.get(task.id)?.message).toContain('3 workers in a row died when they were given f')
+  })
+
+  it('does not take the end of all workers at once for the fault of the task that one had (P6)', () => {
+    const scheduler = trace.start({ processes: 4 })
+    for (const worker of [1, 2, 3, 4]) scheduler.ready(worker)
+    const task = trace.submit(scheduler)
+    for (const worker of [1, 2, 3, 4]) scheduler.exited(worker, died)
+    expect(trace.settled.size).toBe(0)
+    scheduler.ready(5)
+    scheduler.done(5, task.id, ok, 1)
+    expect(trace.settled.get(task.id)).toEqual(['ok'])
+  })
+
+  it('starts the next worker at once after a crash, and later where they crash one after another', () => {
+    const scheduler = trace.start({ processes: 1 })
+    const crash = (worker: number) => {
+      scheduler.ready(worker)
+      scheduler.started(worker, trace.submit(scheduler).id)
+      trace.look()
+      scheduler.exited(worker, died)
+      return trace.look()
+    }
+    expect([1, 2, 3].map(crash)).toEqual([['spawn 2'], ['spawn 3 after 100'], ['spawn 4 after 400']])
+    scheduler.ready(4)
+    scheduler.done(4, trace.submit(scheduler).id, ok, 1)
+    expect(crash(4)).toEqual(['spawn 5'])
+    for (const worker of [5, 6, 7, 8, 9]) crash(worker)
+    expect(crash(10)).toEqual(['spawn 11 after 1000'])
+    scheduler.ready(11)
+    scheduler.started(11, trace.submit(scheduler).id)
+    trace.look()
+    scheduler.exited(11, { ...died, expected: true })
+    expect(trace.look()).toEqual(['spawn 12 after 1000'])
+  })
+
+  it('a task that runs again, or was not begun after all, waits again', () => {
+    const scheduler = trace.start({ processes: 1 })
+    scheduler.ready(1)
+    const task = trace.submit(scheduler, { retries: 1 })
+    scheduler.started(1, task.id)
+    scheduler.exited(1, died)
+    expect(trace.waiting).toEqual([task.id])
+    scheduler.ready(2)
+    scheduler.returned(2, [task.id])
+    expect(trace.waiting).toEqual([task.id, task.id])
+  })
+
   it('replaces a worker after so many tasks', () => {
     const scheduler = trace.start({ processes: 1, maxTasksPerChild: 2 })
     scheduler.ready(1)
