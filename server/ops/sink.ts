@@ -14,14 +14,15 @@ const EXIT_MS = 1_000
 
 /**
  * Text on its way to standard error, in order. Nobody waits for its reader: not the event loop, and not the exit of the
- * process, whether the reader is slow, has stopped, or has gone, after which all is dropped. One per process.
+ * process, whether the reader is slow, has stopped, or has gone. What cannot be written (nobody reads, the disk is full) is
+ * dropped. One per process.
  */
 export class Sink {
   /** What is being written, and what comes behind it. */
   #piece = Buffer.alloc(0)
   #next = ''
-  /** `paused`: the pipe was full. `over`: the reader has gone. */
-  #state: 'idle' | 'writing' | 'paused' | 'over' = 'idle'
+  /** `paused`: the pipe was full. */
+  #state: 'idle' | 'writing' | 'paused' = 'idle'
   #whenWritten: (() => void)[] = []
 
   constructor(private readonly fd: number) {
@@ -34,7 +35,7 @@ export class Sink {
   }
 
   write(text: string): void {
-    if (this.#state === 'over' || this.backlog + text.length > MAX_BACKLOG_BYTES) return
+    if (this.backlog + text.length > MAX_BACKLOG_BYTES) return
     this.#next += text
     if (this.#state === 'idle') this.#write()
   }
@@ -48,7 +49,7 @@ export class Sink {
   }
 
   #write(): void {
-    if (this.#take() === 0) return this.#rest('idle')
+    if (this.#take() === 0) return this.#rest()
     this.#state = 'writing'
     write(this.fd, this.#piece, 0, Math.min(PIECE_BYTES, this.#piece.length), null, (error, written) => {
       if (!error) {
@@ -57,7 +58,7 @@ export class Sink {
       } else if (isFull(error)) {
         this.#state = 'paused'
         setTimeout(() => this.#write(), AGAIN_MS).unref()
-      } else this.#rest('over')
+      } else this.#rest()
     })
   }
 
@@ -70,8 +71,9 @@ export class Sink {
     return this.#piece.length
   }
 
-  #rest(state: 'idle' | 'over'): void {
-    this.#state = state
+  /** Nothing is left; the next text is tried again. */
+  #rest(): void {
+    this.#state = 'idle'
     this.#piece = Buffer.alloc(0)
     this.#next = ''
     for (const resolve of this.#whenWritten.splice(0)) resolve()
@@ -79,7 +81,6 @@ export class Sink {
 
   /** The rest, as far as the reader takes it in time. What is being written in this moment goes out by itself. */
   #exit(): void {
-    if (this.#state === 'over') return
     if (this.#state === 'writing') this.#piece = this.#piece.subarray(PIECE_BYTES)
     const clock = new Int32Array(new SharedArrayBuffer(4))
     for (const end = performance.now() + EXIT_MS; this.#take() > 0 && performance.now() < end; ) {
