@@ -5,6 +5,7 @@ import {
   connectivityState,
   credentials,
   Metadata,
+  type MethodDefinition,
   type ServiceError,
 } from '@grpc/grpc-js'
 import * as routing from '../proto/gen/farpool/routing/v1/routing.js'
@@ -29,6 +30,8 @@ import type {
 
 /** CallRequests go in, CallResponses come out. */
 export type CallStream = ClientDuplexStream<Buffer, Buffer>
+
+type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'requestSerialize' | 'responseDeserialize'>
 
 /** One RPC per call over grpc-js. */
 export class GrpcTransport implements Transport {
@@ -76,16 +79,15 @@ export class GrpcTransport implements Transport {
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
     const cancelled = new Cancellation()
     const resend = new Resend(call.deadline, () => this.wasConnected)
+    const left = new Set(call.chunks.keys())
     const outcome = new Promise<void>((resolve, reject) => {
       const send = () => {
         const rpc = this.#connecting.bound(this.#imap(call))
         // A stream that fails ends too, behind its error.
         let isFailed = false
-        let missing = call.chunks.length
         cancelled.onCancel = () => rpc.cancel()
         rpc.on('data', (frame: routing.IMapResponse) => {
-          missing -= frame.outcomes.length
-          for (const chunk of frame.outcomes) onOutcome(chunkOutcome(chunk))
+          for (const chunk of frame.outcomes) if (left.delete(chunk.chunk)) onOutcome(chunkOutcome(chunk))
         })
         rpc.on('error', (error: ServiceError) => {
           isFailed = true
@@ -101,8 +103,8 @@ export class GrpcTransport implements Transport {
         })
         rpc.on('end', () => {
           if (isFailed) return
-          if (missing === 0) resolve()
-          else reject(new Failure('INTERNAL', `the server ended the map without the outcomes of ${missing} chunks`))
+          if (left.size === 0) return resolve()
+          reject(new Failure('INTERNAL', `the server ended the call without an outcome for ${left.size} of its chunks`))
         })
       }
       send()
@@ -186,42 +188,51 @@ export class GrpcTransport implements Transport {
   }
 
   async closePool(pool: string): Promise<void> {
-    await this.#unary((done) => this.#client.closePool({ pool }, done))
+    await this.#ask(PoolServiceService.closePool, { pool })
   }
 
   async joinPool(pool: string): Promise<void> {
-    await this.#unary((done) => this.#client.joinPool({ pool }, done))
+    await this.#ask(PoolServiceService.joinPool, { pool })
   }
 
   async terminate(pool: string): Promise<void> {
-    await this.#unary((done) => this.#client.terminate({ pool }, done))
+    await this.#ask(PoolServiceService.terminate, { pool })
   }
 
-  serverInfo() {
-    return this.#unary<Awaited<ReturnType<Transport['serverInfo']>>>((done) =>
-      this.#client.getServerInfo({}, (error, info) => {
-        this.#wasConnected ||= !error
-        done(error, info)
-      }),
-    )
+  async serverInfo() {
+    const info = await this.#ask(PoolServiceService.getServerInfo, {})
+    this.#wasConnected = true
+    return info
   }
 
   functions() {
-    return this.#unary<Awaited<ReturnType<Transport['functions']>>>((done) => this.#client.listFunctions({}, done))
+    return this.#ask(PoolServiceService.listFunctions, {})
   }
 
   poolInfo(pool: string) {
-    return this.#unary<Awaited<ReturnType<Transport['poolInfo']>>>((done) => this.#client.getPool({ pool }, done))
+    return this.#ask(PoolServiceService.getPool, { pool })
+  }
+
+  /**
+   * One response, read like a stream of them: a server that sends two has ended its call, but grpc-js does not tell that
+   * to a caller who reads only one.
+   */
+  #ask<Req, Res>(method: Method<Req, Res>, request: Req): Promise<Res> {
+    const { path, requestSerialize, responseDeserialize } = method
+    const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
+    this.#connecting.bound(rpc)
+    return new Promise((resolve, reject) => {
+      let first: Res | undefined
+      rpc.on('data', (response: Res) => {
+        first ??= response
+      })
+      rpc.on('error', (error: ServiceError) => reject(failureOf(error)))
+      rpc.on('end', () => (first === undefined ? reject(failureOf(null)) : resolve(first)))
+    })
   }
 
   close(): void {
     this.#client.close()
-  }
-
-  #unary<T>(call: (done: (error: ServiceError | null, response: T) => void) => Rpc): Promise<T> {
-    return new Promise((resolve, reject) => {
-      this.#connecting.bound(call((error, response) => (error ? reject(failureOf(error)) : resolve(response))))
-    })
   }
 }
 
@@ -263,10 +274,21 @@ const TRANSPORT_REASONS: Readonly<Record<number, Reason>> = {
 /** The failure that a status of gRPC stands for. */
 export function failureOf(error: ServiceError | null): Failure {
   if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
-  const [details] = error.metadata?.get('grpc-status-details-bin') ?? []
-  if (Buffer.isBuffer(details)) return statusToFailure(Status.decode(details))
+  const status = statusOf(error)
+  if (status) return statusToFailure(status)
   const reason = TRANSPORT_REASONS[error.code] ?? 'INTERNAL'
   const message =
     reason === 'TASK_TIMEOUT' ? "the call's timeout passed before its result came" : error.details || error.message
   return new Failure(reason, message, { code: error.code })
+}
+
+/** What the server says besides gRPC's own code; undefined where it says nothing that can be read. */
+function statusOf({ metadata }: ServiceError): Status | undefined {
+  const [details] = metadata?.get('grpc-status-details-bin') ?? []
+  if (!Buffer.isBuffer(details)) return undefined
+  try {
+    return Status.decode(details)
+  } catch {
+    return undefined
+  }
 }

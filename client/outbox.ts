@@ -96,9 +96,9 @@ export class Outbox {
     this.#unconfirmed = []
   }
 
-  /** So many messages have been received by the server. */
+  /** So many messages have been received by the server; one may say that it has received more than was ever sent. */
   confirm(received: number): void {
-    for (; this.#confirmed < received; this.#confirmed++) this.#unconfirmed.shift()
+    this.#confirmed += this.#unconfirmed.splice(0, Math.max(0, received - this.#confirmed)).length
   }
 
   /** Writes what the stream takes. */

@@ -3,7 +3,7 @@ import type { ServiceError } from '@grpc/grpc-js'
 import type { ItemFailure } from '../proto/gen/farpool/routing/v1/routing.js'
 import { CallRequest, CallResponse } from '../proto/gen/farpool/routing/v1/routing.js'
 import { type GroupHead, readOutcomes } from '../wire/call-codec.js'
-import { Failure, statusToFailure } from '../wire/failure.js'
+import { asFailure, Failure, statusToFailure } from '../wire/failure.js'
 import { ACK_BYTES, ACK_MESSAGES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
 import { type CallStream, failureOf } from './grpc-transport.js'
 import { Outbox } from './outbox.js'
@@ -122,9 +122,14 @@ export class Session {
 
   #hear(stream: CallStream, response: Buffer): void {
     if (stream !== this.#stream) return
-    const confirmed = readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures))
-    this.#outbox.confirm(confirmed)
-    if (!this.#isGreeted) return this.#greeted(CallResponse.decode(response).maxMessageBytes)
+    try {
+      this.#outbox.confirm(readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures)))
+      if (!this.#isGreeted) return this.#greeted(CallResponse.decode(response).maxMessageBytes)
+    } catch (error) {
+      // Nobody knows whose outcomes these were.
+      this.#ended(new Failure('INTERNAL', `the server sent a malformed message: ${asFailure(error).message}`))
+      return stream.cancel()
+    }
     this.#received++
     this.#untold++
     this.#untoldBytes += response.length

@@ -92,26 +92,38 @@ export function failureToStatus(failure: Failure): Status {
   return { code: failure.code, message: failure.message, details }
 }
 
-/** Reads a status of ours; one that another peer made (a proxy, grpc itself) becomes INTERNAL with its own code. */
+/**
+ * Reads a status of ours; one that another peer made (a proxy, grpc itself) becomes INTERNAL with its own code. Details
+ * that cannot be read are passed over: whoever reads a failure has nobody to tell of another.
+ */
 export function statusToFailure(status: Status): Failure {
   const facts: FailureFacts = { code: status.code }
   let reason: Reason = 'INTERNAL'
   for (const detail of status.details) {
-    if (detail.typeUrl === ERROR_INFO) {
-      const info = ErrorInfo.decode(detail.value)
-      if (info.domain !== DOMAIN || !isReason(info.reason)) continue
-      reason = info.reason
-      const { started, ...metadata } = info.metadata
-      facts.metadata = metadata
-      if (started !== undefined) facts.started = started === 'true'
-    } else if (detail.typeUrl === RETRY_INFO) {
-      const delay = RetryInfo.decode(detail.value).retryDelay
-      if (delay) facts.retryDelayMs = delay.seconds * 1000 + delay.nanos / 1e6
-    } else if (detail.typeUrl === REMOTE_ERROR) {
-      facts.remote = RemoteError.decode(detail.value)
+    try {
+      reason = readDetail(detail, facts) ?? reason
+    } catch {
+      // It is none of ours.
     }
   }
   return new Failure(reason, status.message, facts)
+}
+
+/** Adds to the facts; the reason, where the detail tells it. */
+function readDetail({ typeUrl, value }: Status['details'][number], facts: FailureFacts): Reason | undefined {
+  if (typeUrl === ERROR_INFO) {
+    const info = ErrorInfo.decode(value)
+    if (info.domain !== DOMAIN || !isReason(info.reason)) return undefined
+    const { started, ...metadata } = info.metadata
+    facts.metadata = metadata
+    if (started !== undefined) facts.started = started === 'true'
+    return info.reason
+  }
+  if (typeUrl === RETRY_INFO) {
+    const delay = RetryInfo.decode(value).retryDelay
+    if (delay) facts.retryDelayMs = delay.seconds * 1000 + delay.nanos / 1e6
+  } else if (typeUrl === REMOTE_ERROR) facts.remote = RemoteError.decode(value)
+  return undefined
 }
 
 /** What a failed call's trailers hold: the status message, and the bytes of grpc-status-details-bin. */

@@ -18,7 +18,7 @@ export class Estimates {
 
   /** What cannot be, from a worker that counts otherwise, is passed over. */
   learn(task: Task, ranMs: number): void {
-    if (!(ranMs > 0)) return
+    if (!(ranMs > 0 && ranMs < Number.POSITIVE_INFINITY)) return
     task.ran(ranMs)
     const known = this.#functions.get(task.job.function) ?? new Float64Array(2 * CLASSES)
     this.#functions.set(task.job.function, known)

@@ -82,6 +82,8 @@ export class WorkerHandle {
   #state: State = { kind: 'running', timer: undefined }
   #exit: WorkerExit | undefined
   #framesEnded = false
+  /** It has said whether it can work. */
+  #isPrepared = false
   /** Frames that leave with the next flush. */
   readonly #outgoing = new ProtoWriter()
   /** How much came with the last read. */
@@ -227,8 +229,10 @@ export class WorkerHandle {
     switch (frame?.$case) {
       case 'ready':
         this.#endTimer()
+        this.#prepared()
         return this.events.ready(frame.value.functions, frame.value.runtime)
       case 'initFailed':
+        this.#prepared()
         // It exits by itself, once its last words are out.
         this.#endWithin(STOP_MS)
         return this.events.initFailed(
@@ -252,6 +256,12 @@ export class WorkerHandle {
       case undefined:
         return
     }
+  }
+
+  /** Said once: a worker that has been ready must not say that no worker ever can be. */
+  #prepared(): void {
+    if (this.#isPrepared) throw new Error('it has told before how its preparation ended')
+    this.#isPrepared = true
   }
 
   /** It has started, or what was overdue is over. */

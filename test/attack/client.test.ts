@@ -9,6 +9,7 @@ import {
   GetServerInfoResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure, failureToStatus, failureToTrailer } from '../../wire/failure.js'
+import { Status } from '../../proto/gen/google/rpc/status.js'
 import { frame } from '../support/raw-call.js'
 
 /** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
@@ -20,14 +21,14 @@ afterEach(() => server.close())
 const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 const HEADERS = { ':status': 200, 'content-type': 'application/grpc+proto' }
 
-type Answer = (stream: ServerHttp2Stream, body: Buffer) => void
+type Answer = (stream: ServerHttp2Stream, body: Buffer, path: string) => void
 
 /** A message of a stream of calls. A session's greeting is answered; one that goes on is none of ours. */
 function converse(stream: ServerHttp2Stream, message: Buffer, answer: Answer): void {
   const { session, groups } = CallRequest.decode(message)
   if (session?.resumed) return stream.respond({ ...HEADERS, 'grpc-status': '5' }, { endStream: true })
   if (session) end(stream, frame(CallResponse.encode({ outcomes: [], received: 0, maxMessageBytes: 0 }).finish()))
-  if (groups.length > 0) answer(stream, outcomesOf(message))
+  if (groups.length > 0) answer(stream, outcomesOf(message), 'Call')
 }
 
 /** Serves calls with `answer`, which gets the whole answer to each, as a client of either kind expects it. */
@@ -49,7 +50,9 @@ async function serve(answer: Answer, options = {}): Promise<string> {
         const message = received.subarray(5, length)
         received = received.subarray(length)
         if (path.endsWith('/GetServerInfo')) end(stream, info)
-        else if (path.endsWith('/Apply')) answer(stream, result)
+        else if (path.endsWith('/GetPool')) answer(stream, info, path)
+        else if (path.endsWith('/Apply')) answer(stream, result, path)
+        else if (path.endsWith('/IMap')) answer(stream, Buffer.alloc(0), path)
         else converse(stream, message, answer)
       }
     })
@@ -220,5 +223,80 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     await using pool = new Pool(address, { transport })
     const answers = await Promise.all(Array.from({ length: 15 }, () => pool.apply('f')))
     expect(answers).toEqual(Array(15).fill('answer'))
+  })
+})
+
+/** A program of one call has to end by itself: an error that nobody caught would end this one. */
+describe('what cannot be read', () => {
+  it.each(['unary', 'stream'] as const)(
+    'in the details of a status leaves its code, over %s, and the next call is answered',
+    async (transport) => {
+      let calls = 0
+      const address = await serve((stream, body) => {
+        if (calls++ > 0) return end(stream, body)
+        const details = Status.encode({
+          code: 7,
+          message: 'why',
+          details: [
+            { typeUrl: 'type.googleapis.com/google.rpc.ErrorInfo', value: Buffer.from('0aff', 'hex') },
+            { typeUrl: 'type.googleapis.com/farpool.v1.RemoteError', value: Buffer.from('noise') },
+          ],
+        }).finish()
+        if (stream.headersSent) return stream.close(2)
+        const text = Buffer.from(calls === 1 ? details : 'noise').toString('base64')
+        stream.respond({ ...HEADERS, 'grpc-status': '7', 'grpc-status-details-bin': text }, { endStream: true })
+      })
+      await using pool = new Pool(address, { transport })
+      expect(await rejection(pool.apply('f'))).toBeInstanceOf(FarpoolError)
+      expect(await pool.apply('f')).toBe('answer')
+    },
+  )
+
+  it.each([
+    ['noise', 'ff'],
+    ['an outcome that is cut', '0a0e0801'],
+    ['a failure whose status is noise', '0a0a08011a061a041a02ffff'],
+  ])('among outcomes, %s, fails the calls of the stream, and the next is answered', async (_, hex) => {
+    let calls = 0
+    const address = await serve((stream, body) => end(stream, calls++ > 0 ? body : frame(Buffer.from(hex, 'hex'))))
+    await using pool = new Pool(address, { transport: 'stream' })
+    const wrong = await rejection(pool.apply('f'))
+    expect(wrong).toBeInstanceOf(FarpoolError)
+    expect(wrong).toMatchObject({ reason: 'INTERNAL' })
+    expect(await pool.apply('f')).toBe('answer')
+  })
+})
+
+describe('a server that says what cannot be', () => {
+  it('has received more than was ever sent: calls go on', async () => {
+    const received = frame(CallResponse.encode({ outcomes: [], received: 2 ** 40 }).finish())
+    const address = await serve((stream, body) => {
+      end(stream, received)
+      end(stream, body)
+    })
+    await using pool = new Pool(address, { transport: 'stream' })
+    for (let i = 0; i < 3; i++) expect(await pool.apply('f')).toBe('answer')
+  })
+
+  it('answers a question twice: the first counts', async () => {
+    const address = await serve((stream, body, path) => {
+      end(stream, body)
+      if (path.endsWith('/GetPool')) end(stream, body)
+    })
+    await using pool = new Pool(address)
+    expect(await pool.info()).toHaveProperty('server')
+  })
+
+  it('ends an imap well without the outcomes of its chunks: it fails', async () => {
+    const address = await serve((stream) => {
+      stream.respond(HEADERS, { waitForTrailers: true })
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }))
+      stream.end()
+    })
+    await using pool = new Pool(address, { transport: 'unary' })
+    const all = async () => {
+      for await (const _ of pool.imap('f', [1, 2, 3]));
+    }
+    expect(await rejection(all())).toMatchObject({ reason: 'INTERNAL' })
   })
 })

@@ -43,6 +43,13 @@ describe('a failure', () => {
     expect(asFailure('text')).toMatchObject({ reason: 'INTERNAL', message: 'text' })
   })
 
+  it('with details that cannot be read is what the others say', () => {
+    const status = failureToStatus(new Failure('WORKER_CRASHED', 'why', { metadata: { pid: '7' } }))
+    for (const kind of ['google.rpc.ErrorInfo', 'google.rpc.RetryInfo', 'farpool.v1.RemoteError'])
+      status.details.push({ typeUrl: `type.googleapis.com/${kind}`, value: Buffer.from('0aff', 'hex') })
+    expect(statusToFailure(status)).toMatchObject({ reason: 'WORKER_CRASHED', message: 'why', metadata: { pid: '7' } })
+  })
+
   it.each([0, 10, 1_000, 100_000])(
     'in trailers stays below the budget with texts of %i, and keeps its reason',
     (size) => {

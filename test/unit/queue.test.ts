@@ -203,6 +203,12 @@ describe('estimates', () => {
     expect(estimates.of(task(1))).toBe(46)
   })
 
+  it('learn nothing from what no time can be', () => {
+    const estimates = new Estimates()
+    for (const ranMs of [Number.NaN, Number.POSITIVE_INFINITY, -1, 0]) estimates.learn(task(1), ranMs)
+    expect(estimates.of(task(1))).toBeUndefined()
+  })
+
   it('are apart for sizes, for chunks and for functions', () => {
     const estimates = new Estimates()
     estimates.learn(task(1, 'one', 100), 5)
