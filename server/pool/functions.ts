@@ -1,6 +1,16 @@
 import { cutUtf8 } from '../../wire/cut.js'
 import { Failure } from '../../wire/failure.js'
-import type { FunctionInfo } from './worker.js'
+
+/** What a function can be called by, as the worker that loaded it says. */
+export interface FunctionInfo {
+  readonly name: string
+  readonly parameters: number
+  readonly module: string
+  /** What its module has said about it (worker/configure.ts). */
+  readonly retries: number
+  readonly runTimeoutMs: number
+  readonly neverKilled: boolean
+}
 
 /** The registered functions of a server, as its workers loaded them. */
 export class FunctionTable {

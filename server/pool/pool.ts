@@ -1,6 +1,7 @@
 import { monotonic } from '../../wire/clock.js'
 import type { Failure } from '../../wire/failure.js'
 import { LEASE_MS } from '../../wire/limits.js'
+import type { FunctionInfo } from './functions.js'
 import type { Line } from './lines.js'
 import type { QueueLimits } from './room.js'
 import { Scheduler } from './scheduler.js'
@@ -11,7 +12,7 @@ import type { Job, Owner, Task } from './task.js'
 import { TaskTimers } from './timers.js'
 import { Upcoming } from './upcoming.js'
 import { Watch, type Watched } from './watch.js'
-import { type FunctionInfo, WorkerHandle, type WorkerInit, type WorkerTimes } from './worker.js'
+import { WorkerHandle, type WorkerInit, type WorkerTimes } from './worker.js'
 
 /**
  * A pool of worker processes with one queue: the scheduler's decisions (scheduler.ts) applied to real processes

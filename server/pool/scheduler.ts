@@ -135,7 +135,9 @@ export class Scheduler {
   /** The worker's modules or initializer failed: another fares better only where others have before. */
   initFailed(workerId: number, failure: Failure): void {
     const slot = this.#crew.get(workerId)
-    if (slot) this.#crew.startFailed(slot)
+    // One that has been ready may say so too, and end: that no worker can be is not to be had from it.
+    if (slot?.phase !== 'starting') return
+    this.#crew.startFailed(slot)
     if (!this.#crew.wasReady) this.#life.fail(failure)
     else if (this.#crew.deadStarts >= START_ATTEMPTS) this.#life.break(failure)
     this.#fill()

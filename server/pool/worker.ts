@@ -9,6 +9,7 @@ import {
 } from '../../wire/frame.js'
 import { STOP_MS } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
+import type { FunctionInfo } from './functions.js'
 import type { Line } from './lines.js'
 import { outcomeOf, runsOf } from './messages.js'
 import { Prints } from './prints.js'
@@ -18,17 +19,6 @@ import type { Outcome, Task } from './task.js'
 
 /** What Node reads from a socket at once. */
 const FULL_PIECE_BYTES = 64 * 1024
-
-/** What a function can be called by, as the worker that loaded it says. */
-export interface FunctionInfo {
-  readonly name: string
-  readonly parameters: number
-  readonly module: string
-  /** What its module has said about it (worker/configure.ts). */
-  readonly retries: number
-  readonly runTimeoutMs: number
-  readonly neverKilled: boolean
-}
 
 export interface WorkerInit {
   /** Absolute paths. */
@@ -82,7 +72,6 @@ export class WorkerHandle {
   #state: State = { kind: 'running', timer: undefined }
   #exit: WorkerExit | undefined
   #framesEnded = false
-  /** It has said whether it can work. */
   #isPrepared = false
   /** Frames that leave with the next flush. */
   readonly #outgoing = new ProtoWriter()
@@ -228,8 +217,8 @@ export class WorkerHandle {
   #receive(frame: FromWorkerFrame | undefined): void {
     switch (frame?.$case) {
       case 'ready':
-        this.#endTimer()
         this.#prepared()
+        this.#endTimer()
         return this.events.ready(frame.value.functions, frame.value.runtime)
       case 'initFailed':
         this.#prepared()
@@ -258,7 +247,7 @@ export class WorkerHandle {
     }
   }
 
-  /** Said once: a worker that has been ready must not say that no worker ever can be. */
+  /** Said once: a worker that has been ready must not say that it cannot work. */
   #prepared(): void {
     if (this.#isPrepared) throw new Error('it has told before how its preparation ended')
     this.#isPrepared = true

@@ -8,8 +8,8 @@ import {
   CallResponse,
   GetServerInfoResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
-import { Failure, failureToStatus, failureToTrailer } from '../../wire/failure.js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
+import { Failure, failureToStatus, failureToTrailer } from '../../wire/failure.js'
 import { frame } from '../support/raw-call.js'
 
 /** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
@@ -269,7 +269,7 @@ describe('what cannot be read', () => {
 
 describe('a server that says what cannot be', () => {
   it('has received more than was ever sent: calls go on', async () => {
-    const received = frame(CallResponse.encode({ outcomes: [], received: 2 ** 40 }).finish())
+    const received = frame(CallResponse.encode({ outcomes: [], received: 2 ** 40, maxMessageBytes: 0 }).finish())
     const address = await serve((stream, body) => {
       end(stream, received)
       end(stream, body)

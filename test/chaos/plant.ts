@@ -1,7 +1,7 @@
 import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-interface Bug {
+export interface Bug {
   readonly file: string
   readonly from: string
   readonly to: string
@@ -47,6 +47,11 @@ export type BugName = keyof typeof BUGS
 export function plant(build: string, name: string, folder: string): string {
   const bug: Bug | undefined = BUGS[name as BugName]
   if (!bug) throw new Error(`there is no bug ${name}; there are ${Object.keys(BUGS).join(', ')}`)
+  return plantBug(build, bug, folder)
+}
+
+/** The same with any bug. The folder is made where there is none. */
+export function plantBug(build: string, bug: Bug, folder: string): string {
   const copy = join(folder, 'dist')
   cpSync(build, copy, { recursive: true })
   cpSync(join(dirname(build), 'package.json'), join(folder, 'package.json'))

@@ -1,5 +1,6 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 
 /** A way from one client to the server that can be cut, or held up. */
 export class Relay implements AsyncDisposable {
@@ -7,7 +8,7 @@ export class Relay implements AsyncDisposable {
   readonly #sockets = new Set<Socket>()
   #isStalled = false
 
-  private constructor(target: NetConnectOpts) {
+  private constructor(target: NetConnectOpts, change: (() => Duplex) | undefined) {
     this.#server = createServer((inner) => {
       const outer = connect(target)
       for (const [from, to] of [
@@ -21,14 +22,16 @@ export class Relay implements AsyncDisposable {
           to.destroy()
         })
         from.setNoDelay(true)
-        from.pipe(to)
+        if (from === outer && change) from.pipe(change()).pipe(to)
+        else from.pipe(to)
         if (this.#isStalled) from.pause()
       }
     })
   }
 
-  static async open(target: NetConnectOpts): Promise<Relay> {
-    const relay = new Relay(target)
+  /** @param change through which the server's bytes pass, for each connection. */
+  static async open(target: NetConnectOpts, change?: () => Duplex): Promise<Relay> {
+    const relay = new Relay(target, change)
     relay.#server.listen(0, '127.0.0.1')
     await once(relay.#server, 'listening')
     return relay

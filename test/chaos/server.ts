@@ -15,8 +15,18 @@ export interface ServerOptions {
   readonly prefix?: readonly string[]
   /** The module of functions; those of the chaos, unless it says otherwise. */
   readonly module?: string
-  /** Flags of its Node. */
+  /** Flags of its Node, and options of its own besides. */
   readonly nodeFlags?: readonly string[]
+  readonly args?: readonly string[]
+  /** Told of each line of its log that is no function's print. */
+  heard?(line: LogLine): void
+}
+
+export interface LogLine {
+  readonly level: number
+  readonly msg: string
+  readonly reason?: string
+  readonly address?: string
 }
 
 export const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
@@ -50,6 +60,7 @@ export class ServerUnderTest {
   /** Resolves when it takes calls. */
   async start(): Promise<void> {
     const { build, listen, processes, drainMs, env, module = FUNCTIONS, nodeFlags = [], prefix = [] } = this.options
+    const { args: more = [] } = this.options
     const args = [
       '--listen',
       this.#address || listen,
@@ -59,6 +70,7 @@ export class ServerUnderTest {
       drainMs,
       '--grace',
       GRACE_MS,
+      ...more,
     ]
     const serve = [process.execPath, ...nodeFlags, `${build}/cli/main.js`, 'serve', module, ...args.map(String)]
     const [command = '', ...rest] = [...prefix, ...serve, '--exit-on-stdin-end']
@@ -87,7 +99,8 @@ export class ServerUnderTest {
       this.complaints.push(line)
       return undefined
     }
-    const { msg, level, address, err, stream } = JSON.parse(line)
+    const { msg, level, address, err, stream, reason } = JSON.parse(line)
+    if (stream === undefined) this.options.heard?.({ level, msg, reason, address })
     // What functions print, and that their processes died, is no fault of the server.
     if (level >= 50 && stream === undefined) this.complaints.push(err ? `${msg}: ${err.stack}` : line)
     return msg === 'serving' ? address : undefined

@@ -9,12 +9,17 @@ const END_MS = 20_000
 
 /** Where a run takes place: a folder for its histories and its temporary files, and a mark on all its processes. */
 export class Stage {
-  readonly folder = mkdtempSync(join(tmpdir(), 'chaos-'))
-  readonly id = this.folder.slice(-6)
-  readonly mark = `${MARK}=${this.id}`
-  readonly #temporary = join(this.folder, 'tmp')
+  readonly folder: string
+  readonly id: string
+  readonly mark: string
+  readonly #temporary: string
 
-  constructor() {
+  /** @param name of what is run there. */
+  constructor(name = 'chaos') {
+    this.folder = mkdtempSync(join(tmpdir(), `${name}-`))
+    this.id = this.folder.slice(-6)
+    this.mark = `${MARK}=${this.id}`
+    this.#temporary = join(this.folder, 'tmp')
     mkdirSync(this.#temporary)
     writeFileSync(faultFile(this.folder), '')
   }

@@ -1,4 +1,4 @@
-import { type ClientHttp2Session, connect, type OutgoingHttpHeaders } from 'node:http2'
+import { type ClientHttp2Session, type ClientHttp2Stream, connect, type OutgoingHttpHeaders } from 'node:http2'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
 
@@ -23,6 +23,13 @@ export interface RawRequest {
   readonly open?: boolean
 }
 
+/** A call under way. */
+export interface RawStream {
+  readonly stream: ClientHttp2Stream
+  /** Rejects where what it was answered with is no status. */
+  readonly answer: Promise<RawAnswer>
+}
+
 /** A connection for calls of one message each, written by hand. */
 export class RawClient implements Disposable {
   readonly session: ClientHttp2Session
@@ -33,39 +40,50 @@ export class RawClient implements Disposable {
   }
 
   /** Resolves when the other side has ended the call. */
-  send({ path = '/farpool.v1.PoolService/Apply', headers = {}, body, open = false }: RawRequest): Promise<RawAnswer> {
-    const usual = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' }
-    const stream = this.session.request({ ...usual, ...headers })
-    const received: Record<string, unknown> = {}
-    const parts: Buffer[] = []
-    stream.on('response', (more) => Object.assign(received, more))
-    stream.on('trailers', (more) => Object.assign(received, more))
-    stream.on('data', (part: Buffer) => parts.push(part))
-    stream.on('error', () => {})
+  send({ body, open = false, ...request }: RawRequest): Promise<RawAnswer> {
+    const { stream, answer } = this.open(request)
     if (body) stream.write(body)
     if (!open) stream.end()
-    return new Promise((resolve) => {
-      stream.once('end', () => stream.close())
-      stream.once('close', () => {
-        const details = received['grpc-status-details-bin']
-        const bytes = typeof details === 'string' ? Buffer.from(details, 'base64') : undefined
-        resolve({
-          http: received[':status'] as number | undefined,
-          status: received['grpc-status'] as string | undefined,
-          message: decodeURI(String(received['grpc-message'] ?? '')),
-          reason: bytes && statusToFailure(Status.decode(bytes)).reason,
-          trailerBytes: Object.entries(received).reduce(
-            (sum, [name, value]) => sum + name.length + String(value).length + 32,
-            0,
-          ),
-          reset: stream.rstCode,
-          body: Buffer.concat(parts),
-        })
-      })
-    })
+    return answer
+  }
+
+  /** Opens a call; the caller writes its body. */
+  open({ path = '/farpool.v1.PoolService/Apply', headers = {} }: Omit<RawRequest, 'body' | 'open'>): RawStream {
+    const usual = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' }
+    const stream = this.session.request({ ...usual, ...headers })
+    return { stream, answer: answerOf(stream) }
   }
 
   [Symbol.dispose](): void {
     this.session.destroy()
   }
+}
+
+function answerOf(stream: ClientHttp2Stream): Promise<RawAnswer> {
+  const received: Record<string, unknown> = {}
+  const parts: Buffer[] = []
+  stream.on('response', (more) => Object.assign(received, more))
+  stream.on('trailers', (more) => Object.assign(received, more))
+  stream.on('data', (part: Buffer) => parts.push(part))
+  stream.on('error', () => {})
+  stream.once('end', () => {
+    // What has ended on both sides closes by itself.
+    if (!stream.writableEnded) stream.close()
+  })
+  return new Promise<void>((resolve) => stream.once('close', () => resolve())).then(() => {
+    const details = received['grpc-status-details-bin']
+    const bytes = typeof details === 'string' ? Buffer.from(details, 'base64') : undefined
+    return {
+      http: received[':status'] as number | undefined,
+      status: received['grpc-status'] as string | undefined,
+      message: decodeURI(String(received['grpc-message'] ?? '')),
+      reason: bytes && statusToFailure(Status.decode(bytes)).reason,
+      trailerBytes: Object.entries(received).reduce(
+        (sum, [name, value]) => sum + name.length + String(value).length + 32,
+        0,
+      ),
+      reset: stream.rstCode,
+      body: Buffer.concat(parts),
+    }
+  })
 }

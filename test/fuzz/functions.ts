@@ -1,0 +1,25 @@
+import { currentTask } from 'farpool/worker'
+
+/** What mutated calls may call: each ends soon, heeds its signal, and harms nobody. */
+
+const LONGEST_MS = 30
+
+export const identity = (value: unknown): unknown => value
+export const add = (a: number, b = 0): number => a + b
+export const collect = (...args: unknown[]): unknown[] => args
+
+export const fail = (what: unknown): never => {
+  throw what instanceof Object ? what : new RangeError(String(what))
+}
+
+/** For a while, or until its caller has given up. */
+export const nap = (ms: unknown): Promise<void> => {
+  const { signal } = currentTask()
+  return new Promise((resolve) => {
+    const timer = setTimeout(resolve, Math.min(LONGEST_MS, Number(ms) || 0))
+    signal.addEventListener('abort', () => {
+      clearTimeout(timer)
+      resolve()
+    })
+  })
+}

@@ -1,0 +1,86 @@
+import { existsSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { TARGETS, type TargetName } from './target.js'
+
+export interface Options {
+  readonly seed: number
+  /** By target, the numbers of the cases from the first to before the last. */
+  readonly cases: ReadonlyMap<TargetName, { readonly from: number; readonly to: number }>
+  readonly build: string
+  readonly out: string | undefined
+}
+
+const COUNT = 100_000
+const SEED = 1
+
+/** Of a run of all targets; what starts processes or connections for its cases gets fewer. */
+const SHARES: Readonly<Record<TargetName, number>> = { requests: 0.947, http2: 0.03, client: 0.02, worker: 0.003 }
+
+export const HELP = `npm run fuzz -- [options]
+
+Sends mutated messages and frames to real servers, workers and clients: to a server, beside the calls of an innocent
+client (requests, http2), as a worker to its server and as a server to its worker (worker), and as a server to a client
+(client). A case is named by seed, target and number. Exit code 1 where a rule is broken.
+
+  --count N            cases of all targets together (${COUNT})
+  --seed N             what they are made from (${SEED})
+  --target NAME        one of ${TARGETS.join(', ')}; all cases are its own
+  --only N, N-M        with a target: the case of this number, or those from N to M
+  --build FOLDER       the build to test (dist)
+  --out FILE           writes the report there, as JSON`
+
+/** The options of a command line. Throws where it has any other. */
+export function parseOptions(args: readonly string[]): Options | 'help' {
+  const text = { type: 'string' as const }
+  const { values } = parseArgs({
+    args: [...args],
+    options: { count: text, seed: text, target: text, only: text, build: text, out: text, help: { type: 'boolean' } },
+  })
+  if (values.help) return 'help'
+  const target = values.target === undefined ? undefined : targetOf(values.target)
+  const count = numberOf('count', values.count ?? String(COUNT), 1)
+  if (values.only !== undefined && target === undefined)
+    throw new Error(`--only is ${values.only}; give the --target whose case that is, one of ${TARGETS.join(', ')}`)
+  if (values.only !== undefined && values.count !== undefined)
+    throw new Error(`--only is ${values.only} and --count is ${values.count}; give one of the two`)
+  return {
+    seed: numberOf('seed', values.seed ?? String(SEED), 0),
+    cases: target ? new Map([[target, rangeOf(values.only, count)]]) : shared(count),
+    build: buildOf(values.build ?? fileURLToPath(new URL('../../../../../dist', import.meta.url))),
+    out: values.out,
+  }
+}
+
+function buildOf(folder: string): string {
+  const path = resolve(folder)
+  if (existsSync(join(path, 'cli/main.js'))) return path
+  throw new Error(`--build is ${folder}; it must be a folder with a build of farpool, as npm run build makes`)
+}
+
+function targetOf(text: string): TargetName {
+  const target = TARGETS.find((name) => name === text)
+  if (!target) throw new Error(`--target is ${text}; it must be one of ${TARGETS.join(', ')}`)
+  return target
+}
+
+function numberOf(name: string, text: string, least: number): number {
+  const value = Number(text)
+  if (!/^\d+$/.test(text) || !(value >= least && value < 2 ** 32))
+    throw new Error(`--${name} is ${text}; it must be an integer from ${least} to ${2 ** 32 - 1}`)
+  return value
+}
+
+function rangeOf(only: string | undefined, count: number): { from: number; to: number } {
+  if (only === undefined) return { from: 0, to: count }
+  const [from, to = from, ...more] = only.split('-')
+  if (!from || !to || more.length > 0) throw new Error(`--only is ${only}; it must be a number or two, as 17 or 17-40`)
+  const range = { from: numberOf('only', from, 0), to: numberOf('only', to, 0) + 1 }
+  if (range.to <= range.from) throw new Error(`--only is ${only}; the second number must not be below the first`)
+  return range
+}
+
+function shared(count: number): Options['cases'] {
+  return new Map(TARGETS.map((target) => [target, { from: 0, to: Math.max(1, Math.round(count * SHARES[target])) }]))
+}

@@ -1,0 +1,188 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { clientOfBuild, type OwnedPoolOptions, type Pool } from '../chaos/farpool.js'
+import { residentKiB } from '../chaos/processes.js'
+import { ServerUnderTest } from '../chaos/server.js'
+import { Broken, within } from './target.js'
+
+export interface SubjectOptions {
+  readonly build: string
+  readonly env: NodeJS.ProcessEnv
+  /** Path of the module of functions. */
+  readonly functions: string
+  readonly processes: number
+  readonly args: readonly string[]
+  /** Of the innocent client; with any, it has a pool of its own. */
+  readonly innocent: OwnedPoolOptions
+  /** Whether cases may end workers. */
+  readonly isDeadly: boolean
+}
+
+/** What a server may take more than at the start. */
+const MOST_KIB = 512 * 1024
+
+const LOOK_MS = 100
+/** Between two innocent calls: the attack is to have the machine. */
+const PAUSE_MS = 3
+/** How long an innocent call may take, while everything else is done to the server. */
+const CALL_MS = 30_000
+/** When the last case has ended. Half-dead connections are found by a keepalive of 15 s. */
+const REST_MS = 45_000
+const DRAIN_MS = 2_000
+
+/** A real server, an innocent client that calls it all the time, and an eye on both. */
+export class Subject implements AsyncDisposable {
+  readonly #server: ServerUnderTest
+  readonly #isDeadly: boolean
+  #pool: Pool | undefined
+  #fault: string | undefined
+  #isOver = false
+  #innocent: Promise<void> = Promise.resolve()
+  #watch: NodeJS.Timeout | undefined
+  #before = { descriptors: 0, children: 0 }
+  #deaths = 0
+  /** Calls of the innocent client. */
+  calls = 0
+  readonly memory = { fromKib: 0, mostKib: 0 }
+
+  private constructor({ build, env, functions, processes, args, isDeadly }: SubjectOptions) {
+    this.#isDeadly = isDeadly
+    this.#server = new ServerUnderTest({
+      build,
+      listen: '127.0.0.1:0',
+      processes,
+      drainMs: DRAIN_MS,
+      env,
+      module: functions,
+      args,
+      heard: ({ level, msg }) => {
+        if (level === 40 && msg === 'worker has ended') this.#deaths++
+      },
+    })
+  }
+
+  static async start(options: SubjectOptions): Promise<Subject> {
+    const subject = new Subject(options)
+    try {
+      await subject.#start(options)
+    } catch (error) {
+      await subject[Symbol.asyncDispose]()
+      throw error
+    }
+    return subject
+  }
+
+  get address(): string {
+    return this.#server.address
+  }
+
+  get pid(): number {
+    return this.#server.pid
+  }
+
+  /** How many workers have died. */
+  get deaths(): number {
+    return this.#deaths
+  }
+
+  async #start({ build, innocent }: SubjectOptions): Promise<void> {
+    await this.#server.start()
+    const { Pool } = await clientOfBuild(build)
+    const pool = new Pool(this.#server.address, innocent)
+    this.#pool = pool
+    for (let warm = 0; warm < 200; warm++) await this.#call(pool)
+    this.memory.fromKib = residentKiB(this.pid)
+    this.#before = { descriptors: this.#descriptors, children: this.#children }
+    this.#watch = setInterval(() => this.#look(), LOOK_MS)
+    this.#innocent = this.#callOn(pool).catch((error) => this.#blame(`an innocent call: ${error}`))
+  }
+
+  /** Throws Broken where a rule is broken. */
+  check(): void {
+    if (this.#fault !== undefined) throw new Broken(this.#fault)
+  }
+
+  /** The same, after one more innocent call. */
+  async prove(): Promise<void> {
+    if (this.#pool) await this.#call(this.#pool).catch((error) => this.#blame(`an innocent call: ${error}`))
+    this.#look()
+    this.check()
+  }
+
+  /** Waits until all is as it was before the first case. Throws Broken where it is not. */
+  async rest(): Promise<void> {
+    const end = performance.now() + REST_MS
+    for (;;) {
+      this.#look()
+      this.check()
+      const left = await this.#left()
+      if (left === undefined) break
+      if (performance.now() > end) throw new Broken(`${left}, ${REST_MS / 1_000} s after the last case`)
+      await sleep(LOOK_MS)
+    }
+    if (!this.#isDeadly && this.#deaths > 0) throw new Broken(`${this.#deaths} workers have died`)
+    this.check()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#isOver = true
+    clearInterval(this.#watch)
+    await this.#innocent
+    // Where the server is gone, so is what there was to terminate.
+    if (this.#server.isRunning) await this.#pool?.terminate()
+    else this.#pool?.terminate().catch(() => {})
+    await this.#server.drain()
+  }
+
+  async #callOn(pool: Pool): Promise<void> {
+    while (!this.#isOver && this.#fault === undefined) {
+      await this.#call(pool)
+      await sleep(PAUSE_MS)
+    }
+  }
+
+  async #call(pool: Pool): Promise<void> {
+    const number = this.calls++
+    const sum = await within(CALL_MS, 'no outcome', pool.apply('add', [number, 1], undefined, { timeout: CALL_MS }))
+    if (sum !== number + 1) throw new Broken(`${number} + 1 is ${JSON.stringify(sum)}`)
+  }
+
+  #look(): void {
+    if (!this.#server.isRunning) return this.#blame('the server has ended')
+    const kib = residentKiB(this.pid)
+    this.memory.mostKib = Math.max(this.memory.mostKib, kib)
+    if (kib > this.memory.fromKib + MOST_KIB)
+      this.#blame(`the server takes ${kib >> 10} MiB; it took ${this.memory.fromKib >> 10} MiB before`)
+    const complaint = this.#server.complaints.find((line) => !isOfOwnedPool(line))
+    if (complaint !== undefined) this.#blame(`the server logged: ${complaint}`)
+    if (!this.#isDeadly && this.#deaths > 0) this.#blame('a worker has died')
+  }
+
+  #blame(what: string): void {
+    this.#fault ??=
+      this.#server.complaints.length > 0 ? `${what}\n${this.#server.complaints.slice(0, 5).join('\n')}` : what
+  }
+
+  /** What is there that was not, in words. */
+  async #left(): Promise<string | undefined> {
+    const { queued, running } = (await this.#pool?.info()) ?? { queued: 0, running: 0 }
+    // The innocent client has one.
+    if (queued + running > 1) return `${queued} tasks are queued and ${running} run`
+    const { descriptors, children } = this.#before
+    if (this.#descriptors > descriptors) return `the server has ${this.#descriptors} descriptors; it had ${descriptors}`
+    if (this.#children !== children) return `the server has ${this.#children} processes; it had ${children}`
+    return undefined
+  }
+
+  get #descriptors(): number {
+    return readdirSync(`/proc/${this.pid}/fd`).length
+  }
+
+  get #children(): number {
+    return readFileSync(`/proc/${this.pid}/task/${this.pid}/children`, 'utf8').trim().split(' ').length
+  }
+}
+
+/** That a pool of somebody's own fails, because of what its initializer was given, say, is no fault of the server. */
+const isOfOwnedPool = (line: string): boolean =>
+  /"pool":"pool-[^"]+","reason":"(INITIALIZER_FAILED|PAYLOAD_DECODE_FAILED)"/.test(line)
