@@ -10,12 +10,11 @@ import {
 } from '@grpc/grpc-js'
 import * as routing from '../proto/gen/farpool/routing/v1/routing.js'
 import { OnError, PoolServiceClient, PoolServiceService } from '../proto/gen/farpool/v1/pool_service.js'
-import { Status } from '../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
-import { Code, type Reason } from '../wire/reason.js'
 import { Connecting, type Rpc } from './connecting.js'
 import { Resend } from './resend.js'
+import { failureOf, isReset } from './status.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -135,7 +134,7 @@ export class GrpcTransport implements Transport {
     const failure = failureOf(error)
     // Before a call has got a connection, its peer is the address that it was given.
     const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
-    if (failure.reason !== 'CONNECTION_FAILED' || !isSent) return failure
+    if (!isSent || (failure.reason !== 'CONNECTION_FAILED' && !(error && isReset(error)))) return failure
     return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
   }
 
@@ -259,36 +258,3 @@ const chunkOutcome = ({ chunk, payload, failures }: routing.ChunkOutcome): Chunk
     failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the server sent a failure without a status'),
   })),
 })
-
-/** What grpc-js itself says, where no server of ours had the word. */
-const TRANSPORT_REASONS: Readonly<Record<number, Reason>> = {
-  [Code.CANCELLED]: 'CANCELLED',
-  [Code.DEADLINE_EXCEEDED]: 'TASK_TIMEOUT',
-  [Code.UNAVAILABLE]: 'CONNECTION_FAILED',
-  // Our server says which limit; grpc-js's own says it only of a message that it did not let through.
-  [Code.RESOURCE_EXHAUSTED]: 'PAYLOAD_TOO_LARGE',
-  [Code.UNAUTHENTICATED]: 'UNAUTHENTICATED',
-  [Code.PERMISSION_DENIED]: 'PERMISSION_DENIED',
-}
-
-/** The failure that a status of gRPC stands for. */
-export function failureOf(error: ServiceError | null): Failure {
-  if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
-  const status = statusOf(error)
-  if (status) return statusToFailure(status)
-  const reason = TRANSPORT_REASONS[error.code] ?? 'INTERNAL'
-  const message =
-    reason === 'TASK_TIMEOUT' ? "the call's timeout passed before its result came" : error.details || error.message
-  return new Failure(reason, message, { code: error.code })
-}
-
-/** What the server says besides gRPC's own code; undefined where it says nothing that can be read. */
-function statusOf({ metadata }: ServiceError): Status | undefined {
-  const [details] = metadata?.get('grpc-status-details-bin') ?? []
-  if (!Buffer.isBuffer(details)) return undefined
-  try {
-    return Status.decode(details)
-  } catch {
-    return undefined
-  }
-}

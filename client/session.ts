@@ -5,8 +5,9 @@ import { CallRequest, CallResponse } from '../proto/gen/farpool/routing/v1/routi
 import { type GroupHead, readOutcomes } from '../wire/call-codec.js'
 import { asFailure, Failure, statusToFailure } from '../wire/failure.js'
 import { ACK_BYTES, ACK_MESSAGES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
-import { type CallStream, failureOf } from './grpc-transport.js'
+import type { CallStream } from './grpc-transport.js'
 import { Outbox } from './outbox.js'
+import { failureOf, isReset } from './status.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
 const NO_FAILURES: readonly ChunkFailure[] = []
@@ -105,7 +106,7 @@ export class Session {
     const stream = this.openStream()
     this.#isGreeted = false
     stream.on('data', (response: Buffer) => this.#hear(stream, response))
-    stream.on('error', (error: ServiceError) => this.#broke(stream, failureOf(error)))
+    stream.on('error', (error: ServiceError) => this.#failed(stream, error))
     // A server that drains ends the stream when it has answered all that it received; the rest it has never seen. A
     // stream that fails ends too, behind its error.
     stream.on('end', () => {
@@ -159,12 +160,14 @@ export class Session {
   }
 
   /** The stream has failed. Unless the server said so itself, another one goes on with what it had. */
-  #broke(stream: CallStream, reason: Failure): void {
+  #failed(stream: CallStream, error: ServiceError): void {
+    const reason = failureOf(error)
     if (stream !== this.#stream || this.#state === 'broken' || this.#state === 'ended') return
     this.#stopIdling()
     if (this.#pauseMs === FIRST_PAUSE_MS) this.#brokenSince = performance.now()
     const isOver = performance.now() - this.#brokenSince > RESUME_MS
-    if (reason.reason === 'CONNECTION_FAILED' && this.#isWorthResuming && !isOver && this.#state !== 'ending') {
+    const isBroken = reason.reason === 'CONNECTION_FAILED' || isReset(error)
+    if (isBroken && this.#isWorthResuming && !isOver && this.#state !== 'ending') {
       this.#state = 'broken'
       this.#retry = setTimeout(
         () => {
