@@ -12,7 +12,7 @@ import { VictimPool } from './victim-pool.js'
 const CALLS_OF_CONNECTION = 1_500
 const CONNECTIONS = 4
 /** How long after its deadline an RPC may be open. */
-const LATE_MS = 20_000
+const LATE_MS = 30_000
 /** Calls whose connection breaks under them are sent again, so often. */
 const TRIES = 3
 /** Python and Go refuse trailers above this. */
@@ -141,7 +141,9 @@ function judge(sent: Sent, answer: RawAnswer): string {
   if (trailerBytes > TRAILER_BYTES) throw new Broken(`${sent.rpc} was answered with trailers of ${trailerBytes} bytes`)
   if (status === undefined) return http === 200 || http === undefined ? `reset ${reset}` : `HTTP ${http}`
   const named = `${status} ${reason ?? ''}`.trimEnd()
-  if (status !== '0' && message === '') throw new Broken(`${sent.rpc} failed with ${named}, and does not say why`)
+  // What a function throws may have no message.
+  if (status !== '0' && reason !== 'FUNCTION_ERROR' && message === '')
+    throw new Broken(`${sent.rpc} failed with ${named}, and does not say why`)
   if (reason === 'INTERNAL') throw new Broken(`${sent.rpc} failed with ${named}: ${message}`)
   if (sent.echo) judgeEcho(sent.echo, answer, named)
   return named

@@ -160,7 +160,7 @@ export class Subject implements AsyncDisposable {
 
   #blame(what: string): void {
     this.#fault ??=
-      this.#server.complaints.length > 0 ? `${what}\n${this.#server.complaints.slice(0, 5).join('\n')}` : what
+      this.#server.complaints.length > 0 ? `${what}\n${this.#server.complaints.slice(0, 40).join('\n')}` : what
   }
 
   /** What is there that was not, in words. */

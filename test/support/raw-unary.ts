@@ -66,11 +66,16 @@ function answerOf(stream: ClientHttp2Stream): Promise<RawAnswer> {
   stream.on('trailers', (more) => Object.assign(received, more))
   stream.on('data', (part: Buffer) => parts.push(part))
   stream.on('error', () => {})
-  stream.once('end', () => {
-    // What has ended on both sides closes by itself.
-    if (!stream.writableEnded) stream.close()
+  const ended = new Promise<void>((resolve) => {
+    stream.once('close', resolve)
+    stream.once('end', () => {
+      // What has ended on both sides closes by itself.
+      if (!stream.writableEnded) stream.close()
+      // Node does not always close a stream that is closed without an error.
+      if (received['grpc-status'] !== undefined) resolve()
+    })
   })
-  return new Promise<void>((resolve) => stream.once('close', () => resolve())).then(() => {
+  return ended.then(() => {
     const details = received['grpc-status-details-bin']
     const bytes = typeof details === 'string' ? Buffer.from(details, 'base64') : undefined
     return {
