@@ -26,7 +26,7 @@ client (requests, http2), as a worker to its server and as a server to its worke
 
   --count N            cases of all targets together (${COUNT})
   --seed N             what they are made from (${SEED})
-  --target NAME        one of ${TARGETS.join(', ')}; all cases are its own
+  --target NAME        one of ${TARGETS.join(', ')}; several with commas between them
   --only N, N-M        with a target: the case of this number, or those from N to M
   --build FOLDER       the build to test (dist)
   --out FILE           writes the report there, as JSON`
@@ -39,7 +39,8 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     options: { count: text, seed: text, target: text, only: text, build: text, out: text, help: { type: 'boolean' } },
   })
   if (values.help) return 'help'
-  const target = values.target === undefined ? undefined : targetOf(values.target)
+  const targets = values.target === undefined ? TARGETS : values.target.split(',').map(targetOf)
+  const target = targets.length === 1 ? targets[0] : undefined
   const count = numberOf('count', values.count ?? String(COUNT), 1)
   if (values.only !== undefined && target === undefined)
     throw new Error(`--only is ${values.only}; give the --target whose case that is, one of ${TARGETS.join(', ')}`)
@@ -47,7 +48,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     throw new Error(`--only is ${values.only} and --count is ${values.count}; give one of the two`)
   return {
     seed: numberOf('seed', values.seed ?? String(SEED), 0),
-    cases: target ? new Map([[target, rangeOf(values.only, count)]]) : shared(count),
+    cases: target ? new Map([[target, rangeOf(values.only, count)]]) : shared(targets, count),
     build: buildOf(values.build ?? fileURLToPath(new URL('../../../../../dist', import.meta.url))),
     out: values.out,
   }
@@ -81,6 +82,8 @@ function rangeOf(only: string | undefined, count: number): { from: number; to: n
   return range
 }
 
-function shared(count: number): Options['cases'] {
-  return new Map(TARGETS.map((target) => [target, { from: 0, to: Math.max(1, Math.round(count * SHARES[target])) }]))
+function shared(targets: readonly TargetName[], count: number): Options['cases'] {
+  const all = targets.reduce((sum, target) => sum + SHARES[target], 0)
+  const cases = (target: TargetName) => Math.max(1, Math.round((count * SHARES[target]) / all))
+  return new Map(targets.map((target) => [target, { from: 0, to: cases(target) }]))
 }
