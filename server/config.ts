@@ -5,6 +5,7 @@ import { Failure } from '../wire/failure.js'
 import {
   GRACE_MS,
   MAX_CONNECTIONS,
+  MAX_FRAME_BYTES,
   MAX_HELD_BYTES,
   MAX_MESSAGE_BYTES,
   MAX_METADATA_BYTES,
@@ -136,7 +137,8 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   ] as const) {
     if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
   }
-  checkCount('max-message-bytes', config.maxMessageBytes, 2 ** 31 - 1)
+  // It travels on to a worker in a frame, with what stands around it.
+  checkCount('max-message-bytes', config.maxMessageBytes, MAX_FRAME_BYTES / 2)
   if (!(Number.isSafeInteger(config.maxHeldBytes) && config.maxHeldBytes >= MESSAGES_HELD * config.maxMessageBytes)) {
     const least = `${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * config.maxMessageBytes}, or more`
     bad('max-held-bytes', config.maxHeldBytes, least)

@@ -7,6 +7,7 @@ import { checkSize } from './apply.js'
 import type { Call } from './call.js'
 import type { RpcContext } from './context.js'
 import { jobOf } from './job.js'
+import { once } from './once.js'
 
 /** What became of one chunk of a request. */
 export interface ChunkResult {
@@ -91,13 +92,5 @@ export class ChunkRun implements Owner {
       }
     }
     if (this.#submitted === chunks.length) this.#release()
-  }
-}
-
-function once(action: () => void): () => void {
-  let done = false
-  return () => {
-    if (!done) action()
-    done = true
   }
 }

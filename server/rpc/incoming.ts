@@ -15,6 +15,7 @@ import {
 import { cutOff, heldTooMuch } from './budget.js'
 import { deadlineOf } from './headers.js'
 import type { Connections, HeldCall } from './held.js'
+import { once } from './once.js'
 
 /** What we touch of a call of grpc-js beside its public side: the one place, looked at before it is used. */
 interface Inside {
@@ -150,14 +151,6 @@ function resetAfterDeadline(stream: ServerHttp2Stream): void {
   if (left > MAX_TIMER_MS) return
   const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), left)
   stream.once('close', () => clearTimeout(timer))
-}
-
-function once(action: () => void): () => void {
-  let isDone = false
-  return () => {
-    if (!isDone) action()
-    isDone = true
-  }
 }
 
 /** A grpc-js that is built otherwise is left as it is. */

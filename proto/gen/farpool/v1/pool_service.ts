@@ -50,7 +50,10 @@ export enum PoolState {
   POOL_STATE_TERMINATED = 4,
   /** POOL_STATE_FAILED - Its workers cannot start; the field failure says why. */
   POOL_STATE_FAILED = 5,
-  /** POOL_STATE_BROKEN - Its workers die as soon as they start; the field failure says how. It takes no calls, and goes on trying. */
+  /**
+   * POOL_STATE_BROKEN - Its workers die as soon as they start, or their initializer fails now; the field failure says how. It takes no calls, and
+   * goes on trying.
+   */
   POOL_STATE_BROKEN = 6,
 }
 
