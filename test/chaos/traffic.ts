@@ -71,9 +71,11 @@ process.on('disconnect', () => process.exit(1))
 
 /** Keeps to the rate: what is ahead of it waits. */
 async function pace(): Promise<void> {
-  if (rate === 0) return
-  const ahead = ((calls.issued - before) / rate) * 1_000 - (performance.now() - began)
-  if (ahead > 0) await sleep(Math.min(ahead, 1_000))
+  while (rate > 0 && !isFinishing) {
+    const ahead = ((calls.issued - before) / rate) * 1_000 - (performance.now() - began)
+    if (ahead <= 0) return
+    await sleep(Math.min(ahead, 1_000))
+  }
 }
 
 function opened(type: 'shared' | 'owned' | 'local'): number {
