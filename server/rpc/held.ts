@@ -12,6 +12,8 @@ export class HeldCall {
   #unread = 0
   #buffered = 0
   isGone = false
+  /** A handler has its message. */
+  isTaken = false
   #onClose: (() => void)[] = []
 
   constructor(

@@ -65,12 +65,19 @@ export class Incoming {
     const { peer, account } = this.connections.of(session)
     inside.getPeer = () => peer
     inside.getDeadline = () => deadlineOf(inside.stream)
-    if (requestStream || responseStream) resetAfterDeadline(inside.stream)
+    if (requestStream || responseStream) atDeadline(inside.stream, RESET_MS, () => reset(inside.stream))
     if (account.isOver) {
       inside.sendStatus(this.statusOf(heldTooMuch()))
       return same
     }
     const held = this.connections.begin(account, inside.stream)
+    // A handler sees to it itself (call.ts); one that waits for its message has not begun.
+    if (!requestStream) {
+      const late = new Failure('TASK_TIMEOUT', "the call's deadline passed before its request had come", {
+        started: false,
+      })
+      atDeadline(inside.stream, 0, () => held.isTaken || inside.sendStatus(this.statusOf(late)))
+    }
     this.#countMessages(inside, held, requestStream)
     // Those of a stream are counted where they are written (call.ts).
     if (!responseStream) countAnswer(inside, held)
@@ -83,7 +90,10 @@ export class Incoming {
    */
   taken(message: Uint8Array, isOnly: boolean): void {
     this.#releases.get(message)?.()
-    if (!isOnly) this.#calls.get(message)?.add(-message.length - MESSAGE_PREFIX_BYTES)
+    const held = this.#calls.get(message)
+    if (!held) return
+    held.isTaken = true
+    if (!isOnly) held.add(-message.length - MESSAGE_PREFIX_BYTES)
   }
 
   #countMessages(inside: Inside, held: HeldCall, isStream: boolean): void {
@@ -98,7 +108,7 @@ export class Incoming {
       const isPacked = encoding === 'gzip' || encoding === 'deflate'
       if (isPacked) return this.#unpack(encoding, message.subarray(MESSAGE_PREFIX_BYTES), held)
       const content = decompressMessage.call(inside, message, encoding)
-      if (isStream && content instanceof Uint8Array) this.#calls.set(content, held)
+      if (content instanceof Uint8Array) this.#calls.set(content, held)
       return content
     }
   }
@@ -145,13 +155,16 @@ export class Incoming {
   }
 }
 
-/** The end of a stream stands behind what its client does not read: it would keep its place for ever. */
-function resetAfterDeadline(stream: ServerHttp2Stream): void {
-  const left = deadlineOf(stream) - Date.now() + RESET_MS
+/** Calls back so many milliseconds behind a call's deadline, unless its stream has been closed by then. */
+function atDeadline(stream: ServerHttp2Stream, delayMs: number, late: () => void): void {
+  const left = deadlineOf(stream) - Date.now() + delayMs
   if (left > MAX_TIMER_MS) return
-  const timer = setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), left)
+  const timer = setTimeout(late, left)
   stream.once('close', () => clearTimeout(timer))
 }
+
+/** The end of a stream stands behind what its client does not read: it would keep its place for ever. */
+const reset = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_CANCEL)
 
 /** A grpc-js that is built otherwise is left as it is. */
 const isAsWeKnowIt = (inside: Partial<Inside>): inside is Inside =>

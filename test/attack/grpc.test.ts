@@ -66,6 +66,12 @@ describe('what gRPC asks of every server', () => {
     expect(status).toBe(DEADLINE_EXCEEDED)
   })
 
+  it('timeout of a request that never comes whole', async () => {
+    const headers = { 'grpc-timeout': '50m' }
+    const { status } = await client.send({ headers, body: frame(Buffer.alloc(3), 100), open: true })
+    expect(status).toBe(DEADLINE_EXCEEDED)
+  })
+
   it.each([
     ['unimplemented_method', '/farpool.v1.PoolService/Unimplemented'],
     ['unimplemented_service', '/farpool.v1.Unimplemented/Apply'],
