@@ -61,6 +61,11 @@ export class ChunksRun {
     for (const chunk of this.#chunks) chunk.cancel(reason)
   }
 
+  /** It has its failure: none of its chunks is sent again. */
+  get hasFailed(): boolean {
+    return this.#failed
+  }
+
   settled(outcome: ChunkOutcome): void {
     this.onOutcome(outcome)
     if (--this.#left > 0) return
@@ -106,6 +111,9 @@ class ChunkCall implements Sink {
   }
 
   fail(reason: Failure): void {
+    if (this.#ended) return
+    // Of one session some may have begun and some not: those that have not come here behind the failure of the others.
+    this.#ended = this.run.hasFailed
     if (this.#ended) return
     this.#resend ??= new Resend(this.call.deadline, this.run.wasConnected)
     const delay = this.#resend.delayOf(reason)
