@@ -124,9 +124,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
 
   /** Results that have arrived are still handed out, then the error. */
   cancel(reason: Failure): void {
-    if (this.#state === 'ended') return
-    this.#fail(errorOf(reason))
-    for (const request of [...this.#requests]) request.cancel(reason)
+    this.#fail(errorOf(reason), reason)
   }
 
   /** Pulls the whole input from now on: the pool is being joined. */
@@ -273,8 +271,8 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     if (this.#state === 'draining' && this.#chunks.size === 0 && !this.#pumping) this.#ended()
   }
 
-  /** Nothing behind this can be had: the request itself failed, or was cancelled. */
-  #fail(error: unknown): void {
+  /** Nothing behind this can be had: a request failed, or was cancelled. The others are given up, with the reason. */
+  #fail(error: unknown, reason = new Failure('CANCELLED', 'another request of the imap has failed')): void {
     if (this.#state === 'ended') return
     this.#error = { error }
     if (this.#state === 'pulling') {
@@ -283,6 +281,7 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
       closed().catch((failure: unknown) => process.emitWarning(String(failure), { type: 'FarpoolInputWarning' }))
     }
     this.#ended()
+    for (const request of [...this.#requests]) request.cancel(reason)
   }
 
   #ended(): void {

@@ -239,6 +239,35 @@ describe('a connection that breaks', () => {
     expect(await exited).toEqual([0, null])
   })
 
+  it('for good, under an imap of which the server has heard some chunks: no other is sent when its pool has ended', async () => {
+    const program = `
+      import { Pool } from 'farpool'
+      const pool = new Pool(${JSON.stringify(server.address)})
+      await pool.apply('add', [1, 2])
+      process.send('connected')
+      await new Promise((resolve) => process.once('message', resolve))
+      // In one request, and more than fits into a connection that nobody reads.
+      const iterator = pool.imap('identity', Array(16).fill('a'.repeat(2_000_000)))
+      for (let turn = 0; turn < 100; turn++) await new Promise(setImmediate)
+      process.send('sent')
+      const error = await iterator.next().catch((error) => error)
+      await pool.terminate()
+      process.send(error.reason)
+      process.disconnect()`
+    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    const exited = once(child, 'exit')
+    expect((await once(child, 'message'))[0]).toBe('connected')
+    // It reads nothing more.
+    server.signal('SIGSTOP')
+    child.send('go on')
+    expect((await once(child, 'message'))[0]).toBe('sent')
+    server.signal('SIGKILL')
+    expect((await once(child, 'message'))[0]).toBe('CONNECTION_LOST')
+    expect(await exited).toEqual([0, null])
+  })
+
   it('for good: the call fails with CONNECTION_LOST, which says that it may have run', async () => {
     await using pool = new Pool(relay.address)
     const result = pool.applyAsync('waitFor', [file, `${file}.go`, 'ran'])
