@@ -42,15 +42,18 @@ export function slope(samples: Memory['samples']): { kibPerMinute: number; fromK
 /** How long after each kill of a worker of the shared pool the next new one of that pool gave its first result. */
 export function replacements(faults: readonly Fault[], executions: Iterable<ExecutionEvent>): number[] {
   const shared = new Set(faults.filter(({ kind }) => kind === 'seen').map(({ target }) => target))
-  const workers = new Map<number, { began: number; result: number }>()
+  const workers: { began: number; result: number }[] = []
+  /** By pid the last that had it: in a long run the kernel gives them again. */
+  const last = new Map<number, (typeof workers)[number]>()
   for (const { kind, pid, at } of executions) {
     if (!shared.has(pid)) continue
-    const worker = workers.get(pid) ?? { began: at, result: Number.POSITIVE_INFINITY }
-    worker.began = Math.min(worker.began, at)
+    const known = kind === 'begin' ? undefined : last.get(pid)
+    const worker = known ?? { began: at, result: Number.POSITIVE_INFINITY }
+    if (!known) workers.push(worker)
+    last.set(pid, worker)
     if (kind === 'finish') worker.result = Math.min(worker.result, at)
-    workers.set(pid, worker)
   }
-  const news = [...workers.values()].sort((a, b) => a.began - b.began)
+  const news = workers.sort((a, b) => a.began - b.began)
   const times: number[] = []
   for (const { kind, at, target } of faults) {
     if (kind !== 'kill' || !shared.has(target)) continue

@@ -62,7 +62,7 @@ async function chaotic(options: Options, build: string, stage: Stage) {
     isSoak ? options.soak : options.seconds,
     isSoak,
   )
-  return { text: table(report), report, isBroken: report.violations.length > 0 }
+  return { text: table(report), report, isBroken: report.violations.length + report.complaints.length > 0 }
 }
 
 async function dying(options: Options, build: string, stage: Stage) {
@@ -73,7 +73,11 @@ async function dying(options: Options, build: string, stage: Stage) {
 
 async function rollingOn(options: Options, build: string, stage: Stage) {
   const report = await rolling(options, build, stage)
-  return { text: rollingTable(report), report, isBroken: report.failed > 0 || report.violations.length > 0 }
+  return {
+    text: rollingTable(report),
+    report,
+    isBroken: report.failed + report.violations.length + report.complaints.length > 0,
+  }
 }
 
 /** Everything in it is bounded by itself; this is for what is not. In seconds: a death or a restart takes a few. */

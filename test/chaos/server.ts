@@ -101,8 +101,9 @@ export class ServerUnderTest {
     }
     const { msg, level, address, err, stream, reason } = JSON.parse(line)
     if (stream === undefined) this.options.heard?.({ level, msg, reason, address })
-    // What functions print, and that their processes died, is no fault of the server.
-    if (level >= 50 && stream === undefined) this.complaints.push(err ? `${msg}: ${err.stack}` : line)
+    // What functions print, that their processes died, and that an initializer failed is no fault of the server.
+    if (level >= 50 && stream === undefined && reason !== 'INITIALIZER_FAILED')
+      this.complaints.push(err ? `${msg}: ${err.stack}` : line)
     return msg === 'serving' ? address : undefined
   }
 
