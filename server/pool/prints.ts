@@ -10,6 +10,7 @@ export class Prints {
   /** The task whose prints are being read from the pipes. */
   task = 0
   #held = false
+  #wasHeld = false
   /** The worker has exited: it is read to its end. */
   #released = false
   #whenResumed: (() => void)[] = []
@@ -24,6 +25,13 @@ export class Prints {
   /** Nothing is being read from the worker. */
   get held(): boolean {
     return this.#held
+  }
+
+  /** Whether it has been held since this was asked last. */
+  takeWasHeld(): boolean {
+    const was = this.#wasHeld
+    this.#wasHeld = this.#held
+    return was
   }
 
   /** Calls back when it is read on; only while it is held. */
@@ -54,6 +62,7 @@ export class Prints {
     for (const line of lines) hold = this.printed(line) ?? hold
     if (!hold || this.#released || this.#held) return
     this.#held = true
+    this.#wasHeld = true
     for (const stream of this.streams) stream.pause()
     void hold.then(() => this.#resume())
   }

@@ -79,6 +79,10 @@ export class WorkerHandle {
   #lastPiece = 0
   #isReading = false
   readonly #prints: Prints
+  /** Frames that came with prints for which the log had no room, and stand behind them. */
+  #behind: Uint8Array[] = []
+  /** Since when it has been with its task, by performance.now(). */
+  #busySince = 0
   /** Why it was killed, where it was not for a task. */
   #why: string | undefined
 
@@ -91,15 +95,10 @@ export class WorkerHandle {
     this.#process = process
     const { child, orders, frames, stdout, stderr } = this.#process
     this.#prints = new Prints([frames, stdout, stderr], (line) => this.events.printed(line))
-    const reader = new FrameReader((frame) => this.#receive(decodeFromWorker(frame)))
+    const reader = new FrameReader((frame) => this.#hear(frame))
     frames.on('data', (bytes: Buffer) => {
       this.#lastPiece = bytes.length
-      try {
-        reader.push(bytes)
-      } catch (error) {
-        // A worker that does not keep to the protocol cannot be trusted with another task.
-        this.kill(`it sent a malformed frame: ${asFailure(error).message}`)
-      }
+      this.#trust(() => reader.push(bytes))
     })
     // A write to a worker that has just died fails; its exit tells all there is to tell.
     orders.on('error', () => {})
@@ -140,7 +139,10 @@ export class WorkerHandle {
 
   /** Sends tasks, in few frames: those of one job share one. */
   run(tasks: readonly Task[], beginBy: number): void {
-    if (this.#prints.task === 0) this.#prints.task = tasks[0]?.id ?? 0
+    if (this.#prints.task === 0) {
+      this.#prints.task = tasks[0]?.id ?? 0
+      this.#busySince = performance.now()
+    }
     for (const run of runsOf(tasks, beginBy)) this.#send({ $case: 'run', value: run })
   }
 
@@ -214,6 +216,33 @@ export class WorkerHandle {
     writeToWorker(this.#outgoing, frame)
   }
 
+  /** A worker that does not keep to the protocol cannot be trusted with another task. */
+  #trust(hear: () => void): void {
+    try {
+      hear()
+    } catch (error) {
+      this.kill(`it sent a malformed frame: ${asFailure(error).message}`)
+    }
+  }
+
+  /**
+   * What it says behind prints that the log has no room for is heard behind them: a task has its worker until its prints
+   * are out, and no other task waits for them.
+   */
+  #hear(frame: Uint8Array): void {
+    if (!this.#prints.held) return this.#receive(decodeFromWorker(frame))
+    if (this.#behind.length === 0) this.#prints.whenResumed(() => this.#hearBehind())
+    this.#behind.push(frame)
+  }
+
+  #hearBehind(): void {
+    const behind = this.#behind
+    this.#behind = []
+    this.#trust(() => {
+      for (const frame of behind) this.#hear(frame)
+    })
+  }
+
   #receive(frame: FromWorkerFrame | undefined): void {
     switch (frame?.$case) {
       case 'ready':
@@ -274,7 +303,11 @@ export class WorkerHandle {
     this.#endTimer()
     this.#prints.flush()
     this.#prints.task = 0
-    this.events.done(done.task, outcomeOf(done), done.runMs)
+    const now = performance.now()
+    // Prints that were held have kept its worker longer than it ran.
+    const ranMs = this.#prints.takeWasHeld() ? Math.max(done.runMs, now - this.#busySince) : done.runMs
+    this.#busySince = now
+    this.events.done(done.task, outcomeOf(done), ranMs)
   }
 
   #exited(exit: WorkerExit): void {

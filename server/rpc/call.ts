@@ -12,6 +12,7 @@ import { MAX_TIMER_MS, UNSENT_BYTES, UNSENT_COPIES } from '../../wire/limits.js'
 import type { Reason } from '../../wire/reason.js'
 import type { Account } from './budget.js'
 import type { Codec } from './definition.js'
+import type { Turns } from './turns.js'
 
 /**
  * The one adapter between grpc-js and the handlers. A handler is an async function that returns or throws, or an
@@ -20,6 +21,8 @@ import type { Codec } from './definition.js'
 export interface Call {
   /** Its connection, as a client of pools. */
   readonly client: Account | string
+  /** Whose turns (turns.ts) it takes; its own where its connection is gone. */
+  readonly connection: object
   /** Counts results that wait for the rest of the answer, until the call ends. */
   hold(bytes: number): void
   /** The same of results that wait for their reader: where it does not come, no more tasks of this client begin. */
@@ -55,6 +58,7 @@ export interface Edge {
   taken(message: Uint8Array, isOnly: boolean): void
   /** The connection of this address, as a client of pools. */
   client(peer: string): Account | string
+  readonly turns: Turns
 }
 
 /** How long before a deadline the call is ended, in milliseconds. */
@@ -76,6 +80,10 @@ class GrpcCall implements Call {
   #ended: Failure | undefined
   readonly #timer: NodeJS.Timeout | undefined
   #listener: ((reason: Failure) => void) | undefined
+
+  get connection(): object {
+    return typeof this.client === 'string' ? this : this.client
+  }
 
   constructor(call: Grpc, edge: Edge) {
     this.client = edge.client(call.getPeer())
@@ -139,14 +147,16 @@ export function unary<Req, Res>(
 ): handleUnaryCall<Uint8Array, Uint8Array> {
   return async (grpcCall, callback) => {
     const call = new GrpcCall(grpcCall, edge)
+    let [failure, response]: Parameters<typeof callback> = [null]
     try {
-      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge, true), call))
-      call.finish()
-      callback(null, response)
+      response = codec.encode(await handler(decode(codec, grpcCall.request, edge, true), call))
     } catch (error) {
-      call.finish()
-      callback(statusOf(error, edge))
+      failure = statusOf(error, edge)
     }
+    edge.turns.take(call.connection, 1, () => {
+      call.finish()
+      callback(failure, response)
+    })
   }
 }
 

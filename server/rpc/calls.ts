@@ -1,7 +1,7 @@
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/call-codec.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, FRAME_CALLS, STREAM_BYTES } from '../../wire/limits.js'
+import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, CALLS_IN_A_STEP, STREAM_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Pool } from '../pool/pool.js'
 import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
@@ -31,8 +31,7 @@ export class CallStream implements Owner {
   #bytes = 0
   #full = false
   #wasFull = false
-  /** Calls of this turn of the event loop. */
-  #begun = 0
+  /** A message of it waits for its turn (turns.ts). */
   #resting = false
   #paused = false
   /** No calls come any more: the stream ends with the last outcome. */
@@ -40,6 +39,8 @@ export class CallStream implements Owner {
   #isLast = false
   /** The stream that it has now; undefined while a session waits for its next one. */
   #requests: Requests<CallRequest> | undefined
+  /** As a client of pools, and for turns. */
+  connection: object = this
   /** Counts the streams. */
   #turn = 0
   /** How many messages have been received, and the number of the last that was handed out. */
@@ -64,9 +65,11 @@ export class CallStream implements Owner {
   }
 
   /** A stream begins; one that was there before is over. `received`: how many messages its client has received. */
-  attach(requests: Requests<CallRequest>, received: number): number {
+  attach(requests: Requests<CallRequest>, received: number, connection: object): number {
     this.#requests = requests
+    this.connection = connection
     this.#paused = false
+    this.#resting = false
     this.#outcomes.release(received)
     this.#outcomes.rewind()
     this.#taken = received
@@ -91,6 +94,26 @@ export class CallStream implements Owner {
     writeReceived(writer, this.#received)
     writeMaxMessageBytes(writer, this.context.limits.maxMessageBytes)
     return writer.take()
+  }
+
+  /** A message has come: it is accepted in the turn of its connection, and none behind it is read before. */
+  receive(request: CallRequest): void {
+    let calls = 0
+    for (const group of request.groups) calls += group.calls.length
+    const turn = this.#turn
+    const isAccepted = this.context.turns.take(this.connection, calls / CALLS_IN_A_STEP, () => {
+      // Its stream is over: it counts as not received.
+      if (turn !== this.#turn) return
+      this.#resting = false
+      try {
+        this.accept(request)
+      } catch (error) {
+        this.abandon(asFailure(error))
+      }
+    })
+    if (isAccepted || turn !== this.#turn) return
+    this.#resting = true
+    this.#flow()
   }
 
   accept({ groups, cancelled, received, abandon, last }: CallRequest): void {
@@ -201,7 +224,6 @@ export class CallStream implements Owner {
         )
       }
       this.#lastId = item.id
-      this.#begun++
       if (found instanceof Failure) this.#outcomes.push(item.id, failed(found))
       else this.#submit(found.pool, found.job, item, timeout)
     }
@@ -256,7 +278,7 @@ export class CallStream implements Owner {
     if (this.#ending && this.#open.size === 0) this.#outcomes.end()
   }
 
-  /** Reads no more where it holds too much, or has begun many calls in this turn: other streams want theirs too. */
+  /** Reads no more where it holds too much, or where a message waits for its turn. */
   #flow(): void {
     this.#count()
     const { budget, limits } = this.context
@@ -264,14 +286,6 @@ export class CallStream implements Owner {
     const held = this.#bytes + this.#outcomes.bytes
     this.#full = held > share * budget.share || this.#open.size > share * limits.maxQueuedPerClient
     if (this.#full) budget.wait(this.#room)
-    if (this.#begun >= FRAME_CALLS && !this.#resting) {
-      this.#resting = true
-      setImmediate(() => {
-        this.#resting = false
-        this.#begun = 0
-        this.#flow()
-      })
-    }
     // What it waits for then is behind what it does not read: that is at most a window's worth.
     if (this.#full && this.#isUnheard) {
       if (this.#bytes > SILENT_BYTES + 2 * limits.maxMessageBytes) return this.abandon(silentClient(this.#bytes))

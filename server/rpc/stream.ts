@@ -64,13 +64,13 @@ function begin(context: RpcContext, requests: Requests<CallRequest>, call: Call)
       if (!session?.resumed) context.admission.check()
       const make = () => new CallStream(context, session !== undefined)
       const calls = session ? context.sessions.attach(session, make) : make()
-      begun = { calls, turn: calls.attach(requests, first.received), session }
+      begun = { calls, turn: calls.attach(requests, first.received, call.connection), session }
       resolve(begun)
       if (!session) calls.accept(first)
     }
     requests.listen({
       message: (request) => {
-        if (isMine()) begun?.calls.accept(request)
+        if (isMine()) begun?.calls.receive(request)
         else if (!begun && !isOver) open(request)
       },
       end: () => {
