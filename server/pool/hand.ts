@@ -68,7 +68,7 @@ export class Hand {
     const expected = task && estimates.of(task)
     if (!task || expected === undefined || expected > AHEAD_MS || first.expectedMs > AHEAD_MS) return lent
     if (first.bytes + task.bytes > HAND_BYTES) return lent
-    queue.shift()
+    queue.take(task)
     this.#add(task, now + first.expectedMs + LEASE_MS, expected)
     return [task]
   }
@@ -89,7 +89,7 @@ export class Hand {
       ms += expected
       bytes += task.bytes
       if (ms > HAND_MS || bytes > HAND_BYTES) break
-      queue.shift()
+      queue.take(task)
       this.#add(task, beginBy, expected)
       lent.push(task)
     }

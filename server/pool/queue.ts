@@ -147,20 +147,13 @@ export class TaskQueue {
     return undefined
   }
 
-  /** Nobody else waits: who has the next turn has it now. */
+  /** Nobody has a turn before: who has the next one has it now. */
   #soonest(): Line | undefined {
-    let soonest: Payer | undefined
-    for (const payer of this.#payers.values()) {
-      if (payer.nextTurn < (soonest?.nextTurn ?? Number.POSITIVE_INFINITY) && payer.line) soonest = payer
-    }
-    if (soonest) this.#turns.now = soonest.nextTurn
-    return soonest?.line
-  }
-
-  shift(): Task | undefined {
-    const task = this.peek()
-    if (task) this.#take(task)
-    return task
+    let soonest = Number.POSITIVE_INFINITY
+    for (const { nextTurn, line } of this.#payers.values()) if (line) soonest = Math.min(soonest, nextTurn)
+    if (soonest === Number.POSITIVE_INFINITY) return undefined
+    this.#turns.now = soonest
+    return this.#next()
   }
 
   /** Takes out all, also those of clients that are full. */
@@ -173,7 +166,8 @@ export class TaskQueue {
     }
   }
 
-  #take(task: Task): void {
+  /** Takes out the task whose turn it is, as `peek` has given it. */
+  take(task: Task): void {
     const { line } = task
     this.remove(task)
     if (!(line instanceof Line) || line === this.#returned) return

@@ -276,8 +276,9 @@ export class Scheduler {
   dispatch(): void {
     for (;;) {
       const slot = this.#crew.longestIdle
-      const task = slot && this.#queue.shift()
+      const task = slot && this.#queue.peek()
       if (!task) return
+      this.#queue.take(task)
       this.#crew.work(slot)
       slot.hand.give(task, this.#estimates)
       this.edges.run(slot.id, [task], 0)

@@ -214,6 +214,8 @@ async function respond<Res>(
   try {
     for await (const response of responses) {
       await out.write(encode(response))
+      const nextTurn = edge.turns.taken(call.connection, 1)
+      if (nextTurn !== undefined) await nextTurn
       if (call.ended) break
     }
     // Not as if all had been said.

@@ -33,6 +33,15 @@ export class Turns {
     return false
   }
 
+  /** For a step that has been taken already: a promise of when the next may come; undefined for now. */
+  taken(connection: object, cost: number): Promise<void> | undefined {
+    let resolve = () => {}
+    if (this.take(connection, cost, () => resolve())) return undefined
+    return new Promise((ready) => {
+      resolve = ready
+    })
+  }
+
   /** Resolves when no step waits. */
   idle(): Promise<void> {
     return this.#waiting.size === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenIdle.push(resolve))

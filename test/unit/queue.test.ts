@@ -9,7 +9,12 @@ const nobody = { settled: () => {} }
 const task = (id: number, client: Client = 'one', bytes = id): Task =>
   new Task(id, job({ client }), [new Uint8Array(bytes)], undefined, nobody, 0)
 
-const drain = (queue: TaskQueue): (number | undefined)[] => Array.from({ length: queue.size }, () => queue.shift()?.id)
+const shift = (queue: TaskQueue): Task | undefined => {
+  const next = queue.peek()
+  if (next) queue.take(next)
+  return next
+}
+const drain = (queue: TaskQueue): (number | undefined)[] => Array.from({ length: queue.size }, () => shift(queue)?.id)
 
 describe('the queue', () => {
   it('behaves as a list for one client, whatever is pushed, put in front, taken and removed', () => {
@@ -30,7 +35,7 @@ describe('the queue', () => {
             queue[kind](tasks.get(id) as Task)
             list = kind === 'push' ? [...list, id] : [id, ...list]
           }
-          if (kind === 'shift') expect(queue.shift()?.id).toBe(list.shift())
+          if (kind === 'shift') expect(shift(queue)?.id).toBe(list.shift())
           if (kind === 'remove') {
             expect(queue.remove(tasks.get(id) ?? task(id))).toBe(isIn)
             list = list.filter((other) => other !== id)
@@ -73,7 +78,7 @@ describe('the queue', () => {
           } else if (kind === 'unshift') {
             queue.unshift(one)
             back.unshift(one)
-          } else if (kind === 'shift') expect(queue.shift()).toBe(next())
+          } else if (kind === 'shift') expect(shift(queue)).toBe(next())
           else {
             const gone = all()[pick % Math.max(1, all().length)] ?? one
             expect(queue.remove(gone)).toBe(gone !== one)
@@ -85,8 +90,8 @@ describe('the queue', () => {
           expect([queue.size, queue.bytes]).toEqual([all().length, all().reduce((sum, { bytes }) => sum + bytes, 0)])
           expect(queue.peek()).toBe(back[0] ?? turns[0]?.tasks[0])
         }
-        for (let waiting = all().length; waiting > 0; waiting--) expect(queue.shift()).toBe(next())
-        expect([queue.shift(), queue.size, queue.bytes]).toEqual([undefined, 0, 0])
+        for (let waiting = all().length; waiting > 0; waiting--) expect(shift(queue)).toBe(next())
+        expect([shift(queue), queue.size, queue.bytes]).toEqual([undefined, 0, 0])
       }),
     )
   })
@@ -104,7 +109,7 @@ describe('the queue', () => {
     const queue = new TaskQueue()
     for (let id = 1; id <= 1_000_000; id++) queue.push(task(id, 'many', 0))
     queue.push(task(0, 'one', 0))
-    expect([queue.shift()?.id, queue.shift()?.id]).toEqual([1, 0])
+    expect([shift(queue)?.id, shift(queue)?.id]).toEqual([1, 0])
   })
 
   it('takes what comes back before all others, without costing its client a turn', () => {
@@ -120,7 +125,7 @@ describe('turns are for time', () => {
   /** Takes and runs as many tasks as there are, each for as long as its client's take; whose they were. */
   const play = (queue: TaskQueue, ms: Record<string, number>, tasks: number): Client[] =>
     Array.from({ length: tasks }, () => {
-      const taken = queue.shift()
+      const taken = shift(queue)
       const client = taken?.job.client ?? 'nobody'
       taken?.ran(ms[String(client)] ?? 0)
       return client
@@ -161,13 +166,79 @@ describe('turns are for time', () => {
     expect(play(queue, { long: 100 }, 7)).toEqual(Array(7).fill('long'))
   })
 
+  it('many streams of one connection get as much of it as the only one of another', () => {
+    const queue = new TaskQueue()
+    const connection = {}
+    const streams = Array.from({ length: 50 }, () => ({ isFull: false, isHeldBack: true, connection }))
+    for (let id = 1; id <= 100; id++) for (const client of [...streams, 'one']) queue.push(task(id, client))
+    const taken = Array.from({ length: 100 }, () => {
+      const next = shift(queue) as Task
+      next.ran(5)
+      return next.job.client
+    })
+    expect(count(taken, 'one')).toBe(50)
+    // And each of them as much as the others.
+    for (const stream of streams) expect(count(taken, stream)).toBe(1)
+  })
+
+  it('a client whose next task comes when one has ended gives back what it had, but not what it had long before', () => {
+    const client = { isFull: false, isHeldBack: true }
+    const queue = new TaskQueue()
+    const runAlone = (ms: number) => {
+      queue.push(task(1, client))
+      shift(queue)?.ran(ms)
+    }
+    runAlone(100)
+    for (let id = 1; id <= 500; id++) queue.push(task(id, 'other'))
+    queue.push(task(2, client))
+    expect(play(queue, { other: 2 }, 40)).toEqual(Array(40).fill('other'))
+    expect(play(queue, { other: 2 }, 20)).toContain(client)
+    runAlone(3_600_000)
+    queue.push(task(3, client))
+    // A second of it, and not an hour.
+    for (let id = 1; id <= 500; id++) queue.push(task(id, 'other'))
+    expect(play(queue, { other: 10 }, 200)).toContain(client)
+  })
+
+  it('whatever is pushed, paid and taken: the next task stays the next until it is taken, and none is forgotten', () => {
+    const connections = [{}, {}]
+    const clients = [0, 0, 1, 1].map((at) => ({
+      isFull: false,
+      isHeldBack: true,
+      connection: connections[at] as object,
+    }))
+    const step = fc.record({ kind: fc.constantFrom('push', 'push', 'take', 'pay'), pick: fc.nat(99) })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
+        const queue = new TaskQueue()
+        const waiting = new Set<Task>()
+        const running: Task[] = []
+        for (const [at, { kind, pick }] of steps.entries()) {
+          if (kind === 'push') {
+            const pushed = task(at + 1, clients[pick % 4])
+            queue.push(pushed)
+            waiting.add(pushed)
+          } else if (kind === 'take') {
+            const next = queue.peek()
+            expect(queue.peek()).toBe(next)
+            if (next) queue.take(next)
+            expect(next ? waiting.delete(next) : waiting.size === 0).toBe(true)
+            if (next) running.push(next)
+          } else running.shift()?.ran(pick)
+          expect(queue.size).toBe(waiting.size)
+        }
+        expect(new Set(Array.from({ length: waiting.size }, () => shift(queue)))).toEqual(waiting)
+      }),
+    )
+  })
+
   it('what comes back is paid for by the client that it belongs to', () => {
     const queue = new TaskQueue()
     for (let id = 1; id <= 3; id++) for (const client of ['long', 'short']) queue.push(task(id, client))
-    const back = queue.shift() as Task
+    const back = shift(queue) as Task
     queue.unshift(back)
-    queue.shift()?.ran(100)
-    expect([back.job.client, queue.shift()?.job.client, queue.shift()?.job.client]).toEqual(['long', 'short', 'short'])
+    shift(queue)?.ran(100)
+    expect([back.job.client, shift(queue)?.job.client, shift(queue)?.job.client]).toEqual(['long', 'short', 'short'])
   })
 })
 
@@ -178,7 +249,7 @@ describe('a client that is full', () => {
     queue.push(task(1, client))
     queue.push(task(2, client))
     queue.push(task(3, 'other'))
-    expect([queue.shift()?.id, queue.shift()?.id, queue.size]).toEqual([3, undefined, 2])
+    expect([shift(queue)?.id, shift(queue)?.id, queue.size]).toEqual([3, undefined, 2])
     client.isFull = false
     expect(drain(queue)).toEqual([1, 2])
   })

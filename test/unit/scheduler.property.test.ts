@@ -1,9 +1,18 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { Client } from '../../server/pool/task.js'
 import { UNLIMITED } from '../support/scheduler.js'
 import { Farm, type HonestWorker } from '../support/workers.js'
 
 /** Whatever happens in whatever order, with workers that keep to their protocol: the invariants of scheduler.ts. */
+
+const shared = {}
+/** Two of them share a connection, and with it their turns. */
+const clients: readonly Client[] = [
+  'one',
+  { isFull: false, isHeldBack: true, connection: shared },
+  { isFull: false, isHeldBack: true, connection: shared },
+]
 
 type Act = (farm: Farm, pick: number) => void
 
@@ -13,7 +22,8 @@ const worker = (farm: Farm, pick: number): HonestWorker | undefined =>
 const acts: Record<string, [weight: number, act: Act]> = {
   submit: [
     8,
-    (farm, pick) => farm.submit({ client: String(pick % 3), function: pick % 4 === 0 ? 'g' : 'f', retries: pick % 2 }),
+    (farm, pick) =>
+      farm.submit({ client: clients[pick % 3] as Client, function: pick % 4 === 0 ? 'g' : 'f', retries: pick % 2 }),
   ],
   ready: [3, (farm, pick) => worker(farm, pick)?.ready()],
   read: [8, (farm, pick) => worker(farm, pick)?.read()],
