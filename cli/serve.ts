@@ -108,12 +108,12 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-connections <n>', 'how many connections may be open (default: 1000)')
+      new Option('--max-connections <n>', 'how many connections may be open (default: 256)')
         .env('FARPOOL_MAX_CONNECTIONS')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 1000)')
+      new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 256)')
         .env('FARPOOL_MAX_STREAMS')
         .argParser(count()),
     )

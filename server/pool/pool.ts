@@ -12,7 +12,8 @@ import type { Job, Owner, Task } from './task.js'
 import { TaskTimers } from './timers.js'
 import { Upcoming } from './upcoming.js'
 import { Watch, type Watched } from './watch.js'
-import { WorkerHandle, type WorkerInit, type WorkerTimes } from './worker.js'
+import { WorkerHandle } from './worker.js'
+import type { WorkerInit, WorkerTimes } from './worker-events.js'
 
 /**
  * A pool of worker processes with one queue: the scheduler's decisions (scheduler.ts) applied to real processes

@@ -1,61 +1,45 @@
 import type { Client, Task } from './task.js'
+import { Member, Round } from './turns.js'
 
-/** So long before its time a client has its turn all the same: tasks of microseconds need not be compared one by one. */
-const TURN_MS = 1
+/** A connection whose tasks wait, in one line or in those of many streams: they take turns with each other, and have one with others. */
+class Payer extends Member {
+  readonly lines = new Round<Line>()
 
-/**
- * What a connection's tasks have taken it gives back: the others have as much each before its next turn, but no more than
- * so many of them. Where there are hundreds, each with a little, nobody waits until all of them have had that.
- */
-const MAX_SHARERS = 4
-
-/**
- * Whoever has nothing waiting for a moment, because each of its tasks comes when one before has ended, still lets the others
- * go first; but what it has run long ago, alone, is no reason to wait for ever.
- */
-const MAX_DEBT_MS = 1_000
-
-/** The clock of turns, in milliseconds: it goes on when nobody has a turn before, and faster where connections are many. */
-interface Turns {
-  now: number
-  readonly payers: ReadonlyMap<unknown, unknown>
-}
-
-/** A connection whose tasks wait, in one line or in those of many streams: they pay together for what they run. */
-class Payer {
-  /** By the clock of turns: before it, others go first. */
-  nextTurn = 0
-  /** The one that is next first. */
-  readonly lines = new Set<Line>()
-
-  constructor(
-    private readonly turns: Turns,
-    readonly connection: unknown,
-  ) {}
-
-  /** Of its lines the next whose client can have more begun. */
-  get line(): Line | undefined {
-    for (const line of this.lines) if (line.client === undefined || !isFull(line.client)) return line
-    return undefined
+  constructor(readonly connection: object | string) {
+    super()
   }
 
-  /** One of its tasks has taken so long. */
-  paid(ms: number): void {
-    this.nextTurn = Math.max(this.nextTurn, this.turns.now) + ms
-    if (this.turns.payers.size > MAX_SHARERS) this.turns.now += ms / MAX_SHARERS
+  get canBegin(): boolean {
+    for (const line of this.lines) if (line.canBegin) return true
+    return false
   }
 }
 
-/** A doubly linked list of tasks: any of them leaves at once, however many wait. */
-class Line {
+/** A client's tasks, as a doubly linked list: any of them leaves at once, however many wait. */
+class Line extends Member {
   first: Task | undefined
   last: Task | undefined
   size = 0
 
+  /** Those that came back are no client's. */
   constructor(
-    readonly payer: Payer,
     readonly client: Client | undefined,
-  ) {}
+    readonly payer: Payer | undefined,
+    private readonly round: Round<Payer>,
+  ) {
+    super()
+  }
+
+  get canBegin(): boolean {
+    return typeof this.client !== 'object' || !this.client.isFull
+  }
+
+  /** One of its tasks has taken so long. */
+  paid(ms: number): void {
+    if (!this.payer) return
+    this.payer.lines.paid(this, ms)
+    this.round.paid(this.payer, ms)
+  }
 
   push(task: Task): void {
     task.line = this
@@ -89,18 +73,19 @@ class Line {
 
 /**
  * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
- * tasks delays another's only one by a turn. Turns are for time, not for tasks: a connection whose tasks have run long lets
- * the others go first, until theirs have run as long. Tasks that had their turn and come back stand in front of all.
+ * tasks delays another's only one by a turn. Turns are for time, not for tasks: a client whose tasks have run long lets
+ * the others go first, until theirs have run as long. Connections take turns, and in each of them its streams. Tasks that had
+ * their turn and come back stand in front of all.
  */
 export class TaskQueue {
-  /** By client; one without tasks has no line. */
+  readonly #round = new Round<Payer>()
+  /** By connection and by client; one without tasks has no line. */
+  readonly #payers = new Map<object | string, Payer>()
   readonly #lines = new Map<Client, Line>()
-  /** By connection, the one whose turn it is first; only those that have lines. */
-  readonly #payers = new Map<unknown, Payer>()
-  /** Those that had some. */
-  readonly #known = new WeakMap<object, Payer>()
-  readonly #turns: Turns = { now: 0, payers: this.#payers }
-  readonly #returned = new Line(new Payer(this.#turns, undefined), undefined)
+  /** Also those that have none waiting now: what they have run they still owe. */
+  readonly #knownPayers = new WeakMap<object, Payer>()
+  readonly #knownLines = new WeakMap<object, Line>()
+  readonly #returned = new Line(undefined, undefined, this.#round)
   #size = 0
   #bytes = 0
 
@@ -134,26 +119,17 @@ export class TaskQueue {
   /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
   peek(): Task | undefined {
     if (this.#returned.first) return this.#returned.first
-    return (this.#next() ?? this.#soonest())?.first
+    return this.#round.next()?.lines.next()?.first
   }
 
-  /** The line whose turn it is, among those that have one now. */
-  #next(): Line | undefined {
-    const { now } = this.#turns
-    for (const payer of this.#payers.values()) {
-      const line = payer.nextTurn <= now + TURN_MS ? payer.line : undefined
-      if (line) return line
-    }
-    return undefined
-  }
-
-  /** Nobody has a turn before: who has the next one has it now. */
-  #soonest(): Line | undefined {
-    let soonest = Number.POSITIVE_INFINITY
-    for (const { nextTurn, line } of this.#payers.values()) if (line) soonest = Math.min(soonest, nextTurn)
-    if (soonest === Number.POSITIVE_INFINITY) return undefined
-    this.#turns.now = soonest
-    return this.#next()
+  /** Takes out the task whose turn it is, as `peek` has given it. */
+  take(task: Task): void {
+    const { line } = task
+    this.remove(task)
+    if (!(line instanceof Line) || !line.payer) return
+    task.payer = line
+    line.payer.lines.moveBack(line)
+    this.#round.moveBack(line.payer)
   }
 
   /** Takes out all, also those of clients that are full. */
@@ -163,21 +139,6 @@ export class TaskQueue {
         this.remove(first)
         yield first
       }
-    }
-  }
-
-  /** Takes out the task whose turn it is, as `peek` has given it. */
-  take(task: Task): void {
-    const { line } = task
-    this.remove(task)
-    if (!(line instanceof Line) || line === this.#returned) return
-    const { payer } = line
-    task.payer = payer
-    // Behind the others, where it has more.
-    if (line.first) moveBack(payer.lines, line)
-    if (payer.lines.size > 0 && this.#payers.size > 1) {
-      this.#payers.delete(payer.connection)
-      this.#payers.set(payer.connection, payer)
     }
   }
 
@@ -193,28 +154,34 @@ export class TaskQueue {
 
   #open(client: Client): Line {
     const connection = connectionOf(client)
-    const payer = this.#payers.get(connection) ?? this.#comeBack(connection)
-    const line = new Line(payer, client)
-    payer.lines.add(line)
+    const payer = this.#payers.get(connection) ?? this.#join(connection)
+    const known = typeof client === 'object' ? this.#knownLines.get(client) : undefined
+    // A session may have come back over another connection.
+    const line = known?.payer === payer ? known : new Line(client, payer, this.#round)
+    if (typeof client === 'object') this.#knownLines.set(client, line)
     this.#lines.set(client, line)
+    payer.lines.join(line)
     return line
   }
 
   /** A connection has tasks that wait, and had none. */
-  #comeBack(connection: object | string): Payer {
-    const payer = (typeof connection === 'object' && this.#known.get(connection)) || new Payer(this.#turns, connection)
-    payer.nextTurn = Math.min(payer.nextTurn, this.#turns.now + MAX_DEBT_MS)
+  #join(connection: object | string): Payer {
+    const known = typeof connection === 'object' ? this.#knownPayers.get(connection) : undefined
+    const payer = known ?? new Payer(connection)
+    if (typeof connection === 'object') this.#knownPayers.set(connection, payer)
     this.#payers.set(connection, payer)
-    if (typeof connection === 'object') this.#known.set(connection, payer)
+    this.#round.join(payer)
     return payer
   }
 
   #close(line: Line): void {
     const { client, payer } = line
-    if (client === undefined) return
+    if (client === undefined || !payer) return
     this.#lines.delete(client)
-    payer.lines.delete(line)
-    if (payer.lines.size === 0) this.#payers.delete(payer.connection)
+    payer.lines.leave(line)
+    if (payer.lines.size > 0) return
+    this.#payers.delete(payer.connection)
+    this.#round.leave(payer)
   }
 
   #count(task: Task, sign: 1 | -1): void {
@@ -223,14 +190,6 @@ export class TaskQueue {
   }
 }
 
-const isFull = (client: Client): boolean => typeof client !== 'string' && client.isFull
-
 /** What a client takes its turns for: many streams of one connection have no more of them than one. */
 const connectionOf = (client: Client): object | string =>
   typeof client === 'string' ? client : (client.connection ?? client)
-
-function moveBack<T>(set: Set<T>, member: T): void {
-  if (set.size < 2) return
-  set.delete(member)
-  set.add(member)
-}

@@ -9,52 +9,15 @@ import {
 } from '../../wire/frame.js'
 import { STOP_MS } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
-import type { FunctionInfo } from './functions.js'
-import type { Line } from './lines.js'
 import { outcomeOf, runsOf } from './messages.js'
 import { Prints } from './prints.js'
 import { killWorker, type WorkerProcess } from './spawn.js'
 import type { WorkerExit } from './state.js'
-import type { Outcome, Task } from './task.js'
+import type { Task } from './task.js'
+import type { WorkerEvents, WorkerInit, WorkerTimes } from './worker-events.js'
 
 /** What Node reads from a socket at once. */
 const FULL_PIECE_BYTES = 64 * 1024
-
-export interface WorkerInit {
-  /** Absolute paths. */
-  readonly modules: readonly string[]
-  /** Empty for none. */
-  readonly initializer: string
-  readonly initargs: readonly Uint8Array[]
-  readonly stacks: boolean
-  /** With more memory than this a worker asks to be replaced; 0 for any. */
-  readonly maxRssBytes: number
-  /** A larger result fails in the worker. */
-  readonly maxResultBytes: number
-}
-
-/** How long a worker may take, in milliseconds; then its process is killed. */
-export interface WorkerTimes {
-  /** To load its modules and run its initializer; 0 for any time. */
-  readonly startTimeoutMs: number
-  /** To end a task that was aborted. */
-  readonly graceMs: number
-}
-
-/** What a worker tells its pool. */
-export interface WorkerEvents {
-  ready(functions: readonly FunctionInfo[], runtime: string): void
-  initFailed(failure: Failure): void
-  started(task: number): void
-  done(task: number, outcome: Outcome, ranMs: number): void
-  returned(tasks: readonly number[]): void
-  progressed(task: number, items: number): void
-  /** It has grown beyond maxRssBytes. */
-  retire(rssBytes: number): void
-  /** A promise: whoever logs has enough for now, and reads on when it resolves. */
-  printed(line: Line): Promise<void> | undefined
-  exited(exit: WorkerExit): void
-}
 
 /**
  * One worker process and its conversation; the pool's scheduler knows what it works on.
@@ -79,8 +42,6 @@ export class WorkerHandle {
   #lastPiece = 0
   #isReading = false
   readonly #prints: Prints
-  /** Frames that came with prints for which the log had no room, and stand behind them. */
-  #behind: Uint8Array[] = []
   /** Since when it has been with its task, by performance.now(). */
   #busySince = 0
   /** Why it was killed, where it was not for a task. */
@@ -230,17 +191,8 @@ export class WorkerHandle {
    * are out, and no other task waits for them.
    */
   #hear(frame: Uint8Array): void {
-    if (!this.#prints.held) return this.#receive(decodeFromWorker(frame))
-    if (this.#behind.length === 0) this.#prints.whenResumed(() => this.#hearBehind())
-    this.#behind.push(frame)
-  }
-
-  #hearBehind(): void {
-    const behind = this.#behind
-    this.#behind = []
-    this.#trust(() => {
-      for (const frame of behind) this.#hear(frame)
-    })
+    if (this.#prints.held) return this.#prints.whenResumed(() => this.#trust(() => this.#hear(frame)))
+    this.#receive(decodeFromWorker(frame))
   }
 
   #receive(frame: FromWorkerFrame | undefined): void {

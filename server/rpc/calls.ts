@@ -1,7 +1,7 @@
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/call-codec.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, CALLS_IN_A_STEP, STREAM_BYTES } from '../../wire/limits.js'
+import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, CALLS_IN_A_STEP } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Pool } from '../pool/pool.js'
 import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
@@ -11,7 +11,7 @@ import type { Requests } from './call.js'
 import type { RpcContext } from './context.js'
 import { GroupTimeout } from './group-timeout.js'
 import { jobOf } from './job.js'
-import { Outcomes } from './outcomes.js'
+import { Outcomes, SILENT_BYTES, silentClient } from './outcomes.js'
 
 interface OpenCall {
   readonly pool: Pool
@@ -297,13 +297,3 @@ export class CallStream implements Owner {
     this.#requests[paused ? 'pause' : 'resume']()
   }
 }
-
-/** A stream's share, and what the windows and buffers on the way hold. */
-const SILENT_BYTES = 2 * STREAM_BYTES
-
-const silentClient = (bytes: number) =>
-  new Failure(
-    'BAD_REQUEST',
-    `the client does not say of the outcomes that it has received them, and has sent ${bytes} bytes of calls meanwhile`,
-    { started: 'unknown' },
-  )
