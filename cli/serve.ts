@@ -108,7 +108,7 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-connections <n>', 'how many connections may be open (default: 256)')
+      new Option('--max-connections <n>', 'how many connections may be open (default: 1000)')
         .env('FARPOOL_MAX_CONNECTIONS')
         .argParser(count()),
     )

@@ -43,8 +43,11 @@ export type DuplexHandler<Req, Res> = (requests: Requests<Req>, call: Call) => A
 
 /** The messages of a client, as they come. */
 export interface Requests<Req> {
-  /** `end`: the client sends no more. `fail`: a message was no message, or `message` threw. */
-  listen(listeners: { message(request: Req): void; end(): void; fail(error: unknown): void }): void
+  /**
+   * A message is decoded when it is read: until then it counts as bytes that have come. `read` throws the Failure of one
+   * that is none. `end`: the client sends no more.
+   */
+  listen(listeners: { message(read: () => Req): void; end(): void }): void
   /** Reads no more until `resume`: the client's window fills, and it has to wait. */
   pause(): void
   resume(): void
@@ -187,15 +190,9 @@ export function duplex<Req, Res>(
     const call = new GrpcCall(grpcCall, edge)
     grpcCall.on('error', () => {})
     const requests: Requests<Req> = {
-      listen({ message, end, fail }) {
+      listen({ message, end }) {
         grpcCall.on('end', end)
-        grpcCall.on('data', (bytes: Uint8Array) => {
-          try {
-            message(decode(codec, bytes, edge, false))
-          } catch (error) {
-            fail(error)
-          }
-        })
+        grpcCall.on('data', (bytes: Uint8Array) => message(() => decode(codec, bytes, edge, false)))
       },
       pause: () => grpcCall.pause(),
       resume: () => grpcCall.resume(),

@@ -96,17 +96,15 @@ export class CallStream implements Owner {
     return writer.take()
   }
 
-  /** A message has come: it is accepted in the turn of its connection, and none behind it is read before. */
-  receive(request: CallRequest): void {
-    let calls = 0
-    for (const group of request.groups) calls += group.calls.length
+  /** A message has come: it is read and accepted in the turn of its connection, and none behind it comes before. */
+  receive(read: () => CallRequest): void {
     const turn = this.#turn
-    const isAccepted = this.context.turns.take(this.connection, calls / CALLS_IN_A_STEP, () => {
+    const isAccepted = this.context.turns.take(this.connection, 1, () => {
       // Its stream is over: it counts as not received.
       if (turn !== this.#turn) return
       this.#resting = false
       try {
-        this.accept(request)
+        this.accept(read())
       } catch (error) {
         this.abandon(asFailure(error))
       }
@@ -120,7 +118,10 @@ export class CallStream implements Owner {
     // Messages still come while the end of a stream is on its way out. Nobody would be told what became of their calls,
     // and nobody would end them.
     if (this.#outcomes.ended) return
-    for (const group of groups) this.#begin(group)
+    for (const group of groups) {
+      this.context.turns.spend(group.calls.length / CALLS_IN_A_STEP)
+      this.#begin(group)
+    }
     for (const id of cancelled) this.#cancel(id)
     if (abandon) for (const id of [...this.#open.keys()]) this.#cancel(id)
     if (this.isSession) {

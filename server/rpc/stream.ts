@@ -1,5 +1,5 @@
 import type { CallRequest, Session } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { asFailure, Failure } from '../../wire/failure.js'
+import { Failure } from '../../wire/failure.js'
 import type { Call, Requests } from './call.js'
 import { CallStream } from './calls.js'
 import type { RpcContext } from './context.js'
@@ -68,19 +68,27 @@ function begin(context: RpcContext, requests: Requests<CallRequest>, call: Call)
       resolve(begun)
       if (!session) calls.accept(first)
     }
+    // All of a connection's wait in one line: a first message, those behind it, and the end.
+    const inTurn = (cost: number, step: () => void) => context.turns.take(call.connection, cost, step)
     requests.listen({
-      message: (request) => {
-        if (isMine()) begun?.calls.receive(request)
-        else if (!begun && !isOver) open(request)
+      message: (read) => {
+        if (begun) return isMine() ? begun.calls.receive(read) : undefined
+        const isTaken = inTurn(1, () => {
+          requests.resume()
+          try {
+            if (!isOver) open(read())
+          } catch (error) {
+            reject(error)
+          }
+        })
+        if (!isTaken) requests.pause()
       },
       end: () => {
-        if (!begun) resolve(undefined)
-        else if (isMine() && begun.session) detach(context, begun)
-        else if (isMine()) begun.calls.inputEnded()
-      },
-      fail: (error) => {
-        if (isMine()) begun?.calls.abandon(asFailure(error))
-        else reject(error)
+        inTurn(0, () => {
+          if (!begun) resolve(undefined)
+          else if (isMine() && begun.session) detach(context, begun)
+          else if (isMine()) begun.calls.inputEnded()
+        })
       },
     })
     call.onEnd((reason) => {

@@ -14,7 +14,6 @@ export class Turns {
   readonly #served = new Set<object>()
   #left = STEPS_IN_A_TURN
   #isTurning = false
-  #whenIdle: (() => void)[] = []
 
   /**
    * Takes a step of a connection: now, where it fits into this turn or is the first of its connection, and true; or later,
@@ -42,9 +41,17 @@ export class Turns {
     })
   }
 
-  /** Resolves when no step waits. */
-  idle(): Promise<void> {
-    return this.#waiting.size === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenIdle.push(resolve))
+  /** A step has turned out to cost so much more. */
+  spend(cost: number): void {
+    this.#left -= cost
+  }
+
+  /** Resolves when all steps that wait now have been taken. */
+  async idle(): Promise<void> {
+    const ends = [...this.#waiting.keys()].map(
+      (connection) => new Promise<void>((resolve) => this.take(connection, 0, resolve)),
+    )
+    await Promise.all(ends)
   }
 
   #count(connection: object, cost: number): void {
@@ -60,7 +67,6 @@ export class Turns {
     this.#left = STEPS_IN_A_TURN
     this.#served.clear()
     while (this.#left > 0 && this.#waiting.size > 0) this.#round()
-    if (this.#waiting.size === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
   }
 
   /** One step of each connection; whoever had one stands behind the others, also in the next turn. */
