@@ -90,15 +90,16 @@ describe('a flood of calls', () => {
 
 describe('an imap', () => {
   it('that ended before its pool was known sends nothing', async () => {
+    await using watching = new Pool(server.address)
+    const { submitted } = (await watching.info()).tasks
+    // It has yet to ask its server about its pool.
     await using pool = new Pool(server.address)
-    await pool.apply('identity', [1])
-    const { submitted } = (await pool.info()).tasks
     const iterator = pool.imap('identity', Array(20).keys())
-    // It has pulled its input, and waits.
+    // The input has been pulled, and waits for that.
     for (let at = 0; at < 4; at++) await undefined
     await iterator.return()
     // Behind whatever it may have sent.
     await pool.apply('identity', [1])
-    expect((await pool.info()).tasks.submitted).toBe(submitted + 1)
+    expect((await watching.info()).tasks.submitted).toBe(submitted + 1)
   })
 })
