@@ -44,6 +44,13 @@ const odd = (at: number) => 2 * at + 1
 const text = 'x'.repeat(32 * KIB)
 const calls = frame(message('identity', Object.fromEntries(Array.from({ length: 32 }, (_, id) => [id + 1, [text]]))))
 
+/** One group of calls that have nothing in them: two bytes each, and a hundred times that once it is decoded. */
+function emptyCalls(count: number): Buffer {
+  const length = Buffer.alloc(3)
+  for (let at = 0; at < 3; at++) length[at] = (((2 * count) >> (7 * at)) & 127) | (at < 2 ? 128 : 0)
+  return frame(Buffer.concat([Buffer.from([0x0a]), length, Buffer.alloc(2 * count, Buffer.from([0x52, 0x00]))]))
+}
+
 /** Sends; resolves when the server has done all that it has let in, and goes on with nothing of it. */
 async function send(peers: readonly RawPeer[], what: Buffer): Promise<void> {
   await Promise.all(peers.map((peer) => peer.send(what)))
@@ -100,6 +107,18 @@ describe('one client that never reads', () => {
       using peer = await RawPeer.greet(siege.address)
       for (let at = 0; at < 1_000; at++) await peer.send(rpc(odd(at), CALL, calls, false))
       await send([peer], Buffer.alloc(0))
+    })
+  })
+
+  it('messages of a hundred streams that come whole in one moment', async () => {
+    const body = Buffer.concat([frame(Buffer.alloc(0)), emptyCalls(125_000)])
+    await withstands(async () => {
+      using peer = await RawPeer.greet(siege.address)
+      const streams = Array.from({ length: 100 }, (_, at) => odd(at))
+      for (const stream of streams) await peer.send(rpc(stream, CALL, body.subarray(0, -1), false))
+      await send([peer], Buffer.concat(streams.map((stream) => data(stream, body.subarray(-1), false))))
+      // Each is refused: calls have numbers.
+      for (const _ of streams) await peer.frame(({ type, flags }) => type === Type.HEADERS && (flags & END_STREAM) > 0)
     })
   })
 })
