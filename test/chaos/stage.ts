@@ -39,8 +39,10 @@ export class Stage {
     return [...processes, ...this.files]
   }
 
+  /** Node's cache of compiled modules is meant to stay (docs/performance.md). */
   get files(): string[] {
-    return readdirSync(this.#temporary).map((name) => `file ${name}`)
+    const names = readdirSync(this.#temporary).filter((name) => name !== 'node-compile-cache')
+    return names.map((name) => `file ${name}`)
   }
 
   /** Whatever happened: nothing of the run goes on. */
