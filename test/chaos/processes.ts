@@ -45,6 +45,13 @@ export function cpuMs(pid: number): number {
   return 10 * (Number(words[11] ?? 0) + Number(words[12] ?? 0))
 }
 
+/** The processes that a process has started and that are there. */
+export const childrenOf = (pid: number): number[] =>
+  read(`/proc/${pid}/task/${pid}/children`)
+    .split(' ')
+    .map(Number)
+    .filter((child) => child > 0)
+
 export const isRunning = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null
 
 /** Whether it ends in time. */

@@ -11,9 +11,10 @@ export interface KindFigures {
 }
 
 export interface Episode extends Measured {
-  /** CPUs' worth that the hostile process and the server had. */
+  /** CPUs' worth that the hostile process had, the server, and its workers. */
   readonly hostileCpu: number
   readonly serverCpu: number
+  readonly workersCpu: number
   readonly done: Readonly<Record<string, number>>
 }
 
@@ -28,6 +29,7 @@ export interface Summary {
   readonly controlRatio: number
   readonly hostileCpu: number
   readonly serverCpu: number
+  readonly workersCpu: number
   readonly done: Readonly<Record<string, number>>
   readonly failures: Readonly<Record<string, number>>
 }
@@ -54,6 +56,7 @@ export function summaryOf({ kind, calm, hostile, control }: KindFigures): Summar
     controlRatio: ratio(hostile, control, p99OfAll),
     hostileCpu: mean((episode) => episode.hostileCpu),
     serverCpu: mean((episode) => episode.serverCpu),
+    workersCpu: mean((episode) => episode.workersCpu),
     done: added(hostile.map(({ done }) => done)),
     failures: added([...calm, ...hostile, ...control].map(({ failures }) => failures)),
   }
@@ -65,6 +68,12 @@ function summed(episodes: readonly Episode[]): Times {
   const times = episodes.flatMap(timesOf)
   return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), worst: quantile(times, 1) }
 }
+
+/** CPUs' worth that an attack took, and made the server and its workers take. */
+export const costOf = (hostile: Episode, calm: Episode): number =>
+  hostile.hostileCpu +
+  Math.max(0, hostile.serverCpu - calm.serverCpu) +
+  Math.max(0, hostile.workersCpu - calm.workersCpu)
 
 /** The smallest time that so large a part of them does not exceed. */
 export function quantile(times: readonly number[], part: number): number {

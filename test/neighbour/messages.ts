@@ -13,7 +13,7 @@ export interface HostileOptions {
   readonly kind: string
   /** Workers of the shared pool. */
   readonly processes: number
-  /** Only for the control, which burns CPU and touches no server: how much of one. */
+  /** Only for the control, which burns CPU and touches no server: how many CPUs. */
   readonly share: number
 }
 

@@ -18,7 +18,7 @@ export interface Options {
 }
 
 const ROWS = {
-  seconds: { value: 0.7, least: 0.1, most: 60, help: 'of each measurement' },
+  seconds: { value: 2, least: 0.1, most: 60, help: 'of each measurement' },
   pairs: { value: 3, least: 1, most: 100, help: 'measurements without and with the hostile client, in turns' },
   processes: { value: 2, least: 1, most: 64, help: 'workers of the pool' },
   rate: { value: 100, least: 1, most: 1_000, help: 'calls of the innocent client in a second' },
@@ -30,7 +30,7 @@ const QUICK: Partial<Record<Row, number>> = { seconds: 0.25, pairs: 1 }
 export const HELP = `npm run neighbour -- [options]
 
 An innocent client calls at a steady pace, alone, beside a hostile one, and beside a process that burns as much CPU as
-the hostile one did and touches no server. Exit code 1 where a call has another outcome than its result.
+the hostile one took, and made the server and its workers take, and touches no server. Exit code 1 where a call has another outcome than its result.
 
 ${Object.entries(ROWS)
   .map(([name, { value, help }]) => `  --${name.padEnd(18)} ${help} (${value})`)

@@ -18,6 +18,7 @@ const HEAD = [
   '× control',
   'its CPU',
   "server's",
+  "workers'",
   'failed',
   'what it got done',
 ]
@@ -38,11 +39,11 @@ export function table({ kinds, complaints }: NeighbourReport): string {
 }
 
 function rowOf(summary: Summary): string[] {
-  const { kind, calm, hostile, ratio, tinyRatio, controlRatio, hostileCpu, serverCpu, done, failures } = summary
+  const { kind, calm, hostile, ratio, tinyRatio, controlRatio, done, failures } = summary
   return [
     kind,
     ...[hostile.p50, hostile.p99, hostile.worst, calm.p99, calm.worst].map(shown),
-    ...[ratio, tinyRatio, controlRatio, hostileCpu, serverCpu].map(shown),
+    ...[ratio, tinyRatio, controlRatio, summary.hostileCpu, summary.serverCpu, summary.workersCpu].map(shown),
     counts(failures) || '0',
     counts(done),
   ]

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { clientOfBuild } from '../chaos/farpool.js'
-import { cpuMs } from '../chaos/processes.js'
+import { childrenOf, cpuMs } from '../chaos/processes.js'
 import { ServerUnderTest } from '../chaos/server.js'
 import type { Stage } from '../chaos/stage.js'
 import { Actor } from './actor.js'
 import { CONTROL } from './attacks/attacks.js'
-import type { Episode, KindFigures } from './figures.js'
+import { costOf, type Episode, type KindFigures } from './figures.js'
 import type { FromHostile, FromInnocent, HostileOptions, InnocentOptions, ToHostile, ToInnocent } from './messages.js'
 import type { Options } from './options.js'
 
@@ -22,8 +22,8 @@ const QUIET_MS = 15_000
 const LOOK_MS = 50
 /** CPUs' worth that an idle server may take. */
 const IDLE_CPU = 0.2
-/** An attack that takes less of a CPU needs no control. */
-const LEAST_SHARE = 0.05
+/** What a control burns at least, of a CPU. */
+const LEAST_SHARE = 0.01
 
 /** Where the innocent lives, and hostile clients come and go: one server, one innocent process, one attack at a time. */
 export class Street {
@@ -57,15 +57,17 @@ export class Street {
     await this.#measure()
   }
 
-  /** Measures one kind, calm and hostile in turns, and each time beside as much CPU burnt. */
+  /** Measures one kind: calm, hostile, and beside as much CPU burnt as that took, in turns. */
   async suffer(kind: string): Promise<KindFigures> {
     const figures: KindFigures = { kind, calm: [], hostile: [], control: [] }
     for (let pair = 0; pair < this.options.pairs; pair++) {
-      if (!this.options.quick) figures.calm.push(await this.#measure())
+      const calm = this.options.quick ? undefined : await this.#measure()
       const hostile = await this.#beside(kind, 0)
       figures.hostile.push(hostile)
-      const share = Math.min(1, hostile.hostileCpu)
-      if (!this.options.quick && share >= LEAST_SHARE) figures.control.push(await this.#beside(CONTROL, share))
+      if (calm) {
+        figures.calm.push(calm)
+        figures.control.push(await this.#beside(CONTROL, Math.max(LEAST_SHARE, costOf(hostile, calm))))
+      }
       if (!this.#server.isRunning) throw new Error(`the server has ended, under ${kind}`)
     }
     return figures
@@ -98,7 +100,13 @@ export class Street {
   async #measure(hostile?: Hostile): Promise<Episode> {
     const { seconds } = this.options
     const innocent = this.#innocent as Innocent
-    const used = () => [cpuMs(hostile?.pid ?? 0), cpuMs(this.#server.pid)] as const
+    const workers = childrenOf(this.#server.pid)
+    const used = () =>
+      [
+        cpuMs(hostile?.pid ?? 0),
+        cpuMs(this.#server.pid),
+        workers.reduce((sum, worker) => sum + cpuMs(worker), 0),
+      ] as const
     const from = performance.now()
     const before = used()
     innocent.tell({ what: 'measure', seconds })
@@ -111,6 +119,7 @@ export class Street {
       failures,
       hostileCpu: (after[0] - before[0]) / took,
       serverCpu: (after[1] - before[1]) / took,
+      workersCpu: (after[2] - before[2]) / took,
       done: {},
     }
   }
