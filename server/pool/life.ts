@@ -64,7 +64,8 @@ export class Life {
 
   terminate(): void {
     if (this.#state.kind === 'terminated' || (this.#state.kind === 'closed' && this.#hasEnded)) return
-    this.#state = { kind: 'terminated' }
+    // Whoever still calls one that has failed is to hear why, as long as its processes die.
+    if (this.#state.kind !== 'failed') this.#state = { kind: 'terminated' }
     for (const task of this.queue.drain()) this.ledger.cancel(task, terminated(task, task.attempt > 1))
     for (const slot of this.crew) {
       // One in a hand may have begun before that was heard here.

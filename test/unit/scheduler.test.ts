@@ -267,6 +267,20 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['stop 1'])
   })
 
+  it('says why it failed, also while it is being terminated (P7)', () => {
+    const scheduler = trace.start()
+    scheduler.ready(1)
+    scheduler.initFailed(2, new Failure('INITIALIZER_FAILED', 'no licence'))
+    trace.look()
+    scheduler.terminate()
+    expect(trace.look()).toContain('kill 2')
+    expect(() => trace.submit(scheduler)).toThrow('no licence')
+    scheduler.exited(1, died)
+    scheduler.exited(2, died)
+    expect(trace.look()).toEqual(['ended'])
+    expect(() => trace.submit(scheduler)).toThrow('no licence')
+  })
+
   it('gives up when worker after worker dies before it is ready', () => {
     const scheduler = trace.start({ processes: 1 })
     const task = trace.submit(scheduler)
