@@ -113,7 +113,7 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 256)')
+      new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 1000)')
         .env('FARPOOL_MAX_STREAMS')
         .argParser(count()),
     )

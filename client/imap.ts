@@ -227,7 +227,6 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     if (this.#state === 'ended') return
     const payloads = numbers.flatMap((number) => this.#chunks.get(number)?.payload ?? [])
     const start = ({ pool }: Target) => {
-      // Before its target was known.
       if (this.#state === 'ended') throw new Failure('CANCELLED', 'the imap has ended')
       const request = this.transport.chunks(
         { ...this.imap.call, pool, spread: false, failFast: false, chunks: payloads },

@@ -19,8 +19,6 @@ export interface Drain {
   readonly sessions: { close(): void }
   /** `read` resolves when all answers that have been written are on their way. */
   readonly budget: { read(): Promise<void> }
-  /** `idle` resolves when all answers have been written. */
-  readonly turns: { idle(): Promise<void> }
   readonly health: Health
   readonly logger: Logger
   readonly address: string
@@ -39,7 +37,6 @@ export async function drain({
   admission,
   sessions,
   budget,
-  turns,
   health,
   logger,
   address,
@@ -49,7 +46,7 @@ export async function drain({
   admission.drain()
   if (drainMs > 0) {
     if (admission.inside > 0) logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
-    const idle = await before(drainMs, answered(admission, turns, budget))
+    const idle = await before(drainMs, answered(admission, budget))
     if (!idle && admission.inside > 0) {
       logger.warn({ calls: admission.inside }, 'calls are still in flight; they fail now')
     } else if (!idle) logger.warn('answers are still being read; they are cut off now')
@@ -67,11 +64,10 @@ export async function drain({
 }
 
 /** Resolves when every call has been answered, and every answer is on its way. */
-async function answered(admission: Admission, turns: Drain['turns'], budget: Drain['budget']): Promise<void> {
+async function answered(admission: Admission, budget: Drain['budget']): Promise<void> {
   await admission.idle()
   // The last ones are being written in this turn.
   await new Promise(setImmediate)
-  await turns.idle()
   await budget.read()
 }
 

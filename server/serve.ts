@@ -22,7 +22,6 @@ import { Incoming } from './rpc/incoming.js'
 import { Joins } from './rpc/joins.js'
 import { implementation } from './rpc/service.js'
 import { Sessions } from './rpc/sessions.js'
-import { Turns } from './rpc/turns.js'
 import { Windows } from './rpc/windows.js'
 import { VERSION } from './version.js'
 
@@ -86,7 +85,6 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     cut: (bytes) => logger.warn({ bytes }, 'the server holds too much for its clients: who holds most is cut off'),
   })
   const connections = new Connections(budget, config.maxHeldBytes)
-  const turns = new Turns()
   const incoming = new Incoming(config.maxMessageBytes, connections, failureStatus)
   const server = new Server({
     // What is larger never gets to a handler, and its caller no reason; what is a little too large does.
@@ -104,7 +102,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   }
   const refused = () =>
     logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed')
-  if (!limitConnections(server, config, connections, turns, refused)) {
+  if (!limitConnections(server, config, refused)) {
     logger.warn('this grpc-js takes no limits of connections, streams and metadata')
   }
   const context = {
@@ -113,7 +111,6 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     budget,
     sessions,
     joins: new Joins(),
-    turns,
     limits: { maxMessageBytes: config.maxMessageBytes, maxQueuedPerClient: config.maxQueuedPerClient },
     allowTerminate: config.allowTerminate,
     version: VERSION,
@@ -123,7 +120,6 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     report: (error: unknown) => logger.error({ err: error }, 'internal fault'),
     taken: (message: Uint8Array, isOnly: boolean) => incoming.taken(message, isOnly),
     client: (peer: string) => connections.client(peer),
-    turns,
   }
   server.addService(serviceDefinition, implementation(context, edge))
   health.addTo(server)
@@ -156,7 +152,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let ending: Promise<void> | undefined
   const end = (drainMs: number) => {
     stopGivingBack()
-    return drain({ server, pools, spawner, admission, sessions, budget, turns, health, logger, address, drainMs })
+    return drain({ server, pools, spawner, admission, sessions, budget, health, logger, address, drainMs })
   }
   const stop = () => end(0)
   return {

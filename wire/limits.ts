@@ -12,8 +12,8 @@ export const REQUEST_TARGET_BYTES = 512 * 1024
 /** A frame of IMap outcomes is sent when it holds this much: grpc-js counts messages, not bytes, for backpressure. */
 export const FRAME_TARGET_BYTES = 256 * 1024
 
-/** A message of calls has at most so many: the server takes it in one go, some three milliseconds, and others wait so long. */
-export const FRAME_CALLS = 256
+/** A message of calls has at most so many: the server takes it in one go, a few milliseconds, and others wait so long. */
+export const FRAME_CALLS = 1_024
 
 /** Trailers near 64 KiB break grpc-js connections, and Python and Go refuse blocks above 8 KiB; ours stay below this. */
 export const TRAILER_BUDGET_BYTES = 6 * 1024
@@ -182,16 +182,12 @@ export const MAX_CONNECTIONS = 1_000
 /**
  * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
  * a plain stub has one for each, and where so many tasks of one client wait, a further stream is of no use to it.
- * An open stream takes 6 KiB and may hold a message, and when its connection ends, all of them end in one go.
+ * An open stream takes 6 KiB and may hold a message.
  */
-export const MAX_STREAMS = 256
+export const MAX_STREAMS = 1_000
 
-/**
- * Steps that a turn of the event loop takes of all connections (server/rpc/turns.ts), some two milliseconds: an RPC begins,
- * or is answered. Of calls that come over a stream CALLS_IN_A_STEP make one.
- */
-export const STEPS_IN_A_TURN = 16
-export const CALLS_IN_A_STEP = 8
+/** Calls of one connection that begin in one turn of the event loop: some three milliseconds. */
+export const BEGUN_IN_A_TURN = 32
 
 /** The headers of a call altogether, as HTTP/2 counts them: 32 more for each. Python and Go refuse longer ones too. */
 export const MAX_METADATA_BYTES = 16 * 1024

@@ -8,12 +8,10 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
-import { MAX_TIMER_MS } from '../../wire/limits.js'
+import { MAX_TIMER_MS, UNSENT_BYTES, UNSENT_COPIES } from '../../wire/limits.js'
 import type { Reason } from '../../wire/reason.js'
 import type { Account } from './budget.js'
 import type { Codec } from './definition.js'
-import { Outgoing } from './outgoing.js'
-import type { Turns } from './turns.js'
 
 /**
  * The one adapter between grpc-js and the handlers. A handler is an async function that returns or throws, or an
@@ -22,8 +20,6 @@ import type { Turns } from './turns.js'
 export interface Call {
   /** Its connection, as a client of pools. */
   readonly client: Account | string
-  /** Whose turns (turns.ts) it takes; its own where its connection is gone. */
-  readonly connection: object
   /** Counts results that wait for the rest of the answer, until the call ends. */
   hold(bytes: number): void
   /** The same of results that wait for their reader: where it does not come, no more tasks of this client begin. */
@@ -43,11 +39,8 @@ export type DuplexHandler<Req, Res> = (requests: Requests<Req>, call: Call) => A
 
 /** The messages of a client, as they come. */
 export interface Requests<Req> {
-  /**
-   * A message is decoded when it is read: until then it counts as bytes that have come. `read` throws the Failure of one
-   * that is none. `end`: the client sends no more.
-   */
-  listen(listeners: { message(read: () => Req): void; end(): void }): void
+  /** `end`: the client sends no more. `fail`: a message was no message, or `message` threw. */
+  listen(listeners: { message(request: Req): void; end(): void; fail(error: unknown): void }): void
   /** Reads no more until `resume`: the client's window fills, and it has to wait. */
   pause(): void
   resume(): void
@@ -62,7 +55,6 @@ export interface Edge {
   taken(message: Uint8Array, isOnly: boolean): void
   /** The connection of this address, as a client of pools. */
   client(peer: string): Account | string
-  readonly turns: Turns
 }
 
 /** How long before a deadline the call is ended, in milliseconds. */
@@ -84,10 +76,6 @@ class GrpcCall implements Call {
   #ended: Failure | undefined
   readonly #timer: NodeJS.Timeout | undefined
   #listener: ((reason: Failure) => void) | undefined
-
-  get connection(): object {
-    return typeof this.client === 'string' ? this : this.client
-  }
 
   constructor(call: Grpc, edge: Edge) {
     this.client = edge.client(call.getPeer())
@@ -151,17 +139,14 @@ export function unary<Req, Res>(
 ): handleUnaryCall<Uint8Array, Uint8Array> {
   return async (grpcCall, callback) => {
     const call = new GrpcCall(grpcCall, edge)
-    let [failure, response]: Parameters<typeof callback> = [null]
     try {
-      response = codec.encode(await handler(decode(codec, grpcCall.request, edge, true), call))
-      call.holdUnread(response.length)
-    } catch (error) {
-      failure = statusOf(error, edge)
-    }
-    edge.turns.take(call.connection, 1, () => {
+      const response = codec.encode(await handler(decode(codec, grpcCall.request, edge, true), call))
       call.finish()
-      callback(failure, response)
-    })
+      callback(null, response)
+    } catch (error) {
+      call.finish()
+      callback(statusOf(error, edge))
+    }
   }
 }
 
@@ -190,9 +175,15 @@ export function duplex<Req, Res>(
     const call = new GrpcCall(grpcCall, edge)
     grpcCall.on('error', () => {})
     const requests: Requests<Req> = {
-      listen({ message, end }) {
+      listen({ message, end, fail }) {
         grpcCall.on('end', end)
-        grpcCall.on('data', (bytes: Uint8Array) => message(() => decode(codec, bytes, edge, false)))
+        grpcCall.on('data', (bytes: Uint8Array) => {
+          try {
+            message(decode(codec, bytes, edge, false))
+          } catch (error) {
+            fail(error)
+          }
+        })
       },
       pause: () => grpcCall.pause(),
       resume: () => grpcCall.resume(),
@@ -213,8 +204,6 @@ async function respond<Res>(
   try {
     for await (const response of responses) {
       await out.write(encode(response))
-      const nextTurn = edge.turns.taken(call.connection, 1)
-      if (nextTurn !== undefined) await nextTurn
       if (call.ended) break
     }
     // Not as if all had been said.
@@ -224,6 +213,53 @@ async function respond<Res>(
   } catch (error) {
     call.finish()
     grpcCall.emit('error', statusOf(error, edge))
+  }
+}
+
+/** The messages of an answer that have not been sent: few, by their bytes. grpc-js counts messages, and waits at 16. */
+class Outgoing {
+  #unsent = 0
+  #isOver = false
+  #wake: (() => void) | undefined
+
+  constructor(
+    private readonly stream: ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>,
+    private readonly call: GrpcCall,
+  ) {
+    call.wake = () => this.#wake?.()
+    stream.on('drain', () => this.#wake?.())
+    for (const event of ['cancelled', 'close']) stream.on(event, () => this.#end())
+  }
+
+  /** Resolves when the stream takes more, or never will. */
+  async write(message: Uint8Array): Promise<void> {
+    if (this.#isOver || this.call.ended || this.stream.cancelled) return
+    this.#count(message.length)
+    let takesMore = this.stream.write(message, () => {
+      if (this.#isOver) return
+      this.#count(-message.length)
+      if (this.#unsent < UNSENT_BYTES) this.#wake?.()
+    })
+    while ((!takesMore || this.#unsent >= UNSENT_BYTES) && !this.#isOver && !this.call.ended) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve
+      })
+      this.#wake = undefined
+      takesMore = !this.stream.writableNeedDrain
+    }
+  }
+
+  #count(bytes: number): void {
+    this.#unsent += bytes
+    const { client } = this.call
+    if (typeof client !== 'string') client.addUnread(UNSENT_COPIES * bytes)
+  }
+
+  #end(): void {
+    if (this.#isOver) return
+    this.#count(-this.#unsent)
+    this.#isOver = true
+    this.#wake?.()
   }
 }
 

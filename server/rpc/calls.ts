@@ -1,7 +1,7 @@
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/call-codec.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, CALLS_IN_A_STEP } from '../../wire/limits.js'
+import { ACK_BYTES, ACK_MESSAGES, CALL_BYTES, FRAME_CALLS, STREAM_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Pool } from '../pool/pool.js'
 import { failed, type Job, type Outcome, type Owner, type Task } from '../pool/task.js'
@@ -11,7 +11,7 @@ import type { Requests } from './call.js'
 import type { RpcContext } from './context.js'
 import { GroupTimeout } from './group-timeout.js'
 import { jobOf } from './job.js'
-import { Outcomes, SILENT_BYTES, silentClient } from './outcomes.js'
+import { Outcomes } from './outcomes.js'
 
 interface OpenCall {
   readonly pool: Pool
@@ -31,7 +31,8 @@ export class CallStream implements Owner {
   #bytes = 0
   #full = false
   #wasFull = false
-  /** A message of it waits for its turn (turns.ts). */
+  /** Calls of this turn of the event loop. */
+  #begun = 0
   #resting = false
   #paused = false
   /** No calls come any more: the stream ends with the last outcome. */
@@ -39,8 +40,6 @@ export class CallStream implements Owner {
   #isLast = false
   /** The stream that it has now; undefined while a session waits for its next one. */
   #requests: Requests<CallRequest> | undefined
-  /** As a client of pools, and for turns. */
-  connection: object = this
   /** Counts the streams. */
   #turn = 0
   /** How many messages have been received, and the number of the last that was handed out. */
@@ -65,11 +64,9 @@ export class CallStream implements Owner {
   }
 
   /** A stream begins; one that was there before is over. `received`: how many messages its client has received. */
-  attach(requests: Requests<CallRequest>, received: number, connection: object): number {
+  attach(requests: Requests<CallRequest>, received: number): number {
     this.#requests = requests
-    this.connection = connection
     this.#paused = false
-    this.#resting = false
     this.#outcomes.release(received)
     this.#outcomes.rewind()
     this.#taken = received
@@ -96,32 +93,11 @@ export class CallStream implements Owner {
     return writer.take()
   }
 
-  /** A message has come: it is read and accepted in the turn of its connection, and none behind it comes before. */
-  receive(read: () => CallRequest): void {
-    const turn = this.#turn
-    const isAccepted = this.context.turns.take(this.connection, 1, () => {
-      // Its stream is over: it counts as not received.
-      if (turn !== this.#turn) return
-      this.#resting = false
-      try {
-        this.accept(read())
-      } catch (error) {
-        this.abandon(asFailure(error))
-      }
-    })
-    if (isAccepted || turn !== this.#turn) return
-    this.#resting = true
-    this.#flow()
-  }
-
   accept({ groups, cancelled, received, abandon, last }: CallRequest): void {
     // Messages still come while the end of a stream is on its way out. Nobody would be told what became of their calls,
     // and nobody would end them.
     if (this.#outcomes.ended) return
-    for (const group of groups) {
-      this.context.turns.spend(group.calls.length / CALLS_IN_A_STEP)
-      this.#begin(group)
-    }
+    for (const group of groups) this.#begin(group)
     for (const id of cancelled) this.#cancel(id)
     if (abandon) for (const id of [...this.#open.keys()]) this.#cancel(id)
     if (this.isSession) {
@@ -225,6 +201,7 @@ export class CallStream implements Owner {
         )
       }
       this.#lastId = item.id
+      this.#begun++
       if (found instanceof Failure) this.#outcomes.push(item.id, failed(found))
       else this.#submit(found.pool, found.job, item, timeout)
     }
@@ -279,7 +256,7 @@ export class CallStream implements Owner {
     if (this.#ending && this.#open.size === 0) this.#outcomes.end()
   }
 
-  /** Reads no more where it holds too much, or where a message waits for its turn. */
+  /** Reads no more where it holds too much, or has begun many calls in this turn: other streams want theirs too. */
   #flow(): void {
     this.#count()
     const { budget, limits } = this.context
@@ -287,6 +264,14 @@ export class CallStream implements Owner {
     const held = this.#bytes + this.#outcomes.bytes
     this.#full = held > share * budget.share || this.#open.size > share * limits.maxQueuedPerClient
     if (this.#full) budget.wait(this.#room)
+    if (this.#begun >= FRAME_CALLS && !this.#resting) {
+      this.#resting = true
+      setImmediate(() => {
+        this.#resting = false
+        this.#begun = 0
+        this.#flow()
+      })
+    }
     // What it waits for then is behind what it does not read: that is at most a window's worth.
     if (this.#full && this.#isUnheard) {
       if (this.#bytes > SILENT_BYTES + 2 * limits.maxMessageBytes) return this.abandon(silentClient(this.#bytes))
@@ -298,3 +283,13 @@ export class CallStream implements Owner {
     this.#requests[paused ? 'pause' : 'resume']()
   }
 }
+
+/** A stream's share, and what the windows and buffers on the way hold. */
+const SILENT_BYTES = 2 * STREAM_BYTES
+
+const silentClient = (bytes: number) =>
+  new Failure(
+    'BAD_REQUEST',
+    `the client does not say of the outcomes that it has received them, and has sent ${bytes} bytes of calls meanwhile`,
+    { started: 'unknown' },
+  )

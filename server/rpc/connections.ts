@@ -2,11 +2,9 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2S
 import type { Server as NetServer } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
-import { HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
+import { BEGUN_IN_A_TURN, HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
 import { keepDeadline, tame } from './headers.js'
-import type { Connections } from './held.js'
 import { adjustHttp2 } from './http2.js'
-import type { Turns } from './turns.js'
 
 /** How often at most the log says that connections are refused. */
 const WARN_MS = 10_000
@@ -31,8 +29,6 @@ export interface ConnectionLimits {
 export function limitConnections(
   server: Server,
   { maxConnections, maxStreams, maxMetadataBytes }: ConnectionLimits,
-  connections: Connections,
-  turns: Turns,
   refused: () => void,
 ): boolean {
   // Both exist since Node 22.9 and 20.19; an older Node has the numbers that are Node's defaults, and ignores these.
@@ -45,23 +41,51 @@ export function limitConnections(
     http2.on('session', endUnlessGreeted)
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
-    http2.on('stream', (stream, headers, ...rest) => {
-      const session = stream.session as ServerHttp2Session | undefined
-      if (!session) return
-      const begin = () => {
-        // Reset in the same breath, or while it waited: to answer would throw.
+    http2.on(
+      'stream',
+      fewInATurn((stream, headers, ...rest) => {
+        // Reset in the same breath: to answer would throw.
         if (stream.destroyed || stream.closed) return
         const bytes = sizeOf(headers)
         if (bytes > maxMetadataBytes) return refuse(stream, bytes, maxMetadataBytes)
         tame(headers)
         keepDeadline(stream, headers)
         for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
-      }
-      const isBegun = turns.take(connections.of(session).account, 1, begin)
-      // One that fails meanwhile has nobody else to tell.
-      if (!isBegun) stream.on('error', () => {})
-    })
+      }),
+    )
   })
+}
+
+type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void
+
+/**
+ * Begins so many calls of a connection in one turn of the event loop, and the rest in the turns behind it: a read of a socket
+ * brings hundreds, for which everybody else would wait; and those that are reset meanwhile cost nothing.
+ */
+function fewInATurn(begin: StreamListener): StreamListener {
+  const connections = new WeakMap<object, { begun: number; waiting: Parameters<StreamListener>[] }>()
+  return (stream, ...rest) => {
+    const { session } = stream
+    if (!session) return
+    const own = connections.get(session) ?? { begun: 0, waiting: [] }
+    connections.set(session, own)
+    if (own.begun < BEGUN_IN_A_TURN) {
+      if (own.begun++ === 0) setImmediate(goOn)
+      return begin(stream, ...rest)
+    }
+    // One that fails meanwhile has nobody else to tell.
+    stream.on('error', () => {})
+    own.waiting.push([stream, ...rest])
+
+    function goOn(): void {
+      own.begun = 0
+      for (const [next, ...more] of own.waiting.splice(0, BEGUN_IN_A_TURN)) {
+        own.begun++
+        begin(next, ...more)
+      }
+      if (own.begun > 0) setImmediate(goOn)
+    }
+  }
 }
 
 function atMostEvery(ms: number, tell: () => void): () => void {

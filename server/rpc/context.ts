@@ -4,7 +4,6 @@ import type { Budget } from './budget.js'
 import type { CallStream } from './calls.js'
 import type { Joins } from './joins.js'
 import type { Sessions } from './sessions.js'
-import type { Turns } from './turns.js'
 
 /** What the handlers work with; made once by serve.ts. */
 export interface RpcContext {
@@ -13,7 +12,6 @@ export interface RpcContext {
   readonly budget: Budget
   readonly sessions: Sessions<CallStream>
   readonly joins: Joins
-  readonly turns: Turns
   readonly limits: { readonly maxMessageBytes: number; readonly maxQueuedPerClient: number }
   /** Whether a client may end a shared pool. */
   readonly allowTerminate: boolean

@@ -73,10 +73,7 @@ export class Incoming {
     const held = this.connections.begin(account, inside.stream)
     // A handler sees to it itself (call.ts); one that waits for its message has not begun.
     if (!requestStream) {
-      const late = new Failure('TASK_TIMEOUT', "the call's deadline passed before its request had come", {
-        started: false,
-      })
-      atDeadline(inside.stream, 0, () => held.isTaken || inside.sendStatus(this.statusOf(late)))
+      atDeadline(inside.stream, 0, () => held.isTaken || inside.sendStatus(this.statusOf(lateRequest())))
     }
     this.#countMessages(inside, held, requestStream)
     // Those of a stream are counted where they are written (call.ts).
@@ -154,6 +151,9 @@ export class Incoming {
     return message
   }
 }
+
+const lateRequest = (): Failure =>
+  new Failure('TASK_TIMEOUT', "the call's deadline passed before its request had come", { started: false })
 
 /** Calls back so many milliseconds behind a call's deadline, unless its stream has been closed by then. */
 function atDeadline(stream: ServerHttp2Stream, delayMs: number, late: () => void): void {

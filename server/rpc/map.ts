@@ -23,11 +23,10 @@ export async function map(context: RpcContext, request: MapRequest, call: Call):
 }
 
 /** A map that does not end with its caller (joins.ts). */
-function begin(context: RpcContext, request: MapRequest, { client, connection, deadline }: Call): Begun<MapResponse> {
+function begin(context: RpcContext, request: MapRequest, { client, deadline }: Call): Begun<MapResponse> {
   let cancel: (reason: Failure) => void = () => {}
   const call: Call = {
     client,
-    connection,
     deadline,
     // The connection may be gone long before.
     hold: () => {},

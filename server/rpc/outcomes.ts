@@ -1,6 +1,5 @@
 import { writeOutcome, writeReceived } from '../../wire/call-codec.js'
-import { Failure } from '../../wire/failure.js'
-import { FRAME_TARGET_BYTES, STREAM_BYTES } from '../../wire/limits.js'
+import { FRAME_TARGET_BYTES } from '../../wire/limits.js'
 import { ProtoWriter } from '../../wire/proto-writer.js'
 import type { Outcome } from '../pool/task.js'
 import { failuresOf } from './map.js'
@@ -118,13 +117,3 @@ export class Outcomes {
     this.#messages.push(this.#writer.take())
   }
 }
-
-/** A stream's share, and what the windows and buffers on the way hold. */
-export const SILENT_BYTES = 2 * STREAM_BYTES
-
-export const silentClient = (bytes: number) =>
-  new Failure(
-    'BAD_REQUEST',
-    `the client does not say of the outcomes that it has received them, and has sent ${bytes} bytes of calls meanwhile`,
-    { started: 'unknown' },
-  )

@@ -1,5 +1,5 @@
 import type { CallRequest, Session } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { Failure } from '../../wire/failure.js'
+import { asFailure, Failure } from '../../wire/failure.js'
 import type { Call, Requests } from './call.js'
 import { CallStream } from './calls.js'
 import type { RpcContext } from './context.js'
@@ -64,31 +64,23 @@ function begin(context: RpcContext, requests: Requests<CallRequest>, call: Call)
       if (!session?.resumed) context.admission.check()
       const make = () => new CallStream(context, session !== undefined)
       const calls = session ? context.sessions.attach(session, make) : make()
-      begun = { calls, turn: calls.attach(requests, first.received, call.connection), session }
+      begun = { calls, turn: calls.attach(requests, first.received), session }
       resolve(begun)
       if (!session) calls.accept(first)
     }
-    // All of a connection's wait in one line: a first message, those behind it, and the end.
-    const inTurn = (cost: number, step: () => void) => context.turns.take(call.connection, cost, step)
     requests.listen({
-      message: (read) => {
-        if (begun) return isMine() ? begun.calls.receive(read) : undefined
-        const isTaken = inTurn(1, () => {
-          requests.resume()
-          try {
-            if (!isOver) open(read())
-          } catch (error) {
-            reject(error)
-          }
-        })
-        if (!isTaken) requests.pause()
+      message: (request) => {
+        if (isMine()) begun?.calls.accept(request)
+        else if (!begun && !isOver) open(request)
       },
       end: () => {
-        inTurn(0, () => {
-          if (!begun) resolve(undefined)
-          else if (isMine() && begun.session) detach(context, begun)
-          else if (isMine()) begun.calls.inputEnded()
-        })
+        if (!begun) resolve(undefined)
+        else if (isMine() && begun.session) detach(context, begun)
+        else if (isMine()) begun.calls.inputEnded()
+      },
+      fail: (error) => {
+        if (isMine()) begun?.calls.abandon(asFailure(error))
+        else reject(error)
       },
     })
     call.onEnd((reason) => {

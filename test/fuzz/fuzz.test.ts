@@ -40,8 +40,8 @@ const RARE: Bug = {
 
 const SILENT: Bug = {
   file: 'server/rpc/call.js',
-  from: 'callback(failure, response);',
-  to: 'if (!String(failure?.details).includes("group")) callback(failure, response);',
+  from: 'callback(statusOf(error, edge));',
+  to: 'if (!String(error.message).includes("group")) callback(statusOf(error, edge));',
   what: 'some refusals are never sent',
 }
 

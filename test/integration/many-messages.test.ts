@@ -8,7 +8,7 @@ import { RESUME_MS } from '../../wire/limits.js'
 import { message } from '../support/raw-call.js'
 import { ServerProcess, until } from '../support/server.js'
 
-/** More messages at once than a turn of the server's event loop takes (server/rpc/turns.ts). */
+/** More calls at once than a stream begins in one turn of the server's event loop. */
 const MESSAGES = 20
 const CALLS = 200
 
