@@ -111,10 +111,8 @@ class ChunkCall implements Sink {
   }
 
   fail(reason: Failure): void {
-    if (this.#ended) return
     // Of one session some may have begun and some not: those that have not come here behind the failure of the others.
-    this.#ended = this.run.hasFailed
-    if (this.#ended) return
+    if (this.#ended || this.run.hasFailed) return
     this.#resend ??= new Resend(this.call.deadline, this.run.wasConnected)
     const delay = this.#resend.delayOf(reason)
     if (delay !== undefined) {

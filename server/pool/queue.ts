@@ -1,34 +1,18 @@
 import type { Client, Task } from './task.js'
-import { Member, Round } from './turns.js'
-
-/** A connection whose tasks wait, in one line or in those of many streams: they take turns with each other, and have one with others. */
-class Payer extends Member {
-  readonly lines = new Round<Line>()
-
-  constructor(readonly connection: object | string) {
-    super()
-  }
-
-  get canBegin(): boolean {
-    for (const line of this.lines) if (line.canBegin) return true
-    return false
-  }
-}
+import { type Member, Round } from './turns.js'
 
 /** A client's tasks, as a doubly linked list: any of them leaves at once, however many wait. */
-class Line extends Member {
+class Line implements Member {
   first: Task | undefined
   last: Task | undefined
   size = 0
+  nextTurn = 0
 
-  /** Those that came back are no client's. */
+  /** @param client undefined for those that came back: they are before all turns. */
   constructor(
     readonly client: Client | undefined,
-    readonly payer: Payer | undefined,
-    private readonly round: Round<Payer>,
-  ) {
-    super()
-  }
+    private readonly round: Round<Line>,
+  ) {}
 
   get canBegin(): boolean {
     return typeof this.client !== 'object' || !this.client.isFull
@@ -36,9 +20,7 @@ class Line extends Member {
 
   /** One of its tasks has taken so long. */
   paid(ms: number): void {
-    if (!this.payer) return
-    this.payer.lines.paid(this, ms)
-    this.round.paid(this.payer, ms)
+    this.round.paid(this, ms)
   }
 
   push(task: Task): void {
@@ -74,18 +56,15 @@ class Line extends Member {
 /**
  * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
  * tasks delays another's only one by a turn. Turns are for time, not for tasks: a client whose tasks have run long lets
- * the others go first, until theirs have run as long. Connections take turns, and in each of them its streams. Tasks that had
- * their turn and come back stand in front of all.
+ * the others go first, until theirs have run as long. Tasks that had their turn and come back stand in front of all.
  */
 export class TaskQueue {
-  readonly #round = new Round<Payer>()
-  /** By connection and by client; one without tasks has no line. */
-  readonly #payers = new Map<object | string, Payer>()
+  readonly #round = new Round<Line>()
+  /** By client; one without tasks has no line. */
   readonly #lines = new Map<Client, Line>()
-  /** Also those that have none waiting now: what they have run they still owe. */
-  readonly #knownPayers = new WeakMap<object, Payer>()
-  readonly #knownLines = new WeakMap<object, Line>()
-  readonly #returned = new Line(undefined, undefined, this.#round)
+  /** Also those of clients that have no tasks now: what these have run they still owe. */
+  readonly #known = new WeakMap<object, Line>()
+  readonly #returned = new Line(undefined, this.#round)
   #size = 0
   #bytes = 0
 
@@ -119,17 +98,16 @@ export class TaskQueue {
   /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
   peek(): Task | undefined {
     if (this.#returned.first) return this.#returned.first
-    return this.#round.next()?.lines.next()?.first
+    return this.#round.next()?.first
   }
 
   /** Takes out the task whose turn it is, as `peek` has given it. */
   take(task: Task): void {
     const { line } = task
     this.remove(task)
-    if (!(line instanceof Line) || !line.payer) return
+    if (!(line instanceof Line) || line === this.#returned) return
     task.payer = line
-    line.payer.lines.moveBack(line)
-    this.#round.moveBack(line.payer)
+    this.#round.moveBack(line)
   }
 
   /** Takes out all, also those of clients that are full. */
@@ -153,35 +131,18 @@ export class TaskQueue {
   }
 
   #open(client: Client): Line {
-    const connection = connectionOf(client)
-    const payer = this.#payers.get(connection) ?? this.#join(connection)
-    const known = typeof client === 'object' ? this.#knownLines.get(client) : undefined
-    // A session may have come back over another connection.
-    const line = known?.payer === payer ? known : new Line(client, payer, this.#round)
-    if (typeof client === 'object') this.#knownLines.set(client, line)
+    const known = typeof client === 'object' ? this.#known.get(client) : undefined
+    const line = known ?? new Line(client, this.#round)
+    if (typeof client === 'object') this.#known.set(client, line)
     this.#lines.set(client, line)
-    payer.lines.join(line)
+    this.#round.join(line)
     return line
   }
 
-  /** A connection has tasks that wait, and had none. */
-  #join(connection: object | string): Payer {
-    const known = typeof connection === 'object' ? this.#knownPayers.get(connection) : undefined
-    const payer = known ?? new Payer(connection)
-    if (typeof connection === 'object') this.#knownPayers.set(connection, payer)
-    this.#payers.set(connection, payer)
-    this.#round.join(payer)
-    return payer
-  }
-
   #close(line: Line): void {
-    const { client, payer } = line
-    if (client === undefined || !payer) return
-    this.#lines.delete(client)
-    payer.lines.leave(line)
-    if (payer.lines.size > 0) return
-    this.#payers.delete(payer.connection)
-    this.#round.leave(payer)
+    if (line.client === undefined) return
+    this.#lines.delete(line.client)
+    this.#round.leave(line)
   }
 
   #count(task: Task, sign: 1 | -1): void {
@@ -189,7 +150,3 @@ export class TaskQueue {
     this.#bytes += sign * task.bytes
   }
 }
-
-/** What a client takes its turns for: many streams of one connection have no more of them than one. */
-const connectionOf = (client: Client): object | string =>
-  typeof client === 'string' ? client : (client.connection ?? client)

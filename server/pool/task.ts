@@ -6,8 +6,6 @@ export type Client =
   | {
       /** Its outcomes are not being read: no more of its tasks begin. */
       readonly isFull: boolean
-      /** Where it is one of several of a connection: they have their turns together. */
-      readonly connection?: object
       /** Somebody keeps it from sending too many tasks: none is refused because of those that wait. */
       readonly isHeldBack: boolean
     }

@@ -14,12 +14,11 @@ const MAX_SHARERS = 4
 const MAX_DEBT_MS = 1_000
 
 /** Somebody who takes turns with others: for time, not for tasks. */
-export abstract class Member {
+export interface Member {
   /** By the clock of its round: before it, others go first. */
-  nextTurn = 0
-
+  nextTurn: number
   /** It has something that can begin. */
-  abstract readonly canBegin: boolean
+  readonly canBegin: boolean
 }
 
 /** Those who take turns, and their clock, in milliseconds: it goes on when nobody has a turn before, and faster where they are many. */
@@ -27,14 +26,6 @@ export class Round<M extends Member> {
   #now = 0
   /** The one that is next first. */
   readonly #members = new Set<M>()
-
-  get size(): number {
-    return this.#members.size
-  }
-
-  [Symbol.iterator](): Iterator<M> {
-    return this.#members.values()
-  }
 
   /** One that has something waiting again. */
   join(member: M): void {

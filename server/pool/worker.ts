@@ -188,7 +188,7 @@ export class WorkerHandle {
 
   /**
    * What it says behind prints that the log has no room for is heard behind them: a task has its worker until its prints
-   * are out, and no other task waits for them.
+   * are out, and what comes meanwhile goes to another worker.
    */
   #hear(frame: Uint8Array): void {
     if (this.#prints.held) return this.#prints.whenResumed(() => this.#trust(() => this.#hear(frame)))

@@ -6,13 +6,8 @@ import { Farm, type HonestWorker } from '../support/workers.js'
 
 /** Whatever happens in whatever order, with workers that keep to their protocol: the invariants of scheduler.ts. */
 
-const shared = {}
-/** Two of them share a connection, and with it their turns. */
-const clients: readonly Client[] = [
-  'one',
-  { isFull: false, isHeldBack: true, connection: shared },
-  { isFull: false, isHeldBack: true, connection: shared },
-]
+/** One by its address, as a connection that is gone, and two that the queue knows again. */
+const clients: readonly Client[] = ['one', { isFull: false, isHeldBack: true }, { isFull: false, isHeldBack: true }]
 
 type Act = (farm: Farm, pick: number) => void
 
