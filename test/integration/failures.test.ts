@@ -1,6 +1,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { type FarpoolError, Pool, TimeoutError, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { childrenOf } from '../chaos/processes.js'
 import { FUNCTIONS, farpool, isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
 
 const folder = temporaryFolder()
@@ -47,9 +48,6 @@ const waiting = async (from: Pool) => {
   await until(() => lines(file) === 1, 'it has begun')
   return { result, pid: Number(readFileSync(file, 'utf8')) }
 }
-
-const childrenOf = ({ pid }: ServerProcess): number[] =>
-  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
 
 describe('a worker', () => {
   it('that fills its heap ends with WORKER_OOM, and another takes its place', async () => {
@@ -379,7 +377,7 @@ describe('a server that is killed', () => {
     const killed = await ServerProcess.start(['--processes', '1', '--listen', `unix:${socket}`])
     const client = new Pool(`unix:${socket}`)
     const [worker] = (await client.info()).workers
-    const guard = () => childrenOf(killed).find((pid) => pid !== worker?.pid)
+    const guard = () => childrenOf(killed.pid).find((pid) => pid !== worker?.pid)
     const first = guard()
     process.kill(first ?? 0, 'SIGKILL')
     await until(() => guard() !== undefined && guard() !== first, 'there is another')

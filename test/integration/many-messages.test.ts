@@ -1,4 +1,3 @@
-import { connect } from 'node:http2'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { credentials } from '@grpc/grpc-js'
 import { Pool } from 'farpool'
@@ -6,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CallRequest, PoolServiceClient } from '../../proto/gen/farpool/v1/pool_service.js'
 import { RESUME_MS } from '../../wire/limits.js'
 import { message } from '../support/raw-call.js'
+import { RawClient } from '../support/raw-unary.js'
 import { ServerProcess, until } from '../support/server.js'
 
 /** More calls at once than a stream begins in one turn of the server's event loop. */
@@ -61,30 +61,19 @@ describe('what waits for its turn', () => {
 describe('a flood of calls', () => {
   it('does not keep a server that is told to end from ending', async () => {
     await using flooded = await ServerProcess.start(['--processes', '1', '--drain', '20000'])
-    const sessions = Array.from({ length: 30 }, () => connect(`http://${flooded.address}`).on('error', () => {}))
+    const clients = Array.from({ length: 30 }, () => new RawClient(flooded.address))
     let answers = 0
-    for (const session of sessions) {
-      const headers = {
-        ':method': 'POST',
-        ':path': '/farpool.v1.PoolService/Apply',
-        'content-type': 'application/grpc',
+    const again = async (client: RawClient) => {
+      while (!client.session.destroyed && !client.session.closed) {
+        await client.send({ body: Buffer.alloc(5) })
+        answers++
       }
-      const again = () => {
-        if (session.destroyed || session.closed) return
-        const call = session.request({ ...headers, te: 'trailers' })
-        call.on('error', () => {}).on('data', () => {})
-        call.on('close', () => {
-          answers++
-          again()
-        })
-        call.end(Buffer.alloc(5))
-      }
-      for (let at = 0; at < 200; at++) again()
     }
+    for (const client of clients) for (let at = 0; at < 200; at++) again(client).catch(() => {})
     await until(() => answers > 1_000, 'they are being answered')
     flooded.signal('SIGTERM')
     expect(await Promise.race([flooded.exited, sleep(15_000, 'it goes on', { ref: false })])).toBe(0)
-    for (const session of sessions) session.destroy()
+    for (const client of clients) client[Symbol.dispose]()
   })
 })
 

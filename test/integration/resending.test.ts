@@ -171,6 +171,15 @@ class Relay {
   }
 }
 
+/** A program of its own, which talks to this one. */
+function begun(program: string) {
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  })
+  const said = async () => (await once(child, 'message'))[0]
+  return { child, said, exited: once(child, 'exit') }
+}
+
 describe('a connection that breaks', () => {
   let server: ServerProcess
   let relay: Relay
@@ -228,14 +237,11 @@ describe('a connection that breaks', () => {
       process.send((await Promise.allSettled(calls)).map(({ status }) => status))
       await Promise.all(pools.map((pool) => pool.terminate()))
       process.disconnect()`
-    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    })
-    const exited = once(child, 'exit')
-    expect((await once(child, 'message'))[0]).toBe('idle')
+    const { child, said, exited } = begun(program)
+    expect(await said()).toBe('idle')
     relay.close()
     child.send('go on')
-    expect((await once(child, 'message'))[0]).toEqual(Array(12).fill('rejected'))
+    expect(await said()).toEqual(Array(12).fill('rejected'))
     expect(await exited).toEqual([0, null])
   })
 
@@ -254,17 +260,14 @@ describe('a connection that breaks', () => {
       await pool.terminate()
       process.send(error.reason)
       process.disconnect()`
-    const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
-    })
-    const exited = once(child, 'exit')
-    expect((await once(child, 'message'))[0]).toBe('connected')
+    const { child, said, exited } = begun(program)
+    expect(await said()).toBe('connected')
     // It reads nothing more.
     server.signal('SIGSTOP')
     child.send('go on')
-    expect((await once(child, 'message'))[0]).toBe('sent')
+    expect(await said()).toBe('sent')
     server.signal('SIGKILL')
-    expect((await once(child, 'message'))[0]).toBe('CONNECTION_LOST')
+    expect(await said()).toBe('CONNECTION_LOST')
     expect(await exited).toEqual([0, null])
   })
 

@@ -30,7 +30,8 @@ const QUICK: Partial<Record<Row, number>> = { seconds: 0.25, pairs: 1 }
 export const HELP = `npm run neighbour -- [options]
 
 An innocent client calls at a steady pace, alone, beside a hostile one, and beside a process that burns as much CPU as
-the hostile one took, and made the server and its workers take, and touches no server. Exit code 1 where a call has another outcome than its result.
+the hostile one took, and made the server and its workers take, and touches no server. Exit code 1 where a call has
+another outcome than its result.
 
 ${Object.entries(ROWS)
   .map(([name, { value, help }]) => `  --${name.padEnd(18)} ${help} (${value})`)

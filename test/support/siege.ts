@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { Pool } from 'farpool'
+import { childrenOf } from '../chaos/processes.js'
 import { ServerProcess, until } from './server.js'
 
 const MIB = 1024 * 1024
@@ -36,7 +37,7 @@ export class Siege implements AsyncDisposable {
    * `peakBytes` more; of which `leftBytes` may stay. @returns what the attack returned.
    */
   async withstands<T>(attack: () => Promise<T>, peakBytes = PEAK_BYTES, leftBytes = LEFT_BYTES): Promise<T> {
-    const processes = childrenOf(this.server)
+    const processes = childrenOf(this.server.pid).length
     const before = this.#memory('VmRSS')
     const peak = this.#memory('VmHWM')
     let over = false
@@ -60,7 +61,7 @@ export class Siege implements AsyncDisposable {
       return queued === 0 && running === 0
     }, 'nothing waits and nothing runs')
     // A worker whose task would not end was replaced.
-    await until(() => childrenOf(this.server) === processes, `there are ${processes} processes again`)
+    await until(() => childrenOf(this.server.pid).length === processes, `there are ${processes} processes again`)
     await until(() => this.#memory('VmRSS') - before <= leftBytes, `it has at most ${leftBytes / MIB} MiB more`)
     const most = this.#memory('VmHWM') - Math.max(peak, before)
     if (most > peakBytes) throw new Error(`the attack took ${Math.round(most / MIB)} MiB`)
@@ -90,9 +91,4 @@ export class Siege implements AsyncDisposable {
 
 function descriptorsOf(server: ServerProcess): number {
   return process.platform === 'linux' ? readdirSync(`/proc/${server.pid}/fd`).length : 0
-}
-
-function childrenOf({ pid }: ServerProcess): number {
-  if (process.platform !== 'linux') return 0
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').length
 }
