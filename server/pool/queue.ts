@@ -1,70 +1,21 @@
+import { Line, Share, TaskList } from './share.js'
 import type { Client, Task } from './task.js'
-import { type Member, Round } from './turns.js'
-
-/** A client's tasks, as a doubly linked list: any of them leaves at once, however many wait. */
-class Line implements Member {
-  first: Task | undefined
-  last: Task | undefined
-  size = 0
-  nextTurn = 0
-
-  /** @param client undefined for those that came back: they are before all turns. */
-  constructor(
-    readonly client: Client | undefined,
-    private readonly round: Round<Line>,
-  ) {}
-
-  get canBegin(): boolean {
-    return typeof this.client !== 'object' || !this.client.isFull
-  }
-
-  /** One of its tasks has taken so long. */
-  paid(ms: number): void {
-    this.round.paid(this, ms)
-  }
-
-  push(task: Task): void {
-    task.line = this
-    task.previous = this.last
-    if (this.last) this.last.next = task
-    else this.first = task
-    this.last = task
-    this.size++
-  }
-
-  unshift(task: Task): void {
-    task.line = this
-    task.next = this.first
-    if (this.first) this.first.previous = task
-    else this.last = task
-    this.first = task
-    this.size++
-  }
-
-  remove(task: Task): void {
-    if (task.previous) task.previous.next = task.next
-    else this.first = task.next
-    if (task.next) task.next.previous = task.previous
-    else this.last = task.previous
-    task.line = undefined
-    task.previous = undefined
-    task.next = undefined
-    this.size--
-  }
-}
+import { Round } from './turns.js'
 
 /**
  * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
  * tasks delays another's only one by a turn. Turns are for time, not for tasks: a client whose tasks have run long lets
- * the others go first, until theirs have run as long. Tasks that had their turn and come back stand in front of all.
+ * the others go first, until theirs have run as long. Clients of one connection have the turns of one, and take turns in
+ * these. Tasks that had their turn and come back stand in front of all.
  */
 export class TaskQueue {
-  readonly #round = new Round<Line>()
+  readonly #round = new Round<Share>()
   /** By client; one without tasks has no line. */
   readonly #lines = new Map<Client, Line>()
-  /** Also those of clients that have no tasks now: what these have run they still owe. */
+  /** By connection and by client, also of those that have no tasks now: what these have run they still owe. */
+  readonly #shares = new WeakMap<object, Share>()
   readonly #known = new WeakMap<object, Line>()
-  readonly #returned = new Line(undefined, this.#round)
+  readonly #returned = new TaskList()
   #size = 0
   #bytes = 0
 
@@ -84,8 +35,7 @@ export class TaskQueue {
 
   push(task: Task): void {
     const { client } = task.job
-    const line = this.#lines.get(client) ?? this.#open(client)
-    line.push(task)
+    this.#open(client).push(task)
     this.#count(task, 1)
   }
 
@@ -97,23 +47,23 @@ export class TaskQueue {
 
   /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
   peek(): Task | undefined {
-    if (this.#returned.first) return this.#returned.first
-    return this.#round.next()?.first
+    return this.#returned.first ?? this.#round.next()?.lines.next()?.first
   }
 
   /** Takes out the task whose turn it is, as `peek` has given it. */
   take(task: Task): void {
     const { line } = task
     this.remove(task)
-    if (!(line instanceof Line) || line === this.#returned) return
+    if (!(line instanceof Line)) return
     task.payer = line
-    this.#round.moveBack(line)
+    line.share.lines.moveBack(line)
+    this.#round.moveBack(line.share)
   }
 
   /** Takes out all, also those of clients that are full. */
   *drain(): Iterable<Task> {
-    for (const line of [this.#returned, ...this.#lines.values()]) {
-      for (let { first } = line; first; { first } = line) {
+    for (const list of [this.#returned, ...this.#lines.values()]) {
+      for (let { first } = list; first; { first } = list) {
         this.remove(first)
         yield first
       }
@@ -123,26 +73,42 @@ export class TaskQueue {
   /** Takes a task out wherever it stands; false where it does not wait here. */
   remove(task: Task): boolean {
     const { line } = task
-    if (!(line instanceof Line)) return false
+    if (!(line instanceof TaskList)) return false
     line.remove(task)
-    if (!line.first) this.#close(line)
+    if (line instanceof Line && !line.first) this.#close(line)
     this.#count(task, -1)
     return true
   }
 
   #open(client: Client): Line {
+    const connection = connectionOf(client)
+    const open = this.#lines.get(client)
+    if (open?.share.connection === connection) return open
+    // A session that has come back over another connection: what waits, and what has still to be paid, is there from now on.
+    if (open) this.#close(open)
+    const share = this.#shareOf(connection)
     const known = typeof client === 'object' ? this.#known.get(client) : undefined
-    const line = known ?? new Line(client, this.#round)
+    const line = known ?? new Line(client, share)
+    line.moveTo(share)
     if (typeof client === 'object') this.#known.set(client, line)
     this.#lines.set(client, line)
-    this.#round.join(line)
+    if (share.lines.size === 0) this.#round.join(share)
+    share.lines.join(line)
     return line
   }
 
+  #shareOf(connection: object | string): Share {
+    const known = typeof connection === 'object' ? this.#shares.get(connection) : undefined
+    const share = known ?? new Share(connection, this.#round)
+    if (typeof connection === 'object') this.#shares.set(connection, share)
+    return share
+  }
+
   #close(line: Line): void {
-    if (line.client === undefined) return
-    this.#lines.delete(line.client)
-    this.#round.leave(line)
+    const { client, share } = line
+    this.#lines.delete(client)
+    share.lines.leave(line)
+    if (share.lines.size === 0) this.#round.leave(share)
   }
 
   #count(task: Task, sign: 1 | -1): void {
@@ -150,3 +116,7 @@ export class TaskQueue {
     this.#bytes += sign * task.bytes
   }
 }
+
+/** Whose turns a client has. */
+const connectionOf = (client: Client): object | string =>
+  typeof client === 'string' ? client : (client.connection ?? client)

@@ -8,6 +8,8 @@ export type Client =
       readonly isFull: boolean
       /** Somebody keeps it from sending too many tasks: none is refused because of those that wait. */
       readonly isHeldBack: boolean
+      /** With whose other clients it shares its turns: its connection. Where there is none it stands for itself. */
+      readonly connection?: object | undefined
     }
 
 /** What a worker is asked to do: what the tasks of one request have in common. Payloads are encoded and stay so. */

@@ -27,6 +27,14 @@ export class Round<M extends Member> {
   /** The one that is next first. */
   readonly #members = new Set<M>()
 
+  get size(): number {
+    return this.#members.size
+  }
+
+  [Symbol.iterator](): Iterator<M> {
+    return this.#members.values()
+  }
+
   /** One that has something waiting again. */
   join(member: M): void {
     member.nextTurn = Math.min(member.nextTurn, this.#now + MAX_DEBT_MS)

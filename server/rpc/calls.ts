@@ -40,6 +40,8 @@ export class CallStream implements Owner {
   #isLast = false
   /** The stream that it has now; undefined while a session waits for its next one. */
   #requests: Requests<CallRequest> | undefined
+  /** As a client of pools: it shares its turns with all that comes over the connection which it has now, or had last. */
+  connection: object | undefined
   /** Counts the streams. */
   #turn = 0
   /** How many messages have been received, and the number of the last that was handed out. */
@@ -64,8 +66,9 @@ export class CallStream implements Owner {
   }
 
   /** A stream begins; one that was there before is over. `received`: how many messages its client has received. */
-  attach(requests: Requests<CallRequest>, received: number): number {
+  attach(requests: Requests<CallRequest>, received: number, connection: object | undefined): number {
     this.#requests = requests
+    this.connection = connection
     this.#paused = false
     this.#outcomes.release(received)
     this.#outcomes.rewind()

@@ -64,7 +64,8 @@ function begin(context: RpcContext, requests: Requests<CallRequest>, call: Call)
       if (!session?.resumed) context.admission.check()
       const make = () => new CallStream(context, session !== undefined)
       const calls = session ? context.sessions.attach(session, make) : make()
-      begun = { calls, turn: calls.attach(requests, first.received), session }
+      const connection = typeof call.client === 'object' ? call.client : undefined
+      begun = { calls, turn: calls.attach(requests, first.received, connection), session }
       resolve(begun)
       if (!session) calls.accept(first)
     }

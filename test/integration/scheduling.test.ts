@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CancelledError, Pool, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { FUNCTIONS, ServerProcess } from '../support/server.js'
+import { connectRaw, frame, message } from '../support/raw-call.js'
+import { FUNCTIONS, ServerProcess, until } from '../support/server.js'
 
 /** Workers are given short tasks ahead of time (docs/architecture.md); nobody is to notice but the clock. */
 
@@ -133,5 +134,24 @@ describe('clients of one pool', () => {
     expect(done - before).toBeLessThan(20)
     await greedy.terminate()
     await all
+  })
+  it('are connections: the streams of one have no more turns together than the only stream of another', async () => {
+    await using server = await ServerProcess.start(['--processes', '1'])
+    using many = connectRaw(server.address)
+    using one = connectRaw(server.address)
+    const calls = (count: number) =>
+      frame(message('busyFor', Object.fromEntries(Array.from({ length: count }, (_, at) => [at + 1, [10]]))))
+    const streams = Array.from({ length: 20 }, () => many.call())
+    for (const stream of streams) stream.write(calls(20))
+    const done = () => streams.reduce((sum, { outcomes }) => sum + outcomes.length, 0)
+    await until(() => done() > 0, 'they are in the queue')
+    const single = one.call()
+    const before = done()
+    single.write(calls(20))
+    single.end()
+    await single.ended
+    expect(single.outcomes).toHaveLength(20)
+    // With a share for each stream it would be four times as many as of the other.
+    expect(done() - before).toBeLessThan(40)
   })
 })

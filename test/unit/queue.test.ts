@@ -166,6 +166,67 @@ describe('turns are for time', () => {
     expect(play(queue, { long: 100 }, 7)).toEqual(Array(7).fill('long'))
   })
 
+  const streamOf = (connection: object) => ({ isFull: false, isHeldBack: true, connection })
+
+  it('many streams of one connection get as much of it as the only one of another', () => {
+    const queue = new TaskQueue()
+    const connection = {}
+    const streams = Array.from({ length: 50 }, () => streamOf(connection))
+    for (let id = 1; id <= 100; id++) for (const client of [...streams, 'one']) queue.push(task(id, client))
+    const taken = Array.from({ length: 100 }, () => {
+      const next = shift(queue) as Task
+      next.ran(5)
+      return next.job.client
+    })
+    expect(count(taken, 'one')).toBe(50)
+    // And each of them as much as the others.
+    for (const stream of streams) expect(count(taken, stream)).toBe(1)
+  })
+
+  it('a connection takes turns together with its streams, and keeps what it owes when they have ended', () => {
+    const connection = { isFull: false, isHeldBack: false }
+    const queue = new TaskQueue()
+    queue.push(task(1, streamOf(connection)))
+    shift(queue)?.ran(100)
+    queue.push(task(2, connection))
+    for (let id = 3; id <= 12; id++) queue.push(task(id, 'other'))
+    expect(play(queue, { other: 9 }, 10)).toEqual(Array(10).fill('other'))
+  })
+
+  it('what long tasks of one stream take its siblings have too, before the next of them', () => {
+    const connection = {}
+    const [long, short] = [streamOf(connection), streamOf(connection)]
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 100; id++) for (const client of [long, short]) queue.push(task(id, client))
+    const taken = Array.from({ length: 52 }, () => {
+      const next = shift(queue) as Task
+      next.ran(next.job.client === long ? 100 : 2)
+      return next.job.client
+    })
+    expect(count(taken, long)).toBeLessThanOrEqual(3)
+  })
+
+  it('a stream that goes on over another connection shares the turns of that one, with all that waits', () => {
+    const [before, now] = [{}, {}]
+    const session = { ...streamOf(before) }
+    const queue = new TaskQueue()
+    for (let id = 1; id <= 40; id++) queue.push(task(id, session))
+    const begun = shift(queue) as Task
+    session.connection = now
+    const sibling = streamOf(now)
+    for (let id = 41; id <= 80; id++) for (const client of [sibling, session, 'other']) queue.push(task(id, client))
+    begun.ran(0)
+    const taken = Array.from({ length: 40 }, () => {
+      const next = shift(queue) as Task
+      next.ran(5)
+      return next.job.client
+    })
+    expect([session, sibling, 'other'].map((client) => count(taken, client))).toEqual([10, 10, 20])
+    expect([queue.size, queue.sizeOf(session)]).toEqual([119, 69])
+    expect(new Set(Array.from({ length: 119 }, () => shift(queue))).size).toBe(119)
+    expect(queue.peek()).toBeUndefined()
+  })
+
   it('a client whose next task comes when one has ended gives back what it had, but not what it had long before', () => {
     const client = { isFull: false, isHeldBack: true }
     const queue = new TaskQueue()
@@ -186,8 +247,9 @@ describe('turns are for time', () => {
   })
 
   it('whatever is pushed, paid and taken: the next task stays the next until it is taken, and none is forgotten', () => {
-    const clients = Array.from({ length: 4 }, () => ({ isFull: false, isHeldBack: true }))
-    const step = fc.record({ kind: fc.constantFrom('push', 'push', 'take', 'pay'), pick: fc.nat(99) })
+    const connections = [{}, {}] as const
+    const clients = [0, 0, 1, 1].map((at) => streamOf(connections[at] as object))
+    const step = fc.record({ kind: fc.constantFrom('push', 'push', 'take', 'pay', 'move'), pick: fc.nat(99) })
     fc.assert(
       fc.property(fc.array(step, { maxLength: 200, size: 'max' }), (steps) => {
         const queue = new TaskQueue()
@@ -204,7 +266,8 @@ describe('turns are for time', () => {
             if (next) queue.take(next)
             expect(next ? waiting.delete(next) : waiting.size === 0).toBe(true)
             if (next) running.push(next)
-          } else running.shift()?.ran(pick)
+          } else if (kind === 'pay') running.shift()?.ran(pick)
+          else (clients[pick % 4] as { connection: object }).connection = connections[pick % 2] as object
           expect(queue.size).toBe(waiting.size)
         }
         expect(new Set(Array.from({ length: waiting.size }, () => shift(queue)))).toEqual(waiting)
@@ -232,6 +295,17 @@ describe('a client that is full', () => {
     expect([shift(queue)?.id, shift(queue)?.id, queue.size]).toEqual([3, undefined, 2])
     client.isFull = false
     expect(drain(queue)).toEqual([1, 2])
+  })
+
+  it('does not keep others of its connection waiting', () => {
+    const connection = {}
+    const client = { isFull: true, isHeldBack: true, connection }
+    const queue = new TaskQueue()
+    queue.push(task(1, client))
+    queue.push(task(2, { ...client, isFull: false }))
+    expect([shift(queue)?.id, shift(queue)?.id]).toEqual([2, undefined])
+    client.isFull = false
+    expect(drain(queue)).toEqual([1])
   })
 
   it('is drained with all others', () => {

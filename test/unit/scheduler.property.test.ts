@@ -6,8 +6,9 @@ import { Farm, type HonestWorker } from '../support/workers.js'
 
 /** Whatever happens in whatever order, with workers that keep to their protocol: the invariants of scheduler.ts. */
 
-/** One by its address, as a connection that is gone, and two that the queue knows again. */
-const clients: readonly Client[] = ['one', { isFull: false, isHeldBack: true }, { isFull: false, isHeldBack: true }]
+/** One by its address, as a connection that is gone, a connection, and a stream of it. */
+const connection = { isFull: false, isHeldBack: false }
+const clients: readonly Client[] = ['one', connection, { isFull: false, isHeldBack: true, connection }]
 
 type Act = (farm: Farm, pick: number) => void
 

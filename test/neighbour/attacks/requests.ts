@@ -40,7 +40,7 @@ const emptyChunks = (count: number) =>
   // An Apply without arguments begins as a Map does; its third field is chunks.
   frame(Buffer.concat([applyRequest('twice'), Buffer.alloc(2 * count, Buffer.from([0x1a, 0x00]))]))
 
-/** So many streams of calls on one connection, each with calls that are never few: each has turns of its own. */
+/** So many streams of calls on one connection, each with calls that are never few. */
 async function streams(target: Target, count: number, calls: number): Promise<void> {
   using connection = connectRaw(target.address)
   const batch = (from: number) =>
