@@ -74,6 +74,11 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
+      new Option('--max-running-per-client <n>', 'how many workers one client may have at once (default: all)')
+        .env('FARPOOL_MAX_RUNNING_PER_CLIENT')
+        .argParser(count()),
+    )
+    .addOption(
       new Option('--max-queued-bytes <n>', 'how many bytes of arguments may wait in a pool (default: 1 GiB)')
         .env('FARPOOL_MAX_QUEUED_BYTES')
         .argParser(count()),

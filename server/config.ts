@@ -48,6 +48,11 @@ export interface ServeOptions {
   /** How many tasks may wait in a pool: of all clients (default 1,000,000), and of one (default: as many). More fail with QUEUE_FULL. */
   maxQueued?: number
   maxQueuedPerClient?: number
+  /**
+   * How many workers of the shared pool the tasks of one client (a connection, with all its streams) may have at once; the others
+   * stay free for whoever else asks. Default: all.
+   */
+  maxRunningPerClient?: number
   /** How many bytes of arguments may wait in a pool. Default 1 GiB. */
   maxQueuedBytes?: number
   /** How many pools clients may have open at once. Default 1,000. */
@@ -80,12 +85,15 @@ export interface ServeOptions {
 }
 
 /** The same, checked and complete; the one place where defaults are made. */
-export interface ServeConfig extends Required<Omit<ServeOptions, 'maxTasksPerChild' | 'maxHeapMb' | 'modules'>> {
+export interface ServeConfig extends Required<Omit<ServeOptions, Unlimited | 'modules'>> {
   /** Absolute paths of files that exist. */
   modules: readonly string[]
   maxTasksPerChild: number | undefined
   maxHeapMb: number | undefined
+  maxRunningPerClient: number | undefined
 }
+
+type Unlimited = 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'
 
 /** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
 export function resolveConfig(options: ServeOptions): ServeConfig {
@@ -107,6 +115,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxRssMb: options.maxRssMb ?? 0,
     maxQueued: options.maxQueued ?? MAX_QUEUED,
     maxQueuedPerClient: options.maxQueuedPerClient ?? options.maxQueued ?? MAX_QUEUED,
+    maxRunningPerClient: options.maxRunningPerClient,
     maxQueuedBytes: options.maxQueuedBytes ?? MAX_QUEUED_BYTES,
     maxPools: options.maxPools ?? MAX_POOLS,
     maxProcesses: options.maxProcesses ?? MAX_PROCESSES,
@@ -124,6 +133,8 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   checkCount('processes', config.processes, config.maxProcesses)
   if (config.maxTasksPerChild !== undefined) checkCount('max-tasks-per-child', config.maxTasksPerChild)
   if (config.maxHeapMb !== undefined) checkCount('max-heap-mb', config.maxHeapMb)
+  if (config.maxRunningPerClient !== undefined)
+    checkCount('max-running-per-client', config.maxRunningPerClient, MAX_PROCESSES)
   for (const [name, value] of [
     ['max-queued', config.maxQueued],
     ['max-queued-per-client', config.maxQueuedPerClient],

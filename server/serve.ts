@@ -57,6 +57,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       initializer: config.initializer,
       initargs: config.initargs.map((arg) => encodePayload(arg, 'cbor')),
       maxTasksPerChild: config.maxTasksPerChild,
+      maxRunningPerClient: config.maxRunningPerClient,
       startTimeoutMs: config.startTimeoutMs,
       graceMs: config.graceMs,
       runTimeoutMs: config.runTimeoutMs,

@@ -2,6 +2,7 @@ import { MAX_CRASH_DELAY_MS, MAX_START_DELAY_MS } from '../../wire/limits.js'
 import type { Estimates } from './estimate.js'
 import { Hand } from './hand.js'
 import type { TaskQueue } from './queue.js'
+import type { Share } from './share.js'
 import type { WorkerExit, WorkerPhase } from './state.js'
 import type { Task } from './task.js'
 
@@ -108,16 +109,28 @@ export class Crew {
     maxTasks: number | undefined,
     now: number,
   ): Iterable<readonly [Slot, readonly Task[]]> {
-    const busy = [...this.#slots.values()].filter(({ phase, isRetiring }) => phase === 'busy' && !isRetiring)
-    if (busy.length === 0) return
-    const share = Math.ceil(queue.size / busy.length)
-    const isDeep = queue.size > 2 * busy.length
-    for (const slot of busy) {
-      const left = maxTasks === undefined ? share : maxTasks - slot.tasks - slot.hand.size
-      const most = Math.min(share, left)
-      const tasks = slot.hand.fill(queue, estimates, most, now, isDeep)
-      if (tasks.length > 0) yield [slot, tasks]
+    for (const [share, slots] of this.#busy) {
+      const { size } = share ?? queue
+      const each = Math.ceil(size / slots.length)
+      const isDeep = size > 2 * slots.length
+      for (const slot of slots) {
+        const left = maxTasks === undefined ? each : maxTasks - slot.tasks - slot.hand.size
+        const tasks = slot.hand.fill(queue, estimates, Math.min(each, left), now, isDeep)
+        if (tasks.length > 0) yield [slot, tasks]
+      }
     }
+  }
+
+  /** By whose they are: where there is no limit of that, nobody's. */
+  get #busy(): Map<Share | undefined, Slot[]> {
+    const busy = new Map<Share | undefined, Slot[]>()
+    for (const slot of this.#slots.values()) {
+      if (slot.phase !== 'busy' || slot.isRetiring) continue
+      const slots = busy.get(slot.hand.share)
+      if (slots) slots.push(slot)
+      else busy.set(slot.hand.share, [slot])
+    }
+    return busy
   }
 
   rest(slot: Slot): void {

@@ -1,6 +1,7 @@
 import { AHEAD_MS, HAND_BYTES, HAND_MS, HAND_TASKS, LEASE_MS } from '../../wire/limits.js'
 import type { Estimates } from './estimate.js'
 import type { TaskQueue } from './queue.js'
+import type { Share } from './share.js'
 import type { Task } from './task.js'
 
 /** What a task of a kind that has never run to its end counts when it was given up. */
@@ -15,6 +16,14 @@ export class Hand {
   readonly #tasks: Task[] = []
   /** Reclaimed, and not yet returned: the worker gets no others before it has said that it will not begin these. */
   readonly #stale = new Set<number>()
+  /** Whose worker it is until it has nothing left, where one may have so many: then it is lent nobody else's tasks. */
+  #share: Share | undefined
+  /** It has been lent tasks since it became that. */
+  #wasLent = false
+
+  get share(): Share | undefined {
+    return this.#share
+  }
 
   get first(): Task | undefined {
     return this.#tasks[0]
@@ -43,7 +52,9 @@ export class Hand {
   }
 
   /** A task that begins as soon as the worker hears of it. */
-  give(task: Task, estimates: Estimates): void {
+  give(task: Task, estimates: Estimates, share: Share | undefined): void {
+    this.#share = share
+    share?.hold()
     this.#add(task, 0, estimates.of(task) ?? Number.POSITIVE_INFINITY)
   }
 
@@ -51,6 +62,14 @@ export class Hand {
   drop(): void {
     const task = this.#tasks.shift()
     if (task?.settled) task.ran(Number.isFinite(task.expectedMs) ? task.expectedMs : UNKNOWN_MS)
+    if (this.isEmpty) this.leave()
+  }
+
+  /** It has nothing left, or its worker is gone: it is nobody's. */
+  leave(): void {
+    this.#share?.release()
+    this.#share = undefined
+    this.#wasLent = false
   }
 
   /**
@@ -63,8 +82,9 @@ export class Hand {
     // Nothing behind a task that was ended: its worker may have to be killed.
     if (first?.settled) return []
     const lent = this.#fillShort(queue, estimates, most, now + LEASE_MS)
+    this.#wasLent ||= lent.length > 0
     if (lent.length > 0 || !first || this.size > 1 || !this.isReady || !isDeep || most < 1) return lent
-    const task = queue.peek()
+    const task = this.#next(queue, false)
     const expected = task && estimates.of(task)
     if (!task || expected === undefined || expected > AHEAD_MS || first.expectedMs > AHEAD_MS) return lent
     if (first.bytes + task.bytes > HAND_BYTES) return lent
@@ -83,7 +103,7 @@ export class Hand {
     const lent: Task[] = []
     if (!this.isReady || (this.size > 1 && ms > HAND_MS / 2)) return lent
     while (lent.length < most && this.size < HAND_TASKS) {
-      const task = queue.peek()
+      const task = this.#next(queue, !this.#wasLent)
       const expected = task && estimates.of(task)
       if (!task || expected === undefined) break
       ms += expected
@@ -94,6 +114,10 @@ export class Hand {
       lent.push(task)
     }
     return lent
+  }
+
+  #next(queue: TaskQueue, isTurn: boolean): Task | undefined {
+    return this.#share ? queue.peekOf(this.#share, isTurn) : queue.peek()
   }
 
   /** Whether there is something to reclaim. */
@@ -113,12 +137,15 @@ export class Hand {
   /** What was reclaimed has been done all the same: it comes too late, and will not be returned. */
   forget(task: number): void {
     this.#stale.delete(task)
+    if (this.isEmpty) this.leave()
   }
 
   /** The worker has not begun these in time, and will not; gives those that are back in the queue by that. */
   returned(queue: TaskQueue, tasks: readonly number[]): readonly Task[] {
     const mine = new Set(tasks.filter((task) => !this.#stale.delete(task)))
-    return mine.size > 0 ? this.#takeBack(queue, (task) => mine.has(task.id)) : []
+    const back = mine.size > 0 ? this.#takeBack(queue, (task) => mine.has(task.id)) : []
+    if (this.isEmpty) this.leave()
+    return back
   }
 
   #add(task: Task, beginBy: number, expectedMs: number): void {

@@ -25,6 +25,7 @@ export class Losses {
       else if (task === first && this.#isFatal(slot, task)) this.ledger.fail(task, neverBegins(task, exit))
       else this.queue.unshift(task)
     }
+    slot.hand.leave()
   }
 
   #crashed(task: Task, exit: WorkerExit): void {

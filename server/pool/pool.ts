@@ -26,6 +26,8 @@ export interface PoolOptions extends WorkerInit, WorkerTimes {
   /** At least 1. */
   readonly processes: number
   readonly maxTasksPerChild: number | undefined
+  /** How many of its processes one connection may have at once; undefined for all. */
+  readonly maxRunningPerClient: number | undefined
   readonly spawner: Spawner
   /** Where starts wait for their turn; without it none does. */
   readonly starts?: Starts
@@ -92,27 +94,24 @@ export class Pool {
     })
     // Whoever does not ask is not to be told by an unhandled rejection: submit() tells the same.
     this.#ready.catch(() => {})
-    this.#scheduler = new Scheduler(
-      { processes: options.processes, maxTasksPerChild: options.maxTasksPerChild, limits: options.limits },
-      {
-        spawn: (worker, delayMs) => this.#spawn(worker, delayMs),
-        run: (worker, tasks, beginBy) => {
-          this.#workers.get(worker)?.run(tasks, beginBy)
-          this.#watch.start()
-          this.#turn()
-        },
-        waits: (task) => this.#timers.waits(task),
-        began: (task) => this.#timers.began(task),
-        abort: (worker, task, reason) => {
-          this.#workers.get(worker)?.abort(task.id, reason.reason)
-          this.#turn()
-        },
-        overdue: (worker) => this.#workers.get(worker)?.overdue(),
-        stop: (worker) => this.#end(worker, 'stop'),
-        kill: (worker) => this.#end(worker, 'kill'),
-        ended: () => this.#resolveEnded(),
+    this.#scheduler = new Scheduler(options, {
+      spawn: (worker, delayMs) => this.#spawn(worker, delayMs),
+      run: (worker, tasks, beginBy) => {
+        this.#workers.get(worker)?.run(tasks, beginBy)
+        this.#watch.start()
+        this.#turn()
       },
-    )
+      waits: (task) => this.#timers.waits(task),
+      began: (task) => this.#timers.began(task),
+      abort: (worker, task, reason) => {
+        this.#workers.get(worker)?.abort(task.id, reason.reason)
+        this.#turn()
+      },
+      overdue: (worker) => this.#workers.get(worker)?.overdue(),
+      stop: (worker) => this.#end(worker, 'stop'),
+      kill: (worker) => this.#end(worker, 'kill'),
+      ended: () => this.#resolveEnded(),
+    })
     this.#scheduler.start()
   }
 

@@ -92,6 +92,8 @@ export class Pools {
         initializer: options.initializer,
         initargs: options.initargs,
         maxTasksPerChild: options.maxTasksPerChild,
+        // It has one client.
+        maxRunningPerClient: undefined,
         starts: this.#starts,
       },
       events,

@@ -6,7 +6,8 @@ import { Round } from './turns.js'
  * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
  * tasks delays another's only one by a turn. Turns are for time, not for tasks: a client whose tasks have run long lets
  * the others go first, until theirs have run as long. Clients of one connection have the turns of one, and take turns in
- * these. Tasks that had their turn and come back stand in front of all.
+ * these. Tasks that had their turn and come back stand in front of all; where there is a limit of how many workers a
+ * connection may have, of those of their own client, since they wait for one of its workers.
  */
 export class TaskQueue {
   readonly #round = new Round<Share>()
@@ -18,6 +19,14 @@ export class TaskQueue {
   readonly #returned = new TaskList()
   #size = 0
   #bytes = 0
+
+  /** @param maxWorkers how many workers a connection may have at once. */
+  constructor(private readonly maxWorkers = Number.POSITIVE_INFINITY) {}
+
+  /** Whether workers have to say whose they are. */
+  get isLimited(): boolean {
+    return this.maxWorkers < Number.POSITIVE_INFINITY
+  }
 
   get size(): number {
     return this.#size
@@ -39,25 +48,40 @@ export class TaskQueue {
     this.#count(task, 1)
   }
 
-  /** Puts a task in front of all others: it had its turn. */
+  /** Puts a task in front: it had its turn. */
   unshift(task: Task): void {
-    this.#returned.unshift(task)
+    const list = this.isLimited ? this.#open(task.job.client) : this.#returned
+    list.unshift(task)
     this.#count(task, 1)
   }
 
-  /** The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full. */
+  /**
+   * The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full, or
+   * have as many workers as they may.
+   */
   peek(): Task | undefined {
     return this.#returned.first ?? this.#round.next()?.lines.next()?.first
   }
 
-  /** Takes out the task whose turn it is, as `peek` has given it. */
-  take(task: Task): void {
+  /**
+   * The same for a worker that is a share's: undefined where its share has no turn. For as long as others can begin
+   * something it has to become theirs.
+   * @param isTurn this is still the turn in which it became the share's.
+   */
+  peekOf(share: Share, isTurn: boolean): Task | undefined {
+    if (!share.canGoOn || !(isTurn || this.#round.next(share) === share)) return undefined
+    return share.lines.next()?.first
+  }
+
+  /** Takes out the task whose turn it is, as `peek` has given it; tells whose its worker is now, where that matters. */
+  take(task: Task): Share | undefined {
     const { line } = task
     this.remove(task)
-    if (!(line instanceof Line)) return
+    if (!(line instanceof Line)) return undefined
     task.payer = line
     line.share.lines.moveBack(line)
     this.#round.moveBack(line.share)
+    return this.isLimited ? line.share : undefined
   }
 
   /** Takes out all, also those of clients that are full. */
@@ -99,7 +123,7 @@ export class TaskQueue {
 
   #shareOf(connection: object | string): Share {
     const known = typeof connection === 'object' ? this.#shares.get(connection) : undefined
-    const share = known ?? new Share(connection, this.#round)
+    const share = known ?? new Share(connection, this.#round, this.maxWorkers)
     if (typeof connection === 'object') this.#shares.set(connection, share)
     return share
   }

@@ -25,7 +25,7 @@ import type { Job, Outcome, Owner, Task } from './task.js'
  *  P1 A task is in exactly one place: the queue, one worker's hand, or settled.
  *  P2 A task's owner is told once (ledger.ts); whatever comes second finds the task settled and changes nothing.
  *  P3 A worker has nothing in hand before it is ready. More than one task only of kinds that have run before, expected
- *     to take HAND_MS together (or one of AHEAD_MS, from a deep queue), and only while no worker is idle.
+ *     to take HAND_MS together (or one of AHEAD_MS, from a deep queue), and only while no worker is idle that could run it.
  *  P4 Starting, idle and busy workers together are `processes`, as long as the pool can still get or has work.
  *  P5 A worker whose task was ended from outside gets the next task only after it has said done, or never.
  *  P6 A task whose worker died runs again if it never started (unless workers die of it, losses.ts), or if `retries` allow
@@ -33,6 +33,7 @@ import type { Job, Outcome, Owner, Task } from './task.js'
  *  P7 closed, terminated and failed are final (life.ts); a pool without workers in one of them has ended.
  *  P8 Only the first in a hand can have begun. The others are reclaimed only when their lease has passed and all that
  *     the worker had said by then has been heard; until it has returned them, it gets no others.
+ *  P9 Where there is a limit, no connection has more workers: one is its own from the first task until it has nothing in hand.
  *
  * Cancellation, deadline, the caller's death and the pool's end are one event: end(task, reason).
  */
@@ -41,11 +42,13 @@ export interface SchedulerOptions {
   readonly processes: number
   /** A worker is replaced after so many tasks; undefined for never. */
   readonly maxTasksPerChild: number | undefined
+  /** How many workers a connection may have at once; undefined for all. */
+  readonly maxRunningPerClient: number | undefined
   readonly limits: QueueLimits
 }
 
 export class Scheduler {
-  readonly #queue = new TaskQueue()
+  readonly #queue: TaskQueue
   readonly #estimates = new Estimates()
   readonly #crew = new Crew()
   readonly #ledger = new Ledger()
@@ -57,6 +60,8 @@ export class Scheduler {
     private readonly options: SchedulerOptions,
     private readonly edges: Edges,
   ) {
+    const { processes, maxRunningPerClient = processes } = options
+    this.#queue = new TaskQueue(maxRunningPerClient < processes ? maxRunningPerClient : undefined)
     this.#life = new Life(this.#queue, this.#crew, this.#ledger, edges)
     this.#losses = new Losses(this.#queue, this.#crew, this.#ledger, this.#life, edges)
     this.#room = new Room(this.#queue, options.limits)
@@ -208,7 +213,9 @@ export class Scheduler {
 
   /** Fills the hands of busy workers from the queue, evenly: at the end of a turn. Tells whether anything has been lent. */
   feed(now: number): boolean {
-    if (this.#queue.size === 0 || this.#crew.hasIdle) return false
+    if (this.#queue.size === 0 || (this.#crew.hasIdle && !this.#queue.isLimited)) return false
+    // Where workers stay idle for somebody else, others go on with those that they have.
+    if (this.#queue.isLimited) this.dispatch()
     let lent = false
     for (const [slot, tasks] of this.#crew.lend(this.#queue, this.#estimates, this.options.maxTasksPerChild, now)) {
       this.edges.run(slot.id, tasks, tasks[0]?.beginBy ?? 0)
@@ -265,10 +272,8 @@ export class Scheduler {
     if (slot.isRetiring || (max !== undefined && slot.tasks >= max)) {
       this.edges.stop(this.#crew.stop(slot))
       this.#fill()
-    } else {
-      this.#crew.rest(slot)
-      this.dispatch()
-    }
+    } else this.#crew.rest(slot)
+    this.dispatch()
     this.#life.settle()
   }
 
@@ -278,9 +283,8 @@ export class Scheduler {
       const slot = this.#crew.longestIdle
       const task = slot && this.#queue.peek()
       if (!task) return
-      this.#queue.take(task)
       this.#crew.work(slot)
-      slot.hand.give(task, this.#estimates)
+      slot.hand.give(task, this.#estimates, this.#queue.take(task))
       this.edges.run(slot.id, [task], 0)
     }
   }

@@ -6,16 +6,44 @@ export class Share implements Member {
   nextTurn = 0
   /** Of those that have tasks waiting. */
   readonly lines = new Round<Line>()
+  /** Counted where there is a limit of it. */
+  #workers = 0
 
-  /** @param round where it takes turns with others. */
+  /**
+   * @param round where it takes turns with others.
+   * @param maxWorkers how many workers it may have at once.
+   */
   constructor(
     readonly connection: object | string,
     private readonly round: Round<Share>,
+    private readonly maxWorkers: number,
   ) {}
 
+  /** How many tasks wait. */
+  get size(): number {
+    let size = 0
+    for (const line of this.lines) size += line.size
+    return size
+  }
+
+  /** Whether a worker can begin something of it that has nothing to do. */
   get canBegin(): boolean {
+    return this.#workers < this.maxWorkers && this.canGoOn
+  }
+
+  /** Whether a worker that it has can. */
+  get canGoOn(): boolean {
     for (const line of this.lines) if (line.canBegin) return true
     return false
+  }
+
+  /** It has a worker more, until `release`. */
+  hold(): void {
+    this.#workers++
+  }
+
+  release(): void {
+    this.#workers--
   }
 
   paid(ms: number): void {

@@ -45,9 +45,12 @@ export class Round<M extends Member> {
     this.#members.delete(member)
   }
 
-  /** Whose turn it is; the same until somebody joins, leaves, moves or pays. Undefined where none can begin anything. */
-  next(): M | undefined {
-    return this.#due() ?? this.#soonest()
+  /**
+   * Whose turn it is; the same until somebody joins, leaves, moves or pays. Undefined where none can begin anything.
+   * @param also one that can, whatever it says of itself.
+   */
+  next(also?: M): M | undefined {
+    return this.#due(also) ?? this.#soonest(also)
   }
 
   /** It has had its turn: the others that have one too go first. */
@@ -61,19 +64,20 @@ export class Round<M extends Member> {
     if (this.#members.size > MAX_SHARERS) this.#now += ms / MAX_SHARERS
   }
 
-  #due(): M | undefined {
+  #due(also: M | undefined): M | undefined {
     for (const member of this.#members) {
-      if (member.nextTurn <= this.#now + TURN_MS && member.canBegin) return member
+      if (member.nextTurn <= this.#now + TURN_MS && (member === also || member.canBegin)) return member
     }
     return undefined
   }
 
   /** Nobody has a turn before: who has the next one has it now. */
-  #soonest(): M | undefined {
+  #soonest(also: M | undefined): M | undefined {
     let soonest = Number.POSITIVE_INFINITY
-    for (const member of this.#members) if (member.canBegin) soonest = Math.min(soonest, member.nextTurn)
+    for (const member of this.#members)
+      if (member === also || member.canBegin) soonest = Math.min(soonest, member.nextTurn)
     if (soonest === Number.POSITIVE_INFINITY) return undefined
     this.#now = soonest
-    return this.#due()
+    return this.#due(also)
   }
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CancelledError, Pool, WorkerCrashedError } from 'farpool'
@@ -153,5 +153,44 @@ describe('clients of one pool', () => {
     expect(single.outcomes).toHaveLength(20)
     // With a share for each stream it would be four times as many as of the other.
     expect(done() - before).toBeLessThan(40)
+  })
+})
+
+describe('--max-running-per-client', () => {
+  it('keeps a worker for others, however many streams and calls a client has', async () => {
+    await using server = await ServerProcess.start(['--processes', '2', '--max-running-per-client', '1'])
+    using greedy = connectRaw(server.address)
+    using modest = connectRaw(server.address)
+    const file = join(folder, 'greedy')
+    const streams = [greedy.call(), greedy.call()]
+    for (const stream of streams)
+      stream.write(frame(message('busyUntil', { 1: [file, 1], 2: [file, 2], 3: [file, 3] })))
+    await using watching = new Pool(server.address)
+    await until(async () => (await watching.info()).queued === 5, 'one of six runs')
+    const call = modest.call()
+    call.write(frame(message('identity', { 1: ['answered'] })))
+    call.end()
+    await call.ended
+    expect(call.outcomes).toHaveLength(1)
+    expect(await watching.info()).toMatchObject({ running: 1, queued: 5 })
+    writeFileSync(file, '')
+    for (const stream of streams) {
+      stream.end()
+      await stream.ended
+      expect(stream.outcomes).toHaveLength(3)
+    }
+  })
+
+  it('is not for pools of a client alone', async () => {
+    await using server = await ServerProcess.start(['--processes', '1', '--max-running-per-client', '1'])
+    await using own = new Pool(server.address, { processes: 2 })
+    const file = join(folder, 'own')
+    const calls = [
+      own.apply('waitFor', [join(folder, 'own-1'), file, 1]),
+      own.apply('waitFor', [join(folder, 'own-2'), file, 2]),
+    ]
+    await until(() => [1, 2].every((at) => existsSync(join(folder, `own-${at}`))), 'both have begun')
+    writeFileSync(file, '')
+    expect(await Promise.all(calls)).toEqual([1, 2])
   })
 })

@@ -64,6 +64,7 @@ describe('the command line of npm run neighbour', () => {
     [['--kinds', 'apply-flood,nonsense'], '--kinds has "nonsense"; it must have of apply-flood, '],
     [['--seconds', '0'], '--seconds is "0"; it must be a number from 0.1 to 60'],
     [['--pairs', '1.5'], '--pairs is "1.5"; it must be a whole number from 1 to 100'],
+    [['--max-running', '65'], '--max-running is "65"; it must be a whole number from 0 to 64'],
     [['--rate', ''], '--rate is ""; it must be a whole number from 1 to 1000'],
     [['--plant', 'nothing'], '--plant is "nothing"; it must be one of '],
     [['--nonsense'], "Unknown option '--nonsense'"],

@@ -8,6 +8,8 @@ export interface Options {
   readonly seconds: number
   readonly pairs: number
   readonly processes: number
+  /** How many workers a client may have at once; 0 for all. */
+  readonly maxRunning: number
   readonly rate: number
   /** Only whether every call is answered rightly while the attacks last. */
   readonly quick: boolean
@@ -21,6 +23,7 @@ const ROWS = {
   seconds: { value: 2, least: 0.1, most: 60, help: 'of each measurement' },
   pairs: { value: 3, least: 1, most: 100, help: 'measurements without and with the hostile client, in turns' },
   processes: { value: 2, least: 1, most: 64, help: 'workers of the pool' },
+  'max-running': { value: 0, least: 0, most: 64, help: 'workers that one client may have; 0 for all' },
   rate: { value: 100, least: 1, most: 1_000, help: 'calls of the innocent client in a second' },
 } as const
 type Row = keyof typeof ROWS
@@ -75,6 +78,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     seconds: number('seconds'),
     pairs: number('pairs'),
     processes: number('processes'),
+    maxRunning: number('max-running'),
     rate: number('rate'),
     quick,
     build: values.build ?? fileURLToPath(new URL('../../../../../dist', import.meta.url)),

@@ -43,6 +43,7 @@ export class Street {
       processes: options.processes,
       drainMs: 0,
       env: stage.env,
+      args: options.maxRunning > 0 ? ['--max-running-per-client', String(options.maxRunning)] : [],
       module: fileURLToPath(new URL('functions.js', import.meta.url)),
       nodeFlags: options.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${options.profile}`],
     })

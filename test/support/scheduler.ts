@@ -58,7 +58,7 @@ export class Trace {
 
   start(options: Partial<SchedulerOptions> = {}): Scheduler {
     const scheduler = new Scheduler(
-      { processes: 2, maxTasksPerChild: undefined, limits: UNLIMITED, ...options },
+      { processes: 2, maxTasksPerChild: undefined, maxRunningPerClient: undefined, limits: UNLIMITED, ...options },
       this.#edges,
     )
     scheduler.start()

@@ -1,6 +1,6 @@
 import type { Edges } from '../../server/pool/edges.js'
 import { Scheduler, type SchedulerOptions } from '../../server/pool/scheduler.js'
-import type { Task } from '../../server/pool/task.js'
+import type { Client, Task } from '../../server/pool/task.js'
 import { type Failure, Failure as Reason } from '../../wire/failure.js'
 import { died, exited, type Facts, job, ok } from './scheduler.js'
 
@@ -116,6 +116,8 @@ export class Farm {
   readonly #stale = new Map<number, Set<number>>()
   /** By worker, the task for which it was last called overdue. */
   readonly #overdue = new Map<number, number>()
+  /** By worker, for which connection it began to work when it had nothing in hand. */
+  readonly #holders = new Map<number, Client | object>()
 
   constructor(private readonly options: SchedulerOptions) {
     const worker = (id: number) => this.workers.get(id) as HonestWorker
@@ -229,10 +231,38 @@ export class Farm {
     }
     for (const [key, told] of this.settled) if (told.length > 1) wrong.push(`owner of ${key} was told ${told} (P2)`)
     if (scheduler.state.kind === 'open' && living !== this.options.processes) wrong.push(`${living} workers (P4)`)
+    this.#checkHolders()
     const { submitted, succeeded, failed, cancelled, queued, running } = scheduler.stats
     if (queued < 0 || submitted !== queued + running + succeeded + failed + cancelled)
       wrong.push('the stats do not add up')
     return wrong
+  }
+
+  /** How many workers a connection has: those that have something for it in hand, or to return. */
+  #held(connection: Client | object): number {
+    let held = 0
+    for (const [id, holder] of this.#holders)
+      if (holder === connection && this.scheduler.worker(id)?.hand.isEmpty === false) held++
+    return held
+  }
+
+  /** Nobody has more workers than the limit, and nobody has to wait who has fewer, while one is idle. */
+  #checkHolders(): void {
+    const { wrong, scheduler, options } = this
+    const { maxRunningPerClient: most = options.processes } = options
+    for (const [id, holder] of this.#holders) {
+      const slot = scheduler.worker(id)
+      if (!slot) this.#holders.delete(id)
+      if (this.#held(holder) > most) wrong.push(`${this.#held(holder)} workers are one connection's (P9)`)
+      if (most >= options.processes) continue
+      for (const task of slot?.hand ?? [])
+        if (connectionOf(task) !== holder) wrong.push(`worker ${id} has a task of another connection in hand (P9)`)
+    }
+    if (![...this.workers.keys()].some((id) => scheduler.worker(id)?.phase === 'idle')) return
+    for (const task of this.tasks) {
+      if (task.line === undefined || isFull(task) || this.#held(connectionOf(task)) >= most) continue
+      wrong.push(`task ${task.id} waits while a worker is idle that it may have (P9)`)
+    }
   }
 
   #checkRun(id: number, tasks: readonly Task[], beginBy: number): void {
@@ -240,9 +270,20 @@ export class Farm {
     if (first?.settled) this.overdue.push(`worker ${id} was lent more while task ${first.id} was aborted`)
     if (this.workers.get(id)?.isStarting) this.wrong.push(`worker ${id} was given tasks before it was ready (P3)`)
     for (const task of tasks) if (task.settled) this.wrong.push(`task ${task.id} was ended and given (P1)`)
-    if (beginBy === 0) return
+    if (beginBy === 0) {
+      for (const task of tasks) this.#holders.set(id, connectionOf(task))
+      return
+    }
+    const { processes, maxRunningPerClient: most = processes } = this.options
+    const hasAll = most < processes && tasks.every((task) => this.#held(connectionOf(task)) >= most)
     for (const other of this.workers.keys())
-      if (this.scheduler.worker(other)?.phase === 'idle') this.wrong.push(`lent while worker ${other} was idle (P3)`)
+      if (this.scheduler.worker(other)?.phase === 'idle' && !hasAll)
+        this.wrong.push(`lent while worker ${other} was idle (P3)`)
     if ((this.#stale.get(id)?.size ?? 0) > 0) this.wrong.push(`worker ${id} was lent more before it returned (P8)`)
   }
 }
+
+const connectionOf = ({ job: { client } }: Task): Client | object =>
+  typeof client === 'string' ? client : (client.connection ?? client)
+
+const isFull = ({ job: { client } }: Task): boolean => typeof client === 'object' && client.isFull

@@ -6,9 +6,16 @@ import { Farm, type HonestWorker } from '../support/workers.js'
 
 /** Whatever happens in whatever order, with workers that keep to their protocol: the invariants of scheduler.ts. */
 
-/** One by its address, as a connection that is gone, a connection, and a stream of it. */
+/** A connection and a stream of it, which may be full, and another connection. */
 const connection = { isFull: false, isHeldBack: false }
-const clients: readonly Client[] = ['one', connection, { isFull: false, isHeldBack: true, connection }]
+const stream = { isFull: false, isHeldBack: true, connection }
+const clients: readonly Client[] = [{ isFull: false, isHeldBack: false }, connection, stream]
+
+/** Fills the stream, or has it read again. */
+function fill(farm: Farm, isFull: boolean): void {
+  stream.isFull = isFull
+  if (!isFull) farm.scheduler.dispatch()
+}
 
 type Act = (farm: Farm, pick: number) => void
 
@@ -34,6 +41,7 @@ const acts: Record<string, [weight: number, act: Act]> = {
   ],
   reclaim: [3, (farm) => farm.reclaim()],
   end: [2, (farm, pick) => farm.end(pick % Math.max(1, farm.tasks.length))],
+  fill: [2, (farm, pick) => fill(farm, pick % 2 === 1)],
   die: [1, (farm, pick) => worker(farm, pick)?.die(true)],
 }
 
@@ -44,6 +52,7 @@ const step = fc.record({
 const options = fc.record({
   processes: fc.integer({ min: 1, max: 3 }),
   maxTasksPerChild: fc.option(fc.integer({ min: 1, max: 6 }), { nil: undefined }),
+  maxRunningPerClient: fc.option(fc.integer({ min: 1, max: 3 }), { nil: undefined }),
 })
 const steps = fc.array(step, { maxLength: 250, size: 'max' })
 
@@ -60,9 +69,11 @@ describe('the scheduler, whatever happens', () => {
     fc.assert(
       fc.property(options, steps, steps, (facts, before, behind) => {
         const farm = new Farm({ ...facts, limits: UNLIMITED })
+        fill(farm, false)
         after(farm, before)
         farm.scheduler.close()
         after(farm, behind)
+        fill(farm, false)
         farm.settle()
         expect(farm.check()).toEqual([])
         expect([farm.settled.size, farm.ended, farm.workers.size]).toEqual([farm.tasks.length, 1, 0])
@@ -75,6 +86,7 @@ describe('the scheduler, whatever happens', () => {
     fc.assert(
       fc.property(options, steps, steps, (facts, before, behind) => {
         const farm = new Farm({ ...facts, limits: UNLIMITED })
+        fill(farm, false)
         after(farm, before)
         farm.scheduler.terminate()
         expect(farm.settled.size).toBe(farm.tasks.length)

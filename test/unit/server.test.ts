@@ -86,6 +86,8 @@ describe('the options of serve', () => {
     [{ processes: 0 }, 'processes is 0; it must be an integer, from 1 to 1024'],
     [{ processes: 1.5 }, 'processes is 1.5'],
     [{ maxTasksPerChild: -1 }, 'max-tasks-per-child is -1'],
+    [{ maxRunningPerClient: 0 }, 'max-running-per-client is 0; it must be an integer, from 1 to 1024'],
+    [{ maxRunningPerClient: 1_025 }, 'max-running-per-client is 1025'],
     [{ graceMs: -1 }, 'grace is -1'],
     [{ initargs: [1] }, 'given together with an initializer'],
     [{ maxMessageBytes: 2 ** 40 }, 'max-message-bytes'],
