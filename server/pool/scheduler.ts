@@ -213,9 +213,10 @@ export class Scheduler {
 
   /** Fills the hands of busy workers from the queue, evenly: at the end of a turn. Tells whether anything has been lent. */
   feed(now: number): boolean {
-    if (this.#queue.size === 0 || (this.#crew.hasIdle && !this.#queue.isLimited)) return false
-    // Where workers stay idle for somebody else, others go on with those that they have.
+    if (this.#queue.size === 0) return false
+    // Workers may stay idle for somebody else; but whoever may have one gets it first: a client can stop being full unnoticed.
     if (this.#queue.isLimited) this.dispatch()
+    else if (this.#crew.hasIdle) return false
     let lent = false
     for (const [slot, tasks] of this.#crew.lend(this.#queue, this.#estimates, this.options.maxTasksPerChild, now)) {
       this.edges.run(slot.id, tasks, tasks[0]?.beginBy ?? 0)

@@ -135,6 +135,7 @@ describe('clients of one pool', () => {
     await greedy.terminate()
     await all
   })
+
   it('are connections: the streams of one have no more turns together than the only stream of another', async () => {
     await using server = await ServerProcess.start(['--processes', '1'])
     using many = connectRaw(server.address)
