@@ -57,6 +57,15 @@ export const serveCommand = () =>
     )
     .addOption(
       new Option(
+        '--worker-nice <n>',
+        "by how much workers are nicer than the server: a CPU that both want is the server's",
+      )
+        .env('FARPOOL_WORKER_NICE')
+        .default(5)
+        .argParser(count(0)),
+    )
+    .addOption(
+      new Option(
         '--max-rss-mb <n>',
         'replace a worker that has more memory resident than this, in MiB (default: never)',
       )

@@ -16,6 +16,7 @@ import {
   MAX_STREAMS,
   MAX_TIMER_MS,
   START_MS,
+  WORKER_NICE,
 } from '../wire/limits.js'
 import { availableCpus, availableMemory } from './ops/cgroup.js'
 import { LOG_LEVELS, type LogLevel } from './ops/log.js'
@@ -43,6 +44,11 @@ export interface ServeOptions {
   runTimeoutMs?: number
   /** The heap of each worker, in MiB, as Node's --max-old-space-size. A function that needs more ends with WORKER_OOM. Default: Node's own. */
   maxHeapMb?: number
+  /**
+   * By how much workers are nicer than the server, 0 to 19: where both want a CPU it is the server's, which all clients wait for, while
+   * a function is waited for by one. Default 5, which leaves a function a quarter of that CPU.
+   */
+  workerNice?: number
   /** A worker with more memory resident than this, in MiB, is replaced after its task. Default: any size. */
   maxRssMb?: number
   /** How many tasks may wait in a pool: of all clients (default 1,000,000), and of one (default: as many). More fail with QUEUE_FULL. */
@@ -112,6 +118,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     drainMs: timer(options.drainMs ?? 30_000),
     runTimeoutMs: options.runTimeoutMs ?? 0,
     maxHeapMb: options.maxHeapMb,
+    workerNice: options.workerNice ?? WORKER_NICE,
     maxRssMb: options.maxRssMb ?? 0,
     maxQueued: options.maxQueued ?? MAX_QUEUED,
     maxQueuedPerClient: options.maxQueuedPerClient ?? options.maxQueued ?? MAX_QUEUED,
@@ -148,6 +155,8 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   ] as const) {
     if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
   }
+  if (!(Number.isInteger(config.workerNice) && config.workerNice >= 0 && config.workerNice <= 19))
+    bad('worker-nice', config.workerNice, 'an integer, from 0 to 19')
   // It travels on to a worker in a frame, with what stands around it.
   checkCount('max-message-bytes', config.maxMessageBytes, MAX_FRAME_BYTES / 2)
   if (!(Number.isSafeInteger(config.maxHeldBytes) && config.maxHeldBytes >= MESSAGES_HELD * config.maxMessageBytes)) {

@@ -49,7 +49,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
-  const spawner = new Spawner(config.maxHeapMb === undefined ? [] : [`--max-old-space-size=${config.maxHeapMb}`])
+  const spawner = new Spawner(
+    config.maxHeapMb === undefined ? [] : [`--max-old-space-size=${config.maxHeapMb}`],
+    config.workerNice,
+  )
   const pools = new Pools(
     {
       modules: config.modules,

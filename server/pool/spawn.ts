@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { GUARD, Guard } from './guard.js'
 import { KernelKills } from './kernel-kills.js'
 import { CrashReport } from './memory.js'
+import { lowerPriority } from './priority.js'
 
 /** A new worker process: its frames, and what it prints past them. */
 export interface WorkerProcess {
@@ -31,8 +32,11 @@ export class Spawner {
   #spawned = 0
   readonly #kernelKills = new KernelKills()
 
-  /** @param flags of Node, for every worker. */
-  constructor(private readonly flags: readonly string[] = []) {}
+  /** @param flags of Node, for every worker. @param nice by how much they are nicer than the server. */
+  constructor(
+    private readonly flags: readonly string[] = [],
+    private readonly nice = 0,
+  ) {}
 
   /**
    * Starts a worker. It leads a process group of its own: a terminal's Ctrl-C does not reach it, and killing it takes
@@ -63,6 +67,7 @@ export class Spawner {
       child.once('error', giveUp)
       return undefined
     }
+    lowerPriority(pid, this.nice, () => child.exitCode === null && child.signalCode === null)
     this.#guard?.come(pid)
     child.once('exit', () => {
       // However it ended. The number is nobody else's while there is anything of the group; the guard knows it until then.

@@ -1,8 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process'
+import { lowerPriority } from '../../server/pool/priority.js'
 import { endsWithin, isRunning } from '../chaos/processes.js'
 
 /** How long a process may take to end when it has been told to. */
 const END_MS = 5_000
+const NICEST = 19
 
 /** A process of the harness, seen from it: what it is told, and what it says. */
 export class Actor<Told extends object, Said extends { readonly what: string }> {
@@ -11,8 +13,16 @@ export class Actor<Told extends object, Said extends { readonly what: string }> 
   #wake: () => void = () => {}
   #errors = ''
 
-  constructor(module: URL, options: object, env: NodeJS.ProcessEnv) {
-    this.#child = fork(module, [JSON.stringify(options)], { env, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+  /** @param isElsewhere it stands for one on another machine: it has the CPU where nobody else wants it. */
+  constructor(module: URL, options: object, env: NodeJS.ProcessEnv, isElsewhere = false) {
+    const child = fork(module, [JSON.stringify(options)], {
+      env,
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      // Of its own session, as each of the server's workers: Linux may weigh sessions against each other.
+      detached: true,
+    })
+    this.#child = child
+    if (isElsewhere && child.pid !== undefined) lowerPriority(child.pid, NICEST, () => isRunning(child))
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#errors = (this.#errors + text).slice(-5_000)
     })

@@ -69,11 +69,9 @@ function summed(episodes: readonly Episode[]): Times {
   return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), worst: quantile(times, 1) }
 }
 
-/** CPUs' worth that an attack took, and made the server and its workers take. */
+/** CPUs' worth that an attack made the server and its workers take. */
 export const costOf = (hostile: Episode, calm: Episode): number =>
-  hostile.hostileCpu +
-  Math.max(0, hostile.serverCpu - calm.serverCpu) +
-  Math.max(0, hostile.workersCpu - calm.workersCpu)
+  Math.max(0, hostile.serverCpu - calm.serverCpu) + Math.max(0, hostile.workersCpu - calm.workersCpu)
 
 /** The smallest time that so large a part of them does not exceed. */
 export function quantile(times: readonly number[], part: number): number {

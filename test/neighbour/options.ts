@@ -11,6 +11,8 @@ export interface Options {
   /** How many workers a client may have at once; 0 for all. */
   readonly maxRunning: number
   readonly rate: number
+  /** The hostile client is on the server's own machine, and has its part of the CPUs. */
+  readonly here: boolean
   /** Only whether every call is answered rightly while the attacks last. */
   readonly quick: boolean
   readonly build: string
@@ -33,12 +35,14 @@ const QUICK: Partial<Record<Row, number>> = { seconds: 0.25, pairs: 1 }
 export const HELP = `npm run neighbour -- [options]
 
 An innocent client calls at a steady pace, alone, beside a hostile one, and beside a process that burns as much CPU as
-the hostile one took, and made the server and its workers take, and touches no server. Exit code 1 where a call has
+that made the server and its workers take, and touches no server. Exit code 1 where a call has
 another outcome than its result.
 
 ${Object.entries(ROWS)
   .map(([name, { value, help }]) => `  --${name.padEnd(18)} ${help} (${value})`)
   .join('\n')}
+  --here               the hostile client has its part of the CPUs, as if it were on the server's machine; without this
+                       it has what nobody else wants, as if it were on another
   --kinds A,B          only these kinds of hostility
   --quick              only the hostile client, a quarter of a second of each kind: whether every call is answered rightly
   --plant NAME         plants a bug in a copy of the build; no-turns is for this
@@ -58,7 +62,17 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   const rows = Object.fromEntries(Object.keys(ROWS).map((name) => [name, text]))
   const { values } = parseArgs({
     args: [...args],
-    options: { ...rows, kinds: text, plant: text, build: text, out: text, profile: text, quick: flag, help: flag },
+    options: {
+      ...rows,
+      kinds: text,
+      plant: text,
+      build: text,
+      out: text,
+      profile: text,
+      quick: flag,
+      here: flag,
+      help: flag,
+    },
   })
   if (values.help) return 'help'
   const given: Record<string, string | boolean | undefined> = values
@@ -80,6 +94,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     processes: number('processes'),
     maxRunning: number('max-running'),
     rate: number('rate'),
+    here: values.here ?? false,
     quick,
     build: values.build ?? fileURLToPath(new URL('../../../../../dist', import.meta.url)),
     plant: bugOf(values.plant),

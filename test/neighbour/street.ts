@@ -67,7 +67,8 @@ export class Street {
       figures.hostile.push(hostile)
       if (calm) {
         figures.calm.push(calm)
-        figures.control.push(await this.#beside(CONTROL, Math.max(LEAST_SHARE, costOf(hostile, calm))))
+        const cost = costOf(hostile, calm) + (this.options.here ? hostile.hostileCpu : 0)
+        figures.control.push(await this.#beside(CONTROL, Math.max(LEAST_SHARE, cost)))
       }
       if (!this.#server.isRunning) throw new Error(`the server has ended, under ${kind}`)
     }
@@ -85,7 +86,8 @@ export class Street {
   async #beside(kind: string, share: number): Promise<Episode> {
     const { processes } = this.options
     const options: HostileOptions = { address: this.#server.address, build: this.build, kind, processes, share }
-    const hostile: Hostile = new Actor(new URL('hostile.js', import.meta.url), options, this.stage.env)
+    const isElsewhere = kind !== CONTROL && !this.options.here
+    const hostile: Hostile = new Actor(new URL('hostile.js', import.meta.url), options, this.stage.env, isElsewhere)
     await hostile.hear('begun', START_MS)
     const episode = await this.#measure(hostile)
     hostile.tell({ what: 'stop' })

@@ -88,6 +88,8 @@ describe('the options of serve', () => {
     [{ maxTasksPerChild: -1 }, 'max-tasks-per-child is -1'],
     [{ maxRunningPerClient: 0 }, 'max-running-per-client is 0; it must be an integer, from 1 to 1024'],
     [{ maxRunningPerClient: 1_025 }, 'max-running-per-client is 1025'],
+    [{ workerNice: -1 }, 'worker-nice is -1; it must be an integer, from 0 to 19'],
+    [{ workerNice: 20 }, 'worker-nice is 20'],
     [{ graceMs: -1 }, 'grace is -1'],
     [{ initargs: [1] }, 'given together with an initializer'],
     [{ maxMessageBytes: 2 ** 40 }, 'max-message-bytes'],

@@ -17,11 +17,11 @@ function burn(share: number): void {
 if (!isMainThread) burn(workerData.share)
 
 /**
- * Burns as much CPU as an attack took, and made the server and its workers take, and touches no server: what is left of
- * an attack's harm where nobody but the CPUs has a part in it.
+ * Burns as much CPU as an attack made the server and its workers take, and touches no server: what is left of an attack's
+ * harm where nobody but the CPUs has a part in it.
  */
 export const BURN: Attack = {
-  what: 'no attack: as much CPU burnt as the attack before took, at both ends',
+  what: 'no attack: as much CPU burnt as the attack before made the server take',
   async run(target) {
     const { share } = target.options
     const count = Math.ceil(share)

@@ -1,0 +1,37 @@
+import { writeFileSync } from 'node:fs'
+import { getPriority, setPriority } from 'node:os'
+
+/** Whoever has no privileges may weigh a session ten times a second, and everybody on the machine shares that. */
+const AGAIN_MS = 100
+const TRIES = 100
+const NICEST = 19
+
+/**
+ * Has a process have the CPU where the server does not want it: its niceness is the server's and so much more. Before the
+ * process has made its threads, each of which has the niceness of the one that made it.
+ * @param isAlive while it is, the number is nobody else's.
+ */
+export function lowerPriority(pid: number, by: number, isAlive: () => boolean): void {
+  if (by === 0) return
+  try {
+    const nice = Math.min(NICEST, getPriority() + by)
+    setPriority(pid, nice)
+    weighSession(pid, nice, isAlive, TRIES)
+  } catch {
+    // It has ended already.
+  }
+}
+
+/**
+ * Linux may weigh sessions against each other, whatever the niceness of their processes (sched(7), autogroup); a worker leads
+ * one. Nothing to be done where it does not.
+ */
+function weighSession(pid: number, nice: number, isAlive: () => boolean, tries: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/autogroup`, String(nice))
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || tries === 0) return
+    const again = () => isAlive() && weighSession(pid, nice, isAlive, tries - 1)
+    setTimeout(again, AGAIN_MS * (1 + Math.random())).unref()
+  }
+}
