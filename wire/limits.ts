@@ -189,8 +189,8 @@ export const MAX_CONNECTIONS = 1_000
  */
 export const MAX_STREAMS = 1_000
 
-/** Calls of one connection that begin in one turn of the event loop: some three milliseconds. */
-export const BEGUN_IN_A_TURN = 32
+/** Calls of one connection that begin in one turn of the event loop: some milliseconds. */
+export const BEGUN_IN_A_TURN = 8
 
 /** The headers of a call altogether, as HTTP/2 counts them: 32 more for each. Python and Go refuse longer ones too. */
 export const MAX_METADATA_BYTES = 16 * 1024

@@ -1,5 +1,6 @@
 import { type Logger, pino } from 'pino'
 import type { PoolEvents } from '../pool/pool.js'
+import { PrintTurns } from './print-turns.js'
 import { Sink } from './sink.js'
 
 export type { Logger } from 'pino'
@@ -8,7 +9,7 @@ export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', '
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
 /** Functions that print wait while so much of the log has not been written. */
-const HOLD_BACKLOG_BYTES = 1024 * 1024
+const HOLD_BACKLOG_BYTES = 256 * 1024
 
 let standardError: Sink | undefined
 
@@ -16,6 +17,7 @@ let standardError: Sink | undefined
 export class Log {
   readonly logger: Logger
   readonly #out: Sink
+  readonly #turns = new PrintTurns()
 
   constructor(level: LogLevel) {
     // Node opens it, and a pipe does not block any more: an exit must not wait for a reader that has stopped.
@@ -23,9 +25,12 @@ export class Log {
     this.logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, this.#out)
   }
 
-  /** Resolves when everything has been written, or nobody reads any more; undefined where little enough waits. */
-  held(): Promise<void> | undefined {
-    return this.#out.backlog < HOLD_BACKLOG_BYTES ? undefined : this.#out.written()
+  /**
+   * Whoever has printed so many lines goes on when it resolves: everything has been written, or nobody reads any more, or it
+   * is his turn; undefined where little enough waits.
+   */
+  held(lines: number): Promise<void> | undefined {
+    return this.#out.backlog < HOLD_BACKLOG_BYTES ? this.#turns.take(lines) : this.#out.written()
   }
 }
 
@@ -37,9 +42,10 @@ export function poolLog(from: Log, pool: string): PoolEvents {
   const log = from.logger.child({ pool })
   const prints = log.child({}, { level: log.level === 'silent' ? 'silent' : 'info' })
   return {
-    printed: ({ pid }, { stream, task, text }) => {
-      prints.info({ worker: pid, ...(task !== 0 && { task }), stream }, text)
-      return from.held()
+    printed: ({ pid }, lines) => {
+      for (const { stream, task, text } of lines)
+        prints.info({ worker: pid, ...(task !== 0 && { task }), stream }, text)
+      return from.held(lines.length)
     },
     workerStarted: ({ pid }) => log.debug({ worker: pid }, 'worker is ready'),
     notStarted: (error) => log.warn({ error }, 'a worker could not be started'),

@@ -37,8 +37,8 @@ export interface PoolOptions extends WorkerInit, WorkerTimes {
 }
 
 export interface PoolEvents {
-  /** A promise holds the worker's output until it resolves: the log is full. */
-  printed?(worker: { pid: number }, line: Line): Promise<void> | undefined
+  /** A promise holds the worker's output until it resolves: the log has enough for now. */
+  printed?(worker: { pid: number }, lines: readonly Line[]): Promise<void> | undefined
   workerStarted?(worker: { pid: number }): void
   /** The system had no room for a worker, or its initializer failed where others' did not. */
   notStarted?(error: string): void
@@ -250,7 +250,7 @@ export class Pool {
         },
         progressed: (task, items) => this.#scheduler.progressed(worker, task, items),
         retire: () => this.#scheduler.retire(worker),
-        printed: (line) => this.events.printed?.({ pid: handle.pid }, line),
+        printed: (lines) => this.events.printed?.({ pid: handle.pid }, lines),
         exited: (exit) => this.#exited(worker, exit),
       })
       this.#workers.set(worker, handle)

@@ -19,7 +19,7 @@ export class Prints {
   constructor(
     private readonly streams: readonly NodeJS.ReadableStream[],
     /** A promise: whoever logs has enough for now, and reads on when it resolves. */
-    private readonly printed: (line: Line) => Promise<void> | undefined,
+    private readonly printed: (lines: readonly Line[]) => Promise<void> | undefined,
   ) {}
 
   /** Nothing is being read from the worker. */
@@ -58,8 +58,7 @@ export class Prints {
   }
 
   print(lines: readonly Line[]): void {
-    let hold: Promise<void> | undefined
-    for (const line of lines) hold = this.printed(line) ?? hold
+    const hold = lines.length > 0 ? this.printed(lines) : undefined
     if (!hold || this.#released || this.#held) return
     this.#held = true
     this.#wasHeld = true

@@ -4,8 +4,9 @@ const BURST_MS = 100
 
 /**
  * When processes of clients' pools start. To make one holds up the whole server for milliseconds, so one client that
- * opens and ends pools as fast as it can would leave the others little of it. A few start at once; those of a flood, or
- * of a very large pool, wait in line, and pools take turns. One that ends while it waits costs nothing.
+ * opens and ends pools as fast as it can would leave the others little of it. A few start without delay, one in a turn of
+ * the event loop; those of a flood, or of a very large pool, wait in line, and pools take turns. One that ends while it
+ * waits costs nothing.
  */
 export class Starts {
   /** By pool, the one whose turn it is first. */
@@ -30,11 +31,13 @@ export class Starts {
 
   #next(): void {
     this.#timer = undefined
+    if (this.#lines.size === 0) return
     this.#refill()
     try {
-      while (this.#creditMs > 0 && this.#lines.size > 0) this.#startOne()
+      if (this.#creditMs > 0) this.#startOne()
     } finally {
-      if (this.#lines.size > 0) this.#timer = setTimeout(() => this.#next(), Math.max(1, -this.#creditMs / SHARE))
+      // One in a turn of the event loop: who calls meanwhile waits for one at most.
+      this.#timer = setTimeout(() => this.#next(), Math.max(1, -this.#creditMs / SHARE))
     }
   }
 

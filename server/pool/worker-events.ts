@@ -36,6 +36,6 @@ export interface WorkerEvents {
   /** It has grown beyond maxRssBytes. */
   retire(rssBytes: number): void
   /** A promise: whoever logs has enough for now, and reads on when it resolves. */
-  printed(line: Line): Promise<void> | undefined
+  printed(lines: readonly Line[]): Promise<void> | undefined
   exited(exit: WorkerExit): void
 }

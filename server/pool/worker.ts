@@ -55,7 +55,7 @@ export class WorkerHandle {
   ) {
     this.#process = process
     const { child, orders, frames, stdout, stderr } = this.#process
-    this.#prints = new Prints([frames, stdout, stderr], (line) => this.events.printed(line))
+    this.#prints = new Prints([frames, stdout, stderr], (lines) => this.events.printed(lines))
     const reader = new FrameReader((frame) => this.#hear(frame))
     frames.on('data', (bytes: Buffer) => {
       this.#lastPiece = bytes.length

@@ -2,7 +2,8 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2S
 import type { Server as NetServer } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
-import { BEGUN_IN_A_TURN, HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
+import { HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
+import { Begins } from './begins.js'
 import { keepDeadline, tame } from './headers.js'
 import { adjustHttp2 } from './http2.js'
 
@@ -41,52 +42,26 @@ export function limitConnections(
     http2.on('session', endUnlessGreeted)
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
-    http2.on(
-      'stream',
-      fewInATurn((stream, headers, ...rest) => {
-        // Reset in the same breath: to answer would throw.
-        if (stream.destroyed || stream.closed) return
-        const bytes = sizeOf(headers)
-        if (bytes > maxMetadataBytes) return refuse(stream, bytes, maxMetadataBytes)
-        tame(headers)
-        keepDeadline(stream, headers)
-        for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
-      }),
-    )
+    const begin: StreamListener = (stream, headers, ...rest) => {
+      const bytes = sizeOf(headers)
+      if (bytes > maxMetadataBytes) return refuse(stream, bytes, maxMetadataBytes)
+      tame(headers)
+      keepDeadline(stream, headers)
+      for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
+    }
+    const begins = new WeakMap<object, Begins>()
+    const begun: StreamListener = (stream, ...rest) => {
+      const { session } = stream
+      if (!session) return
+      const own = begins.get(session) ?? new Begins()
+      begins.set(session, own)
+      own.push(stream, () => begin(stream, ...rest))
+    }
+    http2.on('stream', begun)
   })
 }
 
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void
-
-/**
- * Begins so many calls of a connection in one turn of the event loop, and the rest in the turns behind it: a read of a socket
- * brings hundreds, for which everybody else would wait; and those that are reset meanwhile cost nothing.
- */
-function fewInATurn(begin: StreamListener): StreamListener {
-  const connections = new WeakMap<object, { begun: number; waiting: Parameters<StreamListener>[] }>()
-  return (stream, ...rest) => {
-    const { session } = stream
-    if (!session) return
-    const own = connections.get(session) ?? { begun: 0, waiting: [] }
-    connections.set(session, own)
-    if (own.begun < BEGUN_IN_A_TURN) {
-      if (own.begun++ === 0) setImmediate(goOn)
-      return begin(stream, ...rest)
-    }
-    // One that fails meanwhile has nobody else to tell.
-    stream.on('error', () => {})
-    own.waiting.push([stream, ...rest])
-
-    function goOn(): void {
-      own.begun = 0
-      for (const [next, ...more] of own.waiting.splice(0, BEGUN_IN_A_TURN)) {
-        own.begun++
-        begin(next, ...more)
-      }
-      if (own.begun > 0) setImmediate(goOn)
-    }
-  }
-}
 
 function atMostEvery(ms: number, tell: () => void): () => void {
   let last = Number.NEGATIVE_INFINITY

@@ -9,7 +9,7 @@ import { Hand } from './hand.js'
 import { decodePart } from './invoke.js'
 import { type LoadedFunction, loadFunctions } from './load.js'
 import { Outbox } from './outbox.js'
-import { capturePrints } from './prints.js'
+import { capturePrints, pieces } from './prints.js'
 
 /**
  * A worker process: proto/farpool/worker/v1/worker.proto, spoken over two file descriptors. It loads the modules, runs
@@ -38,7 +38,8 @@ process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
 capturePrints((stream, text) => {
   if (outbox.backlog > PRINT_BACKLOG_BYTES) return false
-  outbox.send({ $case: 'log', value: { task: hand?.running ?? 0, stream, text } })
+  for (const piece of pieces(text))
+    outbox.send({ $case: 'log', value: { task: hand?.running ?? 0, stream, text: piece } })
   return true
 })
 

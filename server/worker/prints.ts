@@ -24,6 +24,20 @@ export function capturePrints(send: SendPrint): void {
   }
 }
 
+/** The server logs a piece in one go, and everybody waits for it meanwhile. */
+const PIECE_LENGTH = 16 * 1024
+
+/** In order, none of them torn inside a character. */
+export function* pieces(text: string): Generator<string> {
+  for (let at = 0; at < text.length; ) {
+    const end = at + PIECE_LENGTH
+    const isTorn = (text.codePointAt(end - 1) ?? 0) > 0xffff
+    const piece = text.slice(at, isTorn ? end + 1 : end)
+    yield piece
+    at += piece.length
+  }
+}
+
 const clock = new Int32Array(new SharedArrayBuffer(4))
 
 /** Writes and waits: the pipes do not block by themselves, since Node has opened them. */

@@ -3,8 +3,10 @@ import { availableParallelism } from 'node:os'
 import { afterAll, describe, expect, it } from 'vitest'
 import { resolveConfig, type ServeOptions } from '../../server/config.js'
 import { availableCpus } from '../../server/ops/cgroup.js'
+import { PrintTurns } from '../../server/ops/print-turns.js'
 import { FunctionTable } from '../../server/pool/functions.js'
 import { LineSplitter } from '../../server/pool/lines.js'
+import { pieces } from '../../server/worker/prints.js'
 import { FUNCTIONS, temporaryFolder } from '../support/server.js'
 
 describe('lines', () => {
@@ -23,6 +25,40 @@ describe('lines', () => {
     const splitter = new LineSplitter('stderr')
     const lines = Array.from({ length: 10 }, () => splitter.push('x'.repeat(10_000), 1)).flat()
     expect([...lines, ...splitter.flush()].map(({ text }) => text).join('')).toBe('x'.repeat(100_000))
+  })
+})
+
+describe('what is printed', () => {
+  it.each([
+    ['', 0],
+    ['x'.repeat(16 * 1024), 1],
+    ['y'.repeat(100_000), 7],
+    ['😀'.repeat(20_000), 3],
+    [`z${'😀'.repeat(20_000)}`, 3],
+  ])('%.5s… is sent in pieces that are whole characters', (text, count) => {
+    const sent = [...pieces(text)]
+    expect(sent.join('')).toBe(text)
+    expect(sent.length).toBe(count)
+    for (const piece of sent) expect(Buffer.from(piece).toString()).toBe(piece)
+  })
+
+  it('in one turn of the event loop is logged on only after others, one after another', async () => {
+    const turns = new PrintTurns()
+    let turn = 0
+    let isOver = false
+    const count = () => {
+      turn++
+      if (!isOver) setImmediate(count)
+    }
+    setImmediate(count)
+    expect(turns.take(10)).toBeUndefined()
+    const resumed = await Promise.all(
+      [turns.take(1_000), turns.take(1), turns.take(1)].map((mine) => mine?.then(() => turn)),
+    )
+    expect(turns.take(1)).toBeUndefined()
+    isOver = true
+    expect(new Set(resumed).size).toBe(3)
+    expect(resumed).toEqual([...resumed].sort((a = 0, b = 0) => a - b))
   })
 })
 
