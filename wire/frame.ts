@@ -1,4 +1,5 @@
 import { type Done, FromWorker, Run, type Task, ToWorker } from '../proto/gen/farpool/worker/v1/worker.js'
+import { Join, LARGE_BYTES } from './join.js'
 import { MAX_FRAME_BYTES } from './limits.js'
 import { ProtoReader } from './proto-reader.js'
 import { type ProtoWriter, sizeOfField, sizeOfNumber } from './proto-writer.js'
@@ -140,10 +141,13 @@ export class FrameReader {
   #bytes = 0
   /** Bytes that make the next step possible: a header, or the frame that the header announced. */
   #needed = HEADER_BYTES
+  /** A large frame that is not whole yet. */
+  #large: Join | undefined
 
   constructor(private readonly onFrame: (frame: Uint8Array) => void) {}
 
   push(piece: Uint8Array): void {
+    if (this.#large) return this.#pushLarge(this.#large, piece)
     this.#pieces.push(piece)
     this.#bytes += piece.length
     if (this.#bytes < this.#needed) return
@@ -151,6 +155,21 @@ export class FrameReader {
     const rest = joined.subarray(this.#cut(joined))
     this.#pieces = rest.length > 0 ? [rest] : []
     this.#bytes = rest.length
+    if (this.#needed < LARGE_BYTES) return
+    this.#large = new Join(this.#needed)
+    this.#large.add(rest)
+  }
+
+  #pushLarge(large: Join, piece: Uint8Array): void {
+    const missing = this.#needed - large.length
+    large.add(piece.length > missing ? piece.subarray(0, missing) : piece)
+    if (large.length < this.#needed) return
+    this.#large = undefined
+    this.#pieces = []
+    this.#bytes = 0
+    this.#needed = HEADER_BYTES
+    this.onFrame(large.take().subarray(HEADER_BYTES))
+    if (piece.length > missing) this.push(piece.subarray(missing))
   }
 
   /** Calls back for every whole frame of `bytes`; returns where the first that is not whole begins. */

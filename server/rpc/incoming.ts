@@ -2,12 +2,11 @@ import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node
 import { createGunzip, createInflate } from 'node:zlib'
 import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
+import { Join, LARGE_BYTES } from '../../wire/join.js'
 import {
   INFLATED_BYTES,
   MAX_TIMER_MS,
   MESSAGE_PREFIX_BYTES,
-  PIECE_BYTES,
-  PIECES,
   RESET_MS,
   RETRY_MS,
   UNSENT_COPIES,
@@ -15,7 +14,9 @@ import {
 import { cutOff, heldTooMuch } from './budget.js'
 import { deadlineOf } from './headers.js'
 import type { Connections, HeldCall } from './held.js'
+import { type Decoder, isDecoder, messagesOf } from './messages.js'
 import { once } from './once.js'
+import { OneAtATime } from './one-at-a-time.js'
 
 /** What we touch of a call of grpc-js beside its public side: the one place, looked at before it is used. */
 interface Inside {
@@ -29,13 +30,6 @@ interface Inside {
   sendStatus(status: object): void
 }
 
-/** Cuts what comes into messages. */
-interface Decoder {
-  /** Of the message that has not come whole. */
-  readonly readPartialMessage: Buffer[]
-  write(data: Buffer): Buffer[]
-}
-
 /**
  * Bounds what a call takes of memory between the network and its handler, and behind it. What has come and what has not
  * been sent is counted (budget.ts). Of what comes, two things cost more than was sent: compressed messages grow a
@@ -45,6 +39,8 @@ interface Decoder {
 export class Incoming {
   /** Unpacked, and not yet with a handler. */
   #inflated = 0
+  /** What takes long to unpack takes threads of its own, and the event loop its CPU: not more than one at a time. */
+  readonly #largeOnes = new OneAtATime()
   readonly #releases = new WeakMap<Uint8Array, () => void>()
   readonly #calls = new WeakMap<Uint8Array, HeldCall>()
 
@@ -95,9 +91,10 @@ export class Incoming {
 
   #countMessages(inside: Inside, held: HeldCall, isStream: boolean): void {
     const { decoder, decompressMessage } = inside
+    const write = messagesOf(decoder)
     decoder.write = (data) => {
       held.add(data.length)
-      if (!held.account.isOver) return writeInLargePieces(decoder, data)
+      if (!held.account.isOver) return write(data)
       inside.sendStatus(this.statusOf(isStream ? cutOff() : heldTooMuch()))
       return []
     }
@@ -111,17 +108,21 @@ export class Incoming {
   }
 
   async #unpack(encoding: 'gzip' | 'deflate', packed: Buffer, held: HeldCall): Promise<Buffer> {
-    const unpacker = encoding === 'gzip' ? createGunzip() : createInflate()
-    const parts: Buffer[] = []
+    // The event loop has to do with each piece: a bomb would come in thousands.
+    const chunkSize = Math.min(LARGE_BYTES, Math.max(UNPACKED_PIECE_BYTES, UNPACKED_TIMES * packed.length))
+    const unpacker = encoding === 'gzip' ? createGunzip({ chunkSize }) : createInflate({ chunkSize })
+    const parts = new Join(encoding === 'gzip' ? sizeOfGzip(packed, this.maxMessageBytes) : 0)
     let length = 0
+    let leave: (() => void) | undefined
     const release = once(() => {
       this.#inflated -= length
     })
     try {
       unpacker.end(packed)
       for await (const part of unpacker as AsyncIterable<Buffer>) {
+        if (length > LARGE_BYTES) leave ??= await this.#largeOnes.enter(held.account)
         if (held.isGone) throw new Failure('CANCELLED', 'the client is gone')
-        parts.push(part)
+        parts.add(part)
         length += part.length
         this.#inflated += part.length
         held.add(part.length)
@@ -142,14 +143,26 @@ export class Incoming {
       throw this.statusOf(
         error instanceof Failure ? error : new Failure('BAD_REQUEST', `the request cannot be unpacked: ${why}`),
       )
+    } finally {
+      leave?.()
     }
-    const message = Buffer.concat(parts)
+    const message = parts.take()
     held.add(-packed.length)
     this.#calls.set(message, held)
     this.#releases.set(message, release)
     held.onClose(release)
     return message
   }
+}
+
+/** How much is unpacked in one go, at least: Node's own default, and so many times what came. */
+const UNPACKED_PIECE_BYTES = 16 * 1024
+const UNPACKED_TIMES = 8
+
+/** What its last four bytes say that it takes unpacked; 0 where that cannot be. */
+function sizeOfGzip(packed: Buffer, most: number): number {
+  const size = packed.length < 4 ? 0 : packed.readUInt32LE(packed.length - 4)
+  return size <= most ? size : 0
 }
 
 const lateRequest = (): Failure =>
@@ -168,8 +181,7 @@ const reset = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP
 
 /** A grpc-js that is built otherwise is left as it is. */
 const isAsWeKnowIt = (inside: Partial<Inside>): inside is Inside =>
-  typeof inside.decoder?.write === 'function' &&
-  Array.isArray(inside.decoder.readPartialMessage) &&
+  isDecoder(inside.decoder) &&
   [inside.decompressMessage, inside.sendMessage, inside.sendStatus].every((method) => typeof method === 'function')
 
 /** An answer that is written and not sent. */
@@ -183,21 +195,4 @@ function countAnswer(inside: Inside, held: HeldCall): void {
       callback()
     })
   }
-}
-
-/** How many of the pieces of a message need no further look. */
-const looked = new WeakMap<Buffer[], number>()
-
-/** Joins small pieces, so many at a time that each byte is copied once. */
-function writeInLargePieces(decoder: Decoder, data: Buffer): Buffer[] {
-  const messages = Object.getPrototypeOf(decoder).write.call(decoder, data)
-  const pieces = decoder.readPartialMessage
-  if (pieces.length < PIECES) return messages
-  const first = looked.get(pieces) ?? 0
-  if (pieces.length - first < PIECES) return messages
-  const recent = pieces.slice(first)
-  const small = recent.reduce((sum, piece) => sum + piece.length, 0) < recent.length * PIECE_BYTES
-  if (small) pieces.splice(first, recent.length, Buffer.concat(recent))
-  looked.set(pieces, pieces.length)
-  return messages
 }

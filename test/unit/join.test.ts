@@ -1,0 +1,58 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { FrameReader } from '../../wire/frame.js'
+import { Join } from '../../wire/join.js'
+
+const MIB = 1024 * 1024
+
+/** So many bytes, each another than its neighbours. */
+const bytesOf = (length: number): Buffer => Buffer.from(Uint8Array.from({ length }, (_, at) => at % 251))
+
+function* cut(bytes: Buffer, lengths: readonly number[]): Generator<Buffer> {
+  let at = 0
+  for (let turn = 0; at < bytes.length; turn++) {
+    const piece = bytes.subarray(at, at + (lengths[turn % lengths.length] ?? 1))
+    yield piece
+    at += piece.length
+  }
+}
+
+const lengths = fc.array(fc.integer({ min: 1, max: 300_000 }), { minLength: 1, maxLength: 20 })
+
+describe('bytes that come in pieces', () => {
+  it('are joined as they came, whatever was expected', () => {
+    const content = bytesOf(3 * MIB)
+    const expected = fc.constantFrom(0, 10, MIB, 3 * MIB - 1, 3 * MIB, 3 * MIB + 1, 100 * MIB)
+    fc.assert(
+      fc.property(expected, lengths, (number, each) => {
+        const join = new Join(number)
+        for (const piece of cut(content, each)) join.add(piece)
+        expect(join.length).toBe(content.length)
+        expect(join.take().equals(content)).toBe(true)
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  it('become frames, small and large, whole and in order', () => {
+    const sizes = [0, 1, 100, MIB - 4, MIB, 3 * MIB, 5]
+    const sent = sizes.map(bytesOf)
+    const stream = Buffer.concat(
+      sent.flatMap((frame) => {
+        const header = Buffer.alloc(4)
+        header.writeUInt32BE(frame.length)
+        return [header, frame]
+      }),
+    )
+    fc.assert(
+      fc.property(lengths, (each) => {
+        const frames: Uint8Array[] = []
+        const reader = new FrameReader((frame) => frames.push(frame))
+        for (const piece of cut(stream, each)) reader.push(piece)
+        expect(frames.map(({ length }) => length)).toEqual(sizes)
+        for (const [at, frame] of frames.entries()) expect(sent[at]?.equals(frame)).toBe(true)
+      }),
+      { numRuns: 50 },
+    )
+  })
+})
