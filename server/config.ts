@@ -71,7 +71,10 @@ export interface ServeOptions {
   maxMessageBytes?: number
   /** How many connections may be open; further ones are closed at once. Default 1000. */
   maxConnections?: number
-  /** How many calls of one connection may be open; its client keeps further ones back. Default 1000. */
+  /**
+   * How many calls of one connection may be open; its client keeps further ones back. 128 at first, and more as they stay open for
+   * a second. Default 1000.
+   */
   maxStreams?: number
   /** How long the headers of a call may be altogether, 32 bytes more for each. Default 16384. */
   maxMetadataBytes?: number

@@ -189,6 +189,9 @@ export const MAX_CONNECTIONS = 1_000
  */
 export const MAX_STREAMS = 1_000
 
+/** Of those, how many may have been opened in the last second; and as many more as have been open for longer. */
+export const NEW_STREAMS = 128
+
 /** Calls of one connection that begin in one turn of the event loop: some milliseconds. */
 export const BEGUN_IN_A_TURN = 8
 

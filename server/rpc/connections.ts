@@ -6,6 +6,7 @@ import { HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.
 import { Begins } from './begins.js'
 import { keepDeadline, tame } from './headers.js'
 import { adjustHttp2 } from './http2.js'
+import { StreamLimit } from './stream-limit.js'
 
 /** How often at most the log says that connections are refused. */
 const WARN_MS = 10_000
@@ -34,7 +35,7 @@ export function limitConnections(
 ): boolean {
   // Both exist since Node 22.9 and 20.19; an older Node has the numbers that are Node's defaults, and ignores these.
   const resets = { streamResetBurst: Math.max(RESET_BURST, 2 * maxStreams), streamResetRate: RESETS_PER_SECOND }
-  const settings = { maxConcurrentStreams: maxStreams, maxHeaderListSize: maxMetadataBytes }
+  const settings = { maxConcurrentStreams: StreamLimit.first(maxStreams), maxHeaderListSize: maxMetadataBytes }
   return adjustHttp2(server, { settings, ...resets } as ServerOptions, (http2) => {
     const net = http2 as Http2Server & NetServer
     net.maxConnections = maxConnections
@@ -49,15 +50,15 @@ export function limitConnections(
       keepDeadline(stream, headers)
       for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
     }
-    const begins = new WeakMap<object, Begins>()
-    const begun: StreamListener = (stream, ...rest) => {
-      const { session } = stream
-      if (!session) return
-      const own = begins.get(session) ?? new Begins()
-      begins.set(session, own)
-      own.push(stream, () => begin(stream, ...rest))
-    }
-    http2.on('stream', begun)
+    http2.on('session', (session) => {
+      const limit = new StreamLimit(session, maxStreams)
+      const begins = new Begins()
+      const begun: StreamListener = (stream, ...rest) => {
+        limit.begin(stream)
+        begins.push(stream, () => begin(stream, ...rest))
+      }
+      session.on('stream', begun)
+    })
   })
 }
 

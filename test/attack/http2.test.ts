@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { connect } from 'node:http2'
 import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -19,12 +20,13 @@ import {
   windowUpdate,
 } from '../support/http2.js'
 import { frame } from '../support/raw-call.js'
-import { until } from '../support/server.js'
+import { temporaryFolder, until } from '../support/server.js'
 import { Siege } from '../support/siege.js'
 import { APPLY, applyRequest, CALL, callRequest } from './requests.js'
 
 /** Frames of HTTP/2 that are legal, or nearly, and far too many. */
 
+const folder = temporaryFolder()
 let siege: Siege
 beforeAll(async () => {
   siege = await Siege.start()
@@ -32,6 +34,7 @@ beforeAll(async () => {
 afterAll(async () => {
   await siege.connectionsAreClosed()
   await siege[Symbol.asyncDispose]()
+  folder.remove()
 })
 
 const repeat = (count: number, make: (at: number) => Buffer) =>
@@ -211,6 +214,24 @@ describe('streams', () => {
     await using pool = new Pool(narrow.address, { transport: 'unary' })
     const sums = await Promise.all(Array.from({ length: 500 }, (_, i) => pool.apply('add', [i, 1])))
     expect(sums).toEqual(Array.from({ length: 500 }, (_, i) => i + 1))
+  })
+
+  it('of a connection are few at first and more as they stay open, until all calls of a plain stub are there', async () => {
+    const session = connect(`http://${siege.address}`)
+    const first = await new Promise<{ maxConcurrentStreams?: number }>((resolve) =>
+      session.once('remoteSettings', resolve),
+    )
+    expect(first.maxConcurrentStreams).toBe(128)
+    session.destroy()
+    await using stub = new Pool(siege.address, { transport: 'unary' })
+    const go = folder.path('go')
+    const results = Array.from({ length: 500 }, (_, at) => stub.applyAsync('waitFor', [folder.path('begun'), go, at]))
+    await until(async () => {
+      const { queued, running } = await siege.pool.info()
+      return queued + running === results.length
+    }, 'all calls have come')
+    writeFileSync(go, '')
+    expect(await Promise.all(results.map((result) => result.get()))).toEqual(results.map((_, at) => at))
   })
 
   it('above that number are refused, also for a peer that never acknowledges the setting', async () => {
