@@ -15,6 +15,7 @@ import {
   MAX_QUEUED_BYTES,
   MAX_STREAMS,
   MAX_TIMER_MS,
+  NICEST,
   START_MS,
   WORKER_NICE,
 } from '../wire/limits.js'
@@ -158,8 +159,8 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   ] as const) {
     if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
   }
-  if (!(Number.isInteger(config.workerNice) && config.workerNice >= 0 && config.workerNice <= 19))
-    bad('worker-nice', config.workerNice, 'an integer, from 0 to 19')
+  if (!(Number.isInteger(config.workerNice) && config.workerNice >= 0 && config.workerNice <= NICEST))
+    bad('worker-nice', config.workerNice, `an integer, from 0 to ${NICEST}`)
   // It travels on to a worker in a frame, with what stands around it.
   checkCount('max-message-bytes', config.maxMessageBytes, MAX_FRAME_BYTES / 2)
   if (!(Number.isSafeInteger(config.maxHeldBytes) && config.maxHeldBytes >= MESSAGES_HELD * config.maxMessageBytes)) {

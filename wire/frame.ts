@@ -158,18 +158,17 @@ export class FrameReader {
     if (this.#needed < LARGE_BYTES) return
     this.#large = new Join(this.#needed)
     this.#large.add(rest)
+    this.#pieces = []
+    this.#bytes = 0
   }
 
   #pushLarge(large: Join, piece: Uint8Array): void {
-    const missing = this.#needed - large.length
-    large.add(piece.length > missing ? piece.subarray(0, missing) : piece)
-    if (large.length < this.#needed) return
+    const rest = large.fill(piece)
+    if (!rest) return
     this.#large = undefined
-    this.#pieces = []
-    this.#bytes = 0
     this.#needed = HEADER_BYTES
     this.onFrame(large.take().subarray(HEADER_BYTES))
-    if (piece.length > missing) this.push(piece.subarray(missing))
+    if (rest.length > 0) this.push(rest)
   }
 
   /** Calls back for every whole frame of `bytes`; returns where the first that is not whole begins. */

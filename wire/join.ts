@@ -13,9 +13,9 @@ export class Join {
   #joined: Buffer | undefined
   #length = 0
 
-  /** Whether so much of so much makes a buffer for all. */
+  /** Whether it is time to make a buffer for all. */
   static isEnough(length: number, expected: number): boolean {
-    return length * EARLY >= expected
+    return expected >= LARGE_BYTES && length * EARLY >= expected
   }
 
   /** @param expected how many there will be; it costs only time where there are others. */
@@ -27,7 +27,7 @@ export class Join {
 
   add(piece: Uint8Array): void {
     const length = this.#length + piece.length
-    if (!this.#joined && this.expected >= LARGE_BYTES && Join.isEnough(length, this.expected)) {
+    if (!this.#joined && Join.isEnough(length, this.expected)) {
       this.#joined = Buffer.allocUnsafeSlow(this.expected)
       let at = 0
       for (const early of this.#pieces.splice(0)) {
@@ -38,6 +38,13 @@ export class Join {
     if (this.#joined && length <= this.expected) this.#joined.set(piece, this.#length)
     else this.#pieces.push(piece)
     this.#length = length
+  }
+
+  /** Adds what is missing; returns what comes behind it, undefined where it is not whole yet. */
+  fill<Bytes extends Uint8Array>(piece: Bytes): Bytes | undefined {
+    const missing = this.expected - this.#length
+    this.add(piece.subarray(0, missing))
+    return piece.length < missing ? undefined : (piece.subarray(missing) as Bytes)
   }
 
   /** All that has come. */

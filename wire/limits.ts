@@ -30,6 +30,9 @@ export const FAILURE_CAUSES = 8
 /** Timers hold a signed 32-bit count of milliseconds (24.8 days); a later deadline fires at once, so none is set. */
 export const MAX_TIMER_MS = 2 ** 31 - 1
 
+/** As nice as a process can be. */
+export const NICEST = 19
+
 /** By how much workers are nicer than their server. */
 export const WORKER_NICE = 5
 

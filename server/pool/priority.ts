@@ -1,10 +1,10 @@
 import { writeFileSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
+import { NICEST } from '../../wire/limits.js'
 
 /** Whoever has no privileges may weigh a session ten times a second, and everybody on the machine shares that. */
 const AGAIN_MS = 100
 const TRIES = 100
-const NICEST = 19
 
 /**
  * Has a process have the CPU where the server does not want it: its niceness is the server's and so much more. Before the

@@ -1,3 +1,5 @@
+import { LinesInTurn } from './lines-in-turn.js'
+
 /** Starting processes for clients' pools may take such a part of the event loop, and so many milliseconds of it at once. */
 const SHARE = 0.2
 const BURST_MS = 100
@@ -9,29 +11,21 @@ const BURST_MS = 100
  * waits costs nothing.
  */
 export class Starts {
-  /** By pool, the one whose turn it is first. */
-  readonly #lines = new Map<object, Set<() => void>>()
+  readonly #lines = new LinesInTurn<() => void>()
   #creditMs = BURST_MS
   #at = performance.now()
   #timer: NodeJS.Timeout | undefined
 
   /** Calls `start`, now or later; returns how to leave the line before. */
   enter(pool: object, start: () => void): () => void {
-    // A call of its own, whatever else is in line.
-    const entry = () => start()
-    const line = this.#lines.get(pool) ?? new Set()
-    this.#lines.set(pool, line)
-    line.add(entry)
+    const leave = this.#lines.enter(pool, start)
     if (!this.#timer) this.#next()
-    return () => {
-      line.delete(entry)
-      if (line.size === 0 && this.#lines.get(pool) === line) this.#lines.delete(pool)
-    }
+    return leave
   }
 
   #next(): void {
     this.#timer = undefined
-    if (this.#lines.size === 0) return
+    if (this.#lines.isEmpty) return
     this.#refill()
     try {
       if (this.#creditMs > 0) this.#startOne()
@@ -41,19 +35,10 @@ export class Starts {
     }
   }
 
-  /** Of the pool whose turn it is, which then stands behind all others. */
   #startOne(): void {
-    for (const [pool, line] of this.#lines) {
-      this.#lines.delete(pool)
-      const [start] = line
-      if (!start) return
-      line.delete(start)
-      if (line.size > 0) this.#lines.set(pool, line)
-      const from = performance.now()
-      start()
-      this.#creditMs -= performance.now() - from
-      return
-    }
+    const from = performance.now()
+    this.#lines.take()?.()
+    this.#creditMs -= performance.now() - from
   }
 
   #refill(): void {

@@ -1,4 +1,4 @@
-import { Join, LARGE_BYTES } from '../../wire/join.js'
+import { Join } from '../../wire/join.js'
 import { MESSAGE_PREFIX_BYTES, PIECE_BYTES, PIECES } from '../../wire/limits.js'
 
 /** What cuts what comes into messages, in grpc-js: what we touch of it. A message has its prefix before it. */
@@ -35,20 +35,19 @@ export function messagesOf(decoder: Decoder): (data: Buffer) => Buffer[] {
       if (!large) joinSmallPieces(decoder)
       return whole
     }
-    const missing = decoder.readMessageSize + MESSAGE_PREFIX_BYTES - large.length
-    large.add(data.subarray(0, missing))
-    if (data.length < missing) return []
+    const rest = large.fill(data)
+    if (!rest) return []
     const message = large.take()
     large = undefined
     decoder.readState = NO_DATA
-    return data.length === missing ? [message] : [message, ...messages(data.subarray(missing))]
+    return rest.length === 0 ? [message] : [message, ...messages(rest)]
   }
 }
 
 /** Takes over a large message of which enough has come; until then it may come byte by byte. */
 function largeOf(decoder: Decoder): Join | undefined {
   const { readState, readMessageSize: size, readMessageRemaining: remaining } = decoder
-  if (readState !== READING_MESSAGE || size < LARGE_BYTES || !Join.isEnough(size - remaining, size)) return undefined
+  if (readState !== READING_MESSAGE || !Join.isEnough(size - remaining, size)) return undefined
   const large = new Join(size + MESSAGE_PREFIX_BYTES)
   for (const piece of [decoder.readCompressFlag, decoder.readPartialSize, ...decoder.readPartialMessage])
     large.add(piece)

@@ -202,27 +202,27 @@ describe('one frame that is wrong', () => {
   })
 })
 
+/** What a server tells a connection that begins. */
+async function maxStreamsOf(address: string): Promise<number | undefined> {
+  const session = connect(`http://${address}`)
+  const { maxConcurrentStreams } = await new Promise<{ maxConcurrentStreams?: number }>((resolve) =>
+    session.once('remoteSettings', resolve),
+  )
+  session.destroy()
+  return maxConcurrentStreams
+}
+
 describe('streams', () => {
   it('of a connection are at most so many; a client keeps further calls back, and all are answered', async () => {
     await using narrow = await Siege.start(['--max-streams', '10'])
-    const session = connect(`http://${narrow.address}`)
-    const values = await new Promise<{ maxConcurrentStreams?: number }>((resolve) =>
-      session.once('remoteSettings', resolve),
-    )
-    expect(values.maxConcurrentStreams).toBe(10)
-    session.destroy()
+    expect(await maxStreamsOf(narrow.address)).toBe(10)
     await using pool = new Pool(narrow.address, { transport: 'unary' })
     const sums = await Promise.all(Array.from({ length: 500 }, (_, i) => pool.apply('add', [i, 1])))
     expect(sums).toEqual(Array.from({ length: 500 }, (_, i) => i + 1))
   })
 
   it('of a connection are few at first and more as they stay open, until all calls of a plain stub are there', async () => {
-    const session = connect(`http://${siege.address}`)
-    const first = await new Promise<{ maxConcurrentStreams?: number }>((resolve) =>
-      session.once('remoteSettings', resolve),
-    )
-    expect(first.maxConcurrentStreams).toBe(128)
-    session.destroy()
+    expect(await maxStreamsOf(siege.address)).toBe(128)
     await using stub = new Pool(siege.address, { transport: 'unary' })
     const go = folder.path('go')
     const results = Array.from({ length: 500 }, (_, at) => stub.applyAsync('waitFor', [folder.path('begun'), go, at]))

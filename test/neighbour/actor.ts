@@ -1,10 +1,10 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { lowerPriority } from '../../server/pool/priority.js'
+import { NICEST } from '../../wire/limits.js'
 import { endsWithin, isRunning } from '../chaos/processes.js'
 
 /** How long a process may take to end when it has been told to. */
 const END_MS = 5_000
-const NICEST = 19
 
 /** A process of the harness, seen from it: what it is told, and what it says. */
 export class Actor<Told extends object, Said extends { readonly what: string }> {
