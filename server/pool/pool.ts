@@ -29,7 +29,7 @@ export interface PoolOptions extends WorkerInit, WorkerTimes {
   /** How many of its processes one connection may have at once; undefined for all. */
   readonly maxRunningPerClient: number | undefined
   readonly spawner: Spawner
-  /** Where starts wait for their turn; without it none does. */
+  /** Of a pool that a client has opened: where its starts wait for their turn. */
   readonly starts?: Starts
   readonly limits: QueueLimits
   /** How long a task may run where neither its call nor its function says anything, in milliseconds; 0 for any time. */
@@ -226,8 +226,12 @@ export class Pool {
         this.#exited(worker, { pid: 0, exitCode: undefined, signal: undefined, error })
       })
       if (!process) return
+      // Clients make pools as fast as they like, and wait for their own alone; for a worker of the shared pool all may wait.
+      const isShared = this.options.starts === undefined
+      if (!isShared) process.yieldCpu()
       const handle: WorkerHandle = new WorkerHandle(process, this.options, this.options, {
         ready: (functions, runtime) => {
+          if (isShared) process.yieldCpu()
           this.#runtime = runtime
           this.events.workerStarted?.({ pid: handle.pid })
           if (++this.#readyWorkers === this.options.processes) this.#resolveReady(functions)

@@ -1,4 +1,4 @@
-import { writeFileSync } from 'node:fs'
+import { readdirSync, writeFileSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
 import { NICEST } from '../../wire/limits.js'
 
@@ -7,16 +7,30 @@ const AGAIN_MS = 100
 const TRIES = 100
 
 /**
- * Has a process have the CPU where the server does not want it: its niceness is the server's and so much more. Before the
- * process has made its threads, each of which has the niceness of the one that made it.
+ * Has a process have the CPU where the server does not want it: its niceness is the server's and so much more.
  * @param isAlive while it is, the number is nobody else's.
  */
 export function lowerPriority(pid: number, by: number, isAlive: () => boolean): void {
   if (by === 0) return
+  const nice = Math.min(NICEST, getPriority() + by)
+  // What makes the others comes first: those that it makes from now on are as nice.
+  weighThread(pid, nice)
+  for (const thread of threadsOf(pid)) weighThread(thread, nice)
+  weighSession(pid, nice, isAlive, TRIES)
+}
+
+/** None where niceness is a whole process's. */
+function threadsOf(pid: number): readonly number[] {
   try {
-    const nice = Math.min(NICEST, getPriority() + by)
-    setPriority(pid, nice)
-    weighSession(pid, nice, isAlive, TRIES)
+    return readdirSync(`/proc/${pid}/task`).map(Number)
+  } catch {
+    return []
+  }
+}
+
+function weighThread(thread: number, nice: number): void {
+  try {
+    setPriority(thread, nice)
   } catch {
     // It has ended already.
   }

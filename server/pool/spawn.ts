@@ -19,6 +19,8 @@ export interface WorkerProcess {
   readonly frames: Readable
   readonly stdout: Readable
   readonly stderr: Readable
+  /** From now on the server has the CPU where both want it. */
+  yieldCpu(): void
   /** Whether it died for want of memory. To be asked once, when it has ended. */
   oom(signal: string | undefined): 'heap' | 'kernel' | undefined
 }
@@ -67,7 +69,6 @@ export class Spawner {
       child.once('error', giveUp)
       return undefined
     }
-    lowerPriority(pid, this.nice, () => child.exitCode === null && child.signalCode === null)
     this.#guard?.come(pid)
     child.once('exit', () => {
       // However it ended. The number is nobody else's while there is anything of the group; the guard knows it until then.
@@ -80,6 +81,7 @@ export class Spawner {
       frames: child.stdio[4] as Readable,
       stdout: child.stdout as Readable,
       stderr: child.stderr as Readable,
+      yieldCpu: () => lowerPriority(pid, this.nice, () => child.exitCode === null && child.signalCode === null),
       oom: (signal) => (report.close(signal) ? 'heap' : this.#killedByKernel(signal)),
     }
   }
