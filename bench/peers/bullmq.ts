@@ -8,20 +8,25 @@ import { Queue, QueueEvents, Worker } from 'bullmq'
 import { answer, burst, rate, sequence } from './peer.js'
 
 /** A queue in Redis, and two processes that work: a Redis of this program's own, in memory, on a Unix socket. */
-const folder = mkdtempSync(join(tmpdir(), 'farpool-bench-'))
-const path = process.argv[3] ?? join(folder, 'redis')
-const connection = { path, maxRetriesPerRequest: null }
+const connectionTo = (path: string) => ({ path, maxRetriesPerRequest: null })
 
 if (process.argv[2] === 'worker') {
   process.stdin.resume().on('end', () => process.exit(0))
+  const connection = connectionTo(String(process.argv[3]))
   new Worker('noop', async (job) => job.data.value, { connection, concurrency: 50 })
 } else {
+  const folder = mkdtempSync(join(tmpdir(), 'farpool-bench-'))
+  const path = join(folder, 'redis')
+  const connection = connectionTo(path)
   const settings = ['--port', '0', '--unixsocket', path, '--save', '', '--appendonly', 'no']
   // Its clients try again until it is there.
   const redis = spawn('redis-server', settings, { stdio: 'ignore' })
   const main = fileURLToPath(import.meta.url)
-  // Whatever happens here, it ends with this.
-  process.on('exit', () => redis.kill('SIGKILL'))
+  // Whatever happens here (there may be no Redis), they end with this.
+  process.on('exit', () => {
+    redis.kill('SIGKILL')
+    rmSync(folder, { recursive: true, force: true })
+  })
   const workers = [1, 2].map(() =>
     spawn(process.execPath, [main, 'worker', path], { stdio: ['pipe', 'ignore', 'inherit'] }),
   )
@@ -41,7 +46,6 @@ if (process.argv[2] === 'worker') {
     async () => {
       for (const child of [...workers, redis]) child.kill('SIGKILL')
       await once(redis, 'exit')
-      rmSync(folder, { recursive: true, force: true })
     },
   )
 }

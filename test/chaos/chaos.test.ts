@@ -19,7 +19,9 @@ afterAll(() => folder.remove())
 async function chaos(name: string, ...args: string[]): Promise<{ report: ChaosReport; broken: string[] }> {
   const out = folder.path(`${name}.json`)
   const sizes = ['--clients', '2', '--processes', '2', '--lanes', '4']
-  await run(process.execPath, [path('dist/run.js'), '--out', out, ...sizes, ...args]).catch(() => {})
+  // The histories of a run that broke a rule stay there.
+  const env = { ...process.env, TMPDIR: folder.path('') }
+  await run(process.execPath, [path('dist/run.js'), '--out', out, ...sizes, ...args], { env }).catch(() => {})
   const report: ChaosReport = JSON.parse(readFileSync(out, 'utf8'))
   return { report, broken: report.violations.map(({ rule }) => rule) }
 }
