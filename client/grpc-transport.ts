@@ -14,7 +14,7 @@ import { Failure, statusToFailure } from '../wire/failure.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../wire/limits.js'
 import { Connecting, type Rpc } from './connecting.js'
 import { Resend } from './resend.js'
-import { failureOf, isReset } from './status.js'
+import { failureOf } from './status.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -134,7 +134,7 @@ export class GrpcTransport implements Transport {
     const failure = failureOf(error)
     // Before a call has got a connection, its peer is the address that it was given.
     const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
-    if (!isSent || (failure.reason !== 'CONNECTION_FAILED' && !(error && isReset(error)))) return failure
+    if (!isSent || failure.reason !== 'CONNECTION_FAILED') return failure
     return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
   }
 

@@ -7,7 +7,7 @@ import { asFailure, Failure, statusToFailure } from '../wire/failure.js'
 import { ACK_BYTES, ACK_MESSAGES, RESUME_MS, STREAM_IDLE_MS } from '../wire/limits.js'
 import type { CallStream } from './grpc-transport.js'
 import { Outbox } from './outbox.js'
-import { failureOf, isReset } from './status.js'
+import { failureOf } from './status.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
 const NO_FAILURES: readonly ChunkFailure[] = []
@@ -166,7 +166,7 @@ export class Session {
     this.#stopIdling()
     if (this.#pauseMs === FIRST_PAUSE_MS) this.#brokenSince = performance.now()
     const isOver = performance.now() - this.#brokenSince > RESUME_MS
-    const isBroken = reason.reason === 'CONNECTION_FAILED' || isReset(error)
+    const isBroken = reason.reason === 'CONNECTION_FAILED'
     if (isBroken && this.#isWorthResuming && !isOver && this.#state !== 'ending') {
       this.#state = 'broken'
       this.#retry = setTimeout(

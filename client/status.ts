@@ -19,17 +19,18 @@ export function failureOf(error: ServiceError | null): Failure {
   if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
   const status = statusOf(error)
   if (status) return statusToFailure(status)
-  const reason = TRANSPORT_REASONS[error.code] ?? 'INTERNAL'
+  const isBroken = error.code === Code.INTERNAL && BROKEN.test(error.details)
+  const reason = isBroken ? 'CONNECTION_FAILED' : (TRANSPORT_REASONS[error.code] ?? 'INTERNAL')
   const message =
     reason === 'TASK_TIMEOUT' ? "the call's timeout passed before its result came" : error.details || error.message
   return new Failure(reason, message, { code: error.code })
 }
 
 /**
- * Whether a stream ended without a word of any server: it was reset, or its connection failed under a write, which grpc-js
- * calls INTERNAL.
+ * What grpc-js says where a stream was reset, could not be opened or not be written to, without a word of any server; the
+ * connection may be there or not. It has INTERNAL for these, which is also its word for what cannot be read.
  */
-export const isReset = (error: ServiceError): boolean => error.code === Code.INTERNAL && statusOf(error) === undefined
+const BROKEN = /^(Received RST_STREAM|Failed to start HTTP\/2 stream|Write error)/
 
 /** What the server says besides gRPC's own code; undefined where it says nothing that can be read. */
 function statusOf({ metadata }: ServiceError): Status | undefined {

@@ -1,4 +1,4 @@
-import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2'
+import { constants, createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2'
 import type { AddressInfo } from 'node:net'
 import { FarpoolError, Pool } from 'farpool'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -21,12 +21,24 @@ afterEach(() => server.close())
 const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 const HEADERS = { ':status': 200, 'content-type': 'application/grpc+proto' }
 
+const LOST = new Failure('SESSION_LOST', 'no such session')
+
+/** A failure as a server of ours ends a call with it. */
+const trailer = (failure: Failure): Record<string, string> => {
+  const { code, message, details } = failureToTrailer(failure)
+  return {
+    'grpc-status': String(code),
+    'grpc-message': message,
+    'grpc-status-details-bin': Buffer.from(details).toString('base64'),
+  }
+}
+
 type Answer = (stream: ServerHttp2Stream, body: Buffer, path: string) => void
 
 /** A message of a stream of calls. A session's greeting is answered; one that goes on is none of ours. */
 function converse(stream: ServerHttp2Stream, message: Buffer, answer: Answer): void {
   const { session, groups } = CallRequest.decode(message)
-  if (session?.resumed) return stream.respond({ ...HEADERS, 'grpc-status': '5' }, { endStream: true })
+  if (session?.resumed) return stream.respond({ ...HEADERS, ...trailer(LOST) }, { endStream: true })
   if (session) end(stream, frame(CallResponse.encode({ outcomes: [], received: 0, maxMessageBytes: 0 }).finish()))
   if (groups.length > 0) answer(stream, outcomesOf(message), 'Call')
 }
@@ -50,7 +62,7 @@ async function serve(answer: Answer, options = {}): Promise<string> {
         const message = received.subarray(5, length)
         received = received.subarray(length)
         if (path.endsWith('/GetServerInfo')) end(stream, info)
-        else if (path.endsWith('/GetPool')) answer(stream, info, path)
+        else if (path.endsWith('/GetPool') || path.endsWith('/OpenPool')) answer(stream, info, path)
         else if (path.endsWith('/Apply')) answer(stream, result, path)
         else if (path.endsWith('/IMap')) answer(stream, Buffer.alloc(0), path)
         else converse(stream, message, answer)
@@ -111,16 +123,10 @@ const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
 
 it('a stream of calls that ends as if none had begun: those that it took are not sent again', async () => {
   let calls = 0
-  const { code, message, details } = failureToTrailer(new Failure('QUEUE_FULL', 'too much', { retryDelayMs: 1 }))
+  const full = trailer(new Failure('QUEUE_FULL', 'too much', { retryDelayMs: 1 }))
   const address = await serve((stream) => {
     calls++
-    stream.removeAllListeners('wantTrailers').on('wantTrailers', () =>
-      stream.sendTrailers({
-        'grpc-status': String(code),
-        'grpc-message': message,
-        'grpc-status-details-bin': Buffer.from(details).toString('base64'),
-      }),
-    )
+    stream.removeAllListeners('wantTrailers').on('wantTrailers', () => stream.sendTrailers(full))
     stream.end()
   })
   await using pool = new Pool(address)
@@ -137,16 +143,7 @@ describe.each(['unary', 'stream'] as const)('a server that is full for a while, 
       times.push(performance.now())
       if (times.length > 3) return end(stream, body)
       if (transport === 'stream') return end(stream, refused(body, full))
-      const { code, message, details } = failureToTrailer(full)
-      stream.respond(
-        {
-          ...HEADERS,
-          'grpc-status': String(code),
-          'grpc-message': message,
-          'grpc-status-details-bin': Buffer.from(details).toString('base64'),
-        },
-        { endStream: true },
-      )
+      stream.respond({ ...HEADERS, ...trailer(full) }, { endStream: true })
     })
     await using pool = new Pool(address, { transport })
     expect(await pool.apply('f')).toBe('answer')
@@ -223,6 +220,39 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     await using pool = new Pool(address, { transport })
     const answers = await Promise.all(Array.from({ length: 15 }, () => pool.apply('f')))
     expect(answers).toEqual(Array(15).fill('answer'))
+  })
+})
+
+/** As grpc-js reports a connection that breaks under a write, too. */
+describe('a stream that is reset with INTERNAL_ERROR has told nothing', () => {
+  const reset = (stream: ServerHttp2Stream) => stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+
+  it.each(['unary', 'stream'] as const)('of a call, over %s: it may have begun', async (transport) => {
+    await using pool = new Pool(await serve(reset), { transport })
+    expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_LOST', started: undefined })
+  })
+
+  it('of a session that has sent no call yet: its calls are sent over the next', async () => {
+    const address = await serve(end)
+    const first = new Promise<void>((resolve) => {
+      server.prependOnceListener('stream', (stream: ServerHttp2Stream) => {
+        reset(stream)
+        resolve()
+      })
+    })
+    await using pool = new Pool(address)
+    expect(await pool.apply('f')).toBe('answer')
+    await first
+  })
+
+  it('of a pool that was to be opened: its calls have not begun', async () => {
+    await using pool = new Pool(await serve(reset), { processes: 1 })
+    expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_FAILED', started: false })
+  })
+
+  it('of a question: it can be asked again', async () => {
+    await using pool = new Pool(await serve(reset))
+    expect(await rejection(pool.info())).toMatchObject({ reason: 'CONNECTION_FAILED' })
   })
 })
 
