@@ -1,0 +1,36 @@
+import type { ServiceError } from '@grpc/grpc-js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { Status } from '../../proto/gen/google/rpc/status.js'
+import { statusToFailure } from '../../wire/failure.js'
+
+/** What a client says, and hears, that has nothing but generated stubs. */
+
+export const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
+/** A stream without a session. */
+export const alone = { session: undefined, received: 0, abandon: false, last: false }
+export const timeouts = { queueTimeoutMs: 0, runTimeoutMs: 0 }
+export const call = { pool: '', kwargs: undefined, replyKind: 0, retries: 0, ...timeouts, requestId: '' }
+export const request = (name: string, ...args: unknown[]) => ({ ...call, function: name, args: args.map(json) })
+export const mapRequest = (name: string, chunks: unknown[][], more = {}) => ({
+  ...call,
+  function: name,
+  chunks: chunks.map(json),
+  spread: false,
+  args: [],
+  onError: OnError.ON_ERROR_UNSPECIFIED,
+  ...more,
+})
+
+// biome-ignore lint/suspicious/noExplicitAny: the callbacks of ten methods, of which only the error matters here
+export type AnyCallback = (error: ServiceError | null, response: any) => void
+export const answer = <T>(send: (done: AnyCallback) => unknown): Promise<T> =>
+  new Promise((resolve, reject) => {
+    send((error, response: T) => (error ? reject(error) : resolve(response)))
+  })
+export const failure = async (send: (done: AnyCallback) => unknown) => {
+  const error = await answer<never>(send).catch((caught: ServiceError) => caught)
+  const [details] = error.metadata.get('grpc-status-details-bin')
+  return { error, failure: details instanceof Buffer ? statusToFailure(Status.decode(details)) : undefined }
+}
+export const values = (payloads: readonly { kind?: { value: unknown } | undefined }[]) =>
+  payloads.map(({ kind }) => JSON.parse(String(kind?.value)))
