@@ -187,7 +187,7 @@ export class GrpcTransport implements Transport {
   }
 
   async closePool(pool: string): Promise<void> {
-    await this.#ask(PoolServiceService.closePool, { pool })
+    await this.#ask(PoolServiceService.closePool, { pool }, true)
   }
 
   async joinPool(pool: string): Promise<void> {
@@ -195,7 +195,7 @@ export class GrpcTransport implements Transport {
   }
 
   async terminate(pool: string): Promise<void> {
-    await this.#ask(PoolServiceService.terminate, { pool })
+    await this.#ask(PoolServiceService.terminate, { pool }, true)
   }
 
   async serverInfo() {
@@ -215,8 +215,9 @@ export class GrpcTransport implements Transport {
   /**
    * One response, read like a stream of them: a server that sends two has ended its call, but grpc-js does not tell that
    * to a caller who reads only one.
+   * @param isOrder it may have been obeyed where the connection breaks.
    */
-  #ask<Req, Res>(method: Method<Req, Res>, request: Req): Promise<Res> {
+  #ask<Req, Res>(method: Method<Req, Res>, request: Req, isOrder = false): Promise<Res> {
     const { path, requestSerialize, responseDeserialize } = method
     const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
     this.#connecting.bound(rpc)
@@ -225,7 +226,7 @@ export class GrpcTransport implements Transport {
       rpc.on('data', (response: Res) => {
         first ??= response
       })
-      rpc.on('error', (error: ServiceError) => reject(failureOf(error)))
+      rpc.on('error', (error: ServiceError) => reject(isOrder ? this.#taskFailure(error, rpc) : failureOf(error)))
       rpc.on('end', () => (first === undefined ? reject(failureOf(null)) : resolve(first)))
     })
   }

@@ -19,8 +19,7 @@ export function failureOf(error: ServiceError | null): Failure {
   if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
   const status = statusOf(error)
   if (status) return statusToFailure(status)
-  const isBroken = error.code === Code.INTERNAL && BROKEN.test(error.details)
-  const reason = isBroken ? 'CONNECTION_FAILED' : (TRANSPORT_REASONS[error.code] ?? 'INTERNAL')
+  const reason = isBroken(error) ? 'CONNECTION_FAILED' : (TRANSPORT_REASONS[error.code] ?? 'INTERNAL')
   const message =
     reason === 'TASK_TIMEOUT' ? "the call's timeout passed before its result came" : error.details || error.message
   return new Failure(reason, message, { code: error.code })
@@ -28,9 +27,12 @@ export function failureOf(error: ServiceError | null): Failure {
 
 /**
  * What grpc-js says where a stream was reset, could not be opened or not be written to, without a word of any server; the
- * connection may be there or not. It has INTERNAL for these, which is also its word for what cannot be read.
+ * connection may be there or not. It has INTERNAL for these, which is also its word for what cannot be read, and
+ * RESOURCE_EXHAUSTED where the other end had enough (ENHANCE_YOUR_CALM).
  */
-const BROKEN = /^(Received RST_STREAM|Failed to start HTTP\/2 stream|Write error)/
+const BROKEN = /^(Received RST_STREAM|Failed to start HTTP\/2 stream|Write error|Bandwidth exhausted)/
+const isBroken = ({ code, details }: ServiceError): boolean =>
+  (code === Code.INTERNAL || code === Code.RESOURCE_EXHAUSTED) && BROKEN.test(details)
 
 /** What the server says besides gRPC's own code; undefined where it says nothing that can be read. */
 function statusOf({ metadata }: ServiceError): Status | undefined {

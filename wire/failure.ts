@@ -51,9 +51,15 @@ export class Failure extends Error {
     return this.#copy(started, this.metadata)
   }
 
-  /** The same failure as that of all of which this was one: others may have begun. */
+  /** The same failure as that of all of which this was one: others may have begun, so nobody is to send all of them again. */
   ofOneAmongMany(): Failure {
-    return this.of(this.started || 'unknown')
+    const { reason, message, metadata, remote } = this
+    const started = this.started || 'unknown'
+    return new Failure(reason, message, { code: this.#codeOfBegun, started, metadata, ...(remote && { remote }) })
+  }
+
+  get #codeOfBegun(): number {
+    return this.code === Code.UNAVAILABLE ? Code.ABORTED : this.code
   }
 
   /** The same failure with more facts in its metadata. */
@@ -116,7 +122,8 @@ function readDetail({ typeUrl, value }: Status['details'][number], facts: Failur
     if (info.domain !== DOMAIN || !isReason(info.reason)) return undefined
     const { started, ...metadata } = info.metadata
     facts.metadata = metadata
-    if (started !== undefined) facts.started = started === 'true'
+    // Where nothing is said the server does not know, whatever the reason says as a rule.
+    facts.started = started === undefined ? 'unknown' : started === 'true'
     return info.reason
   }
   if (typeUrl === RETRY_INFO) {

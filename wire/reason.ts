@@ -50,7 +50,7 @@ export const REASONS = {
   WORKER_OOM: { code: 'INTERNAL', started: true },
   SERVER_DRAINING: { code: 'UNAVAILABLE', started: false },
   NO_WORKERS: { code: 'UNAVAILABLE', started: false },
-  /** Said by a client: no connection. Nothing has been sent. */
+  /** Said by a client: no connection, and no call has been sent. */
   CONNECTION_FAILED: { code: 'UNAVAILABLE', started: false },
   /** Said by a client: the connection broke after the call had been sent, and could not be taken up again. */
   CONNECTION_LOST: { code: 'ABORTED' },

@@ -4,19 +4,19 @@ import { NICEST } from '../../wire/limits.js'
 
 /** Whoever has no privileges may weigh a session ten times a second, and everybody on the machine shares that. */
 const AGAIN_MS = 100
-const TRIES = 100
 
 /**
  * Has a process have the CPU where the server does not want it: its niceness is the server's and so much more.
  * @param isAlive while it is, the number is nobody else's.
  */
 export function lowerPriority(pid: number, by: number, isAlive: () => boolean): void {
-  if (by === 0) return
+  if (by === 0 || !isAlive()) return
   const nice = Math.min(NICEST, getPriority() + by)
   // What makes the others comes first: those that it makes from now on are as nice.
   weighThread(pid, nice)
   for (const thread of threadsOf(pid)) weighThread(thread, nice)
-  weighSession(pid, nice, isAlive, TRIES)
+  unweighed.push({ pid, nice, isAlive })
+  if (unweighed.length === 1) weighSessions()
 }
 
 /** None where niceness is a whole process's. */
@@ -36,16 +36,26 @@ function weighThread(thread: number, nice: number): void {
   }
 }
 
+/** Sessions that are still to be weighed, one after another. */
+const unweighed: { readonly pid: number; readonly nice: number; readonly isAlive: () => boolean }[] = []
+
 /**
  * Linux may weigh sessions against each other, whatever the niceness of their processes (sched(7), autogroup); a worker leads
  * one. Nothing to be done where it does not.
  */
-function weighSession(pid: number, nice: number, isAlive: () => boolean, tries: number): void {
+function weighSessions(): void {
+  for (let next = unweighed[0]; next; next = unweighed[0]) {
+    if (next.isAlive() && !isWeighed(next.pid, next.nice)) return void setTimeout(weighSessions, AGAIN_MS).unref()
+    unweighed.shift()
+  }
+}
+
+/** False where it has to be tried again. */
+function isWeighed(pid: number, nice: number): boolean {
   try {
     writeFileSync(`/proc/${pid}/autogroup`, String(nice))
+    return true
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN' || tries === 0) return
-    const again = () => isAlive() && weighSession(pid, nice, isAlive, tries - 1)
-    setTimeout(again, AGAIN_MS * (1 + Math.random())).unref()
+    return (error as NodeJS.ErrnoException).code !== 'EAGAIN'
   }
 }

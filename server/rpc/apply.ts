@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { ApplyRequest, ApplyResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { cutUtf8 } from '../../wire/cut.js'
 import { Failure } from '../../wire/failure.js'
@@ -31,11 +32,17 @@ export async function apply(context: RpcContext, request: ApplyRequest, call: Ca
 /** In a word: calls of one name have to be the same. */
 export function whatOf(
   rpc: string,
-  { pool, function: name }: { readonly pool: string; readonly function: string },
-  payloads: readonly Uint8Array[],
+  { pool, function: name, kwargs }: Pick<ApplyRequest, 'pool' | 'function' | 'kwargs'>,
+  parts: readonly Uint8Array[],
 ): string {
-  const bytes = payloads.reduce((sum, payload) => sum + payload.length, 0)
-  return `${rpc} of ${cutUtf8(name, 100)} in ${cutUtf8(pool || DEFAULT_POOL, 100)} with ${bytes} bytes`
+  const hash = createHash('sha256')
+  let bytes = 0
+  for (const part of [...parts, kwargs ?? new Uint8Array()]) {
+    bytes += part.length
+    hash.update(`${part.length}:`).update(part)
+  }
+  const payloads = `${bytes} bytes (SHA-256 ${hash.digest('hex').slice(0, 32)})`
+  return `${rpc} of ${cutUtf8(name, 100)} in ${cutUtf8(pool || DEFAULT_POOL, 100)} with ${payloads}`
 }
 
 function submit(pool: Pool, job: Job, args: readonly Uint8Array[]): Begun<Outcome> {

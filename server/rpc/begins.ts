@@ -8,9 +8,7 @@ import { BEGUN_IN_A_TURN } from '../../wire/limits.js'
 export class Begins {
   #isTurn = false
   #begun = 0
-  #waiting: { readonly stream: ServerHttp2Stream; readonly begin: () => void }[] = []
-  /** Of those that wait, the first that still does. */
-  #at = 0
+  readonly #waiting: { readonly stream: ServerHttp2Stream; readonly begin: () => void }[] = []
 
   /** Calls `begin`, now or later, unless the stream has been closed by then. */
   push(stream: ServerHttp2Stream, begin: () => void): void {
@@ -24,15 +22,15 @@ export class Begins {
 
   readonly #goOn = (): void => {
     this.#begun = 0
-    for (let next = this.#waiting[this.#at]; next && this.#begun < BEGUN_IN_A_TURN; next = this.#waiting[this.#at]) {
-      this.#at++
-      this.#begin(next.stream, next.begin)
+    let gone = 0
+    for (const { stream, begin } of this.#waiting) {
+      if (this.#begun === BEGUN_IN_A_TURN) break
+      gone++
+      this.#begin(stream, begin)
     }
+    this.#waiting.splice(0, gone)
     this.#isTurn = this.#begun > 0
     if (this.#isTurn) setImmediate(this.#goOn)
-    if (this.#at < this.#waiting.length) return
-    this.#waiting = []
-    this.#at = 0
   }
 
   #begin(stream: ServerHttp2Stream, begin: () => void): void {

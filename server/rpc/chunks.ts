@@ -29,6 +29,7 @@ export class ChunkRun implements Owner {
   readonly #release: () => void
   #submitted = 0
   #taken = 0
+  #hasBegun = false
 
   /** Throws a Failure where the request is wrong; otherwise the first chunks have been submitted. */
   constructor(
@@ -61,6 +62,13 @@ export class ChunkRun implements Owner {
     return results
   }
 
+  /** The first failure of a chunk, with its place, as that of the whole request. */
+  failureOf({ chunk, outcome }: ChunkResult): Failure | undefined {
+    const failure = firstFailure(chunk, outcome)
+    const mayHaveBegun = this.#hasBegun || this.#tasks.size > 0
+    return mayHaveBegun ? failure?.ofOneAmongMany() : failure
+  }
+
   /** Drops what is not done; `take` then throws the reason. */
   end(reason: Failure): void {
     this.#channel.end(reason)
@@ -73,6 +81,7 @@ export class ChunkRun implements Owner {
 
   settled(chunk: number, outcome: Outcome): void {
     this.#tasks.delete(chunk)
+    this.#hasBegun ||= outcome.ok || outcome.failure.started !== false
     const checked = checkSize(outcome, this.context.limits.maxMessageBytes)
     if (checked.ok) this.hold(checked.payload.length)
     this.#channel.push({ chunk, outcome: checked })
@@ -93,4 +102,10 @@ export class ChunkRun implements Owner {
     }
     if (this.#submitted === chunks.length) this.#release()
   }
+}
+
+function firstFailure(chunk: number, outcome: Outcome): Failure | undefined {
+  if (!outcome.ok) return outcome.failure.with({ chunk: String(chunk) })
+  const first = outcome.failures[0]
+  return first?.failure.with({ chunk: String(chunk), item: String(first.item) })
 }

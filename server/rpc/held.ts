@@ -1,5 +1,4 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
-import { constants } from 'node:http2'
 import { OPEN_CALL_BYTES, WINDOW_BYTES } from '../../wire/limits.js'
 import type { Account, Budget } from './budget.js'
 
@@ -76,7 +75,8 @@ export class Connections {
     if (known) return known
     const { remoteAddress, remotePort } = session.socket ?? {}
     const peer = remoteAddress === undefined ? `unix:${++this.#unnamed}` : `${remoteAddress}:${remotePort}`
-    const account = this.budget.open(() => session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM))
+    // Without a word: what says more of it would be taken for an answer to its calls, which may have begun.
+    const account = this.budget.open(() => session.destroy())
     this.#bySession.set(session, { peer, account })
     this.#byPeer.set(peer, account)
     session.once('close', () => {

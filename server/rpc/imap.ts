@@ -5,7 +5,7 @@ import { IMAP_WINDOW_CHUNKS } from '../../wire/limits.js'
 import type { Call } from './call.js'
 import { type ChunkResult, ChunkRun } from './chunks.js'
 import type { RpcContext } from './context.js'
-import { failuresOf, firstFailure } from './map.js'
+import { failuresOf } from './map.js'
 import { pack } from './pack.js'
 
 /** IMap: every chunk is a task; outcomes are sent as they end, or in the order of the chunks. */
@@ -30,8 +30,8 @@ export async function* imap(context: RpcContext, request: MapRequest, call: Call
 }
 
 function failOnFirst(run: ChunkRun, results: readonly ChunkResult[]): void {
-  for (const { chunk, outcome } of results) {
-    const failure = firstFailure(chunk, outcome)
+  for (const result of results) {
+    const failure = run.failureOf(result)
     if (!failure) continue
     run.end(new Failure('CANCELLED', 'another item of the map has failed'))
     throw failure

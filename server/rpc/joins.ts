@@ -80,6 +80,8 @@ export class Joins {
     void outcome
       .catch((error: unknown) => error)
       .then((answer) => {
+        // Whoever sends it again is to have it run.
+        if (hasNotBegun(answer)) return this.#drop(id, call)
         const bytes = bytesIn(answer)
         call.isOver = true
         // It holds the request.
@@ -106,6 +108,11 @@ export class Joins {
     ).unref()
   }
 
+  #drop(id: string, call: Named): void {
+    clearTimeout(call.timer)
+    this.#calls.delete(id)
+  }
+
   #forget(id: string): void {
     const call = this.#over.get(id)
     if (!call) return
@@ -114,6 +121,12 @@ export class Joins {
     clearTimeout(call.timer)
     this.#bytes -= call.bytes
   }
+}
+
+/** An answer is a failure, or an outcome that may be one, or what a call gives that has none. */
+function hasNotBegun(answer: unknown): boolean {
+  const failure = answer instanceof Failure ? answer : (answer as { failure?: unknown } | undefined)?.failure
+  return failure instanceof Failure && failure.started === false
 }
 
 /** What an answer takes, as far as it can be large: payloads, and the messages and stacks of failures. */

@@ -224,37 +224,40 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
 })
 
 /** As grpc-js reports a connection that breaks under a write, too. */
-describe('a stream that is reset with INTERNAL_ERROR has told nothing', () => {
-  const reset = (stream: ServerHttp2Stream) => stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+describe.each([constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_ENHANCE_YOUR_CALM])(
+  'a stream that is reset with code %i has told nothing',
+  (code) => {
+    const reset = (stream: ServerHttp2Stream) => stream.close(code)
 
-  it.each(['unary', 'stream'] as const)('of a call, over %s: it may have begun', async (transport) => {
-    await using pool = new Pool(await serve(reset), { transport })
-    expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_LOST', started: undefined })
-  })
-
-  it('of a session that has sent no call yet: its calls are sent over the next', async () => {
-    const address = await serve(end)
-    const first = new Promise<void>((resolve) => {
-      server.prependOnceListener('stream', (stream: ServerHttp2Stream) => {
-        reset(stream)
-        resolve()
-      })
+    it.each(['unary', 'stream'] as const)('of a call, over %s: it may have begun', async (transport) => {
+      await using pool = new Pool(await serve(reset), { transport })
+      expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_LOST', started: undefined })
     })
-    await using pool = new Pool(address)
-    expect(await pool.apply('f')).toBe('answer')
-    await first
-  })
 
-  it('of a pool that was to be opened: its calls have not begun', async () => {
-    await using pool = new Pool(await serve(reset), { processes: 1 })
-    expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_FAILED', started: false })
-  })
+    it('of a session that has sent no call yet: its calls are sent over the next', async () => {
+      const address = await serve(end)
+      const first = new Promise<void>((resolve) => {
+        server.prependOnceListener('stream', (stream: ServerHttp2Stream) => {
+          reset(stream)
+          resolve()
+        })
+      })
+      await using pool = new Pool(address)
+      expect(await pool.apply('f')).toBe('answer')
+      await first
+    })
 
-  it('of a question: it can be asked again', async () => {
-    await using pool = new Pool(await serve(reset))
-    expect(await rejection(pool.info())).toMatchObject({ reason: 'CONNECTION_FAILED' })
-  })
-})
+    it('of a pool that was to be opened: its calls have not begun', async () => {
+      await using pool = new Pool(await serve(reset), { processes: 1 })
+      expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_FAILED', started: false })
+    })
+
+    it('of a question: it can be asked again', async () => {
+      await using pool = new Pool(await serve(reset))
+      expect(await rejection(pool.info())).toMatchObject({ reason: 'CONNECTION_FAILED' })
+    })
+  },
+)
 
 /** A program of one call has to end by itself: an error that nobody caught would end this one. */
 describe('what cannot be read', () => {

@@ -254,6 +254,7 @@ export const dieAt = (fatal) => {
 /** Kills its worker from behind, once no task is running. */
 export const exitLater = (ms) => {
   setTimeout(() => process.exit(3), ms)
+  return ms
 }
 
 /** Its worker is stopped while it starts, where the file is there; the next one finds it gone. */
