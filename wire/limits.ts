@@ -141,7 +141,7 @@ export const CALL_BYTES = 4 * 1024
  */
 export const RESUME_MS = 5_000
 
-/** How many sessions may wait for a new stream at once; the oldest are given up. */
+/** How many sessions may wait for a new stream at once; the oldest of the connection that has left most are given up. */
 export const MAX_DETACHED = 1_000
 
 /** One end of a session tells the other after so many messages, or bytes, how many it has received. */

@@ -1,14 +1,14 @@
 /** Entries that wait in line, by owner: owners take turns. */
 export class LinesInTurn<Entry> {
   /** The owner whose turn it is first. Each entry is one of its own, also where the same waits twice. */
-  readonly #lines = new Map<object, Set<{ readonly entry: Entry }>>()
+  readonly #lines = new Map<unknown, Set<{ readonly entry: Entry }>>()
 
   get isEmpty(): boolean {
     return this.#lines.size === 0
   }
 
   /** Behind all others of this owner. Returns how to leave the line before its turn. */
-  enter(owner: object, entry: Entry): () => void {
+  enter(owner: unknown, entry: Entry): () => void {
     const place = { entry }
     const line = this.#lines.get(owner) ?? new Set()
     this.#lines.set(owner, line)

@@ -6,11 +6,10 @@ import type { Line } from './lines.js'
 import type { QueueLimits } from './room.js'
 import { Scheduler } from './scheduler.js'
 import type { Spawner } from './spawn.js'
-import type { Starts } from './starts.js'
 import { type PoolState, refusal, type WorkerExit, type WorkerPhase } from './state.js'
 import type { Job, Owner, Task } from './task.js'
 import { TaskTimers } from './timers.js'
-import { Upcoming } from './upcoming.js'
+import { type Enter, Upcoming } from './upcoming.js'
 import { Watch, type Watched } from './watch.js'
 import { WorkerHandle } from './worker.js'
 import type { WorkerInit, WorkerTimes } from './worker-events.js'
@@ -30,7 +29,7 @@ export interface PoolOptions extends WorkerInit, WorkerTimes {
   readonly maxRunningPerClient: number | undefined
   readonly spawner: Spawner
   /** Of a pool that a client has opened: where its starts wait for their turn. */
-  readonly starts?: Starts
+  readonly enterStart?: Enter
   readonly limits: QueueLimits
   /** How long a task may run where neither its call nor its function says anything, in milliseconds; 0 for any time. */
   readonly runTimeoutMs: number
@@ -84,7 +83,7 @@ export class Pool {
     readonly options: PoolOptions,
     private readonly events: PoolEvents = {},
   ) {
-    this.#upcoming = new Upcoming(options.starts)
+    this.#upcoming = new Upcoming(options.enterStart)
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve
     })
@@ -227,7 +226,7 @@ export class Pool {
       })
       if (!process) return
       // Clients make pools as fast as they like, and wait for their own alone; for a worker of the shared pool all may wait.
-      const isShared = this.options.starts === undefined
+      const isShared = this.options.enterStart === undefined
       if (!isShared) process.yieldCpu()
       const handle: WorkerHandle = new WorkerHandle(process, this.options, this.options, {
         ready: (functions, runtime) => {

@@ -6,6 +6,7 @@ import { FunctionTable } from './functions.js'
 import { Pool, type PoolEvents, type PoolOptions } from './pool.js'
 import { Starts } from './starts.js'
 import { refusal } from './state.js'
+import type { Client } from './task.js'
 
 export const DEFAULT_POOL = 'default'
 
@@ -77,7 +78,7 @@ export class Pools {
   }
 
   /** Opens a pool of a caller's own: the server's functions, the caller's options. Throws what is wrong with them. */
-  open(options: OwnedPoolOptions, events: PoolEvents): Pool {
+  open(options: OwnedPoolOptions, client: Client, events: PoolEvents): Pool {
     if (options.processes !== undefined) checkCount('processes', options.processes, MAX_PROCESSES)
     if (options.maxTasksPerChild !== undefined) checkCount('maxtasksperchild', options.maxTasksPerChild)
     if (options.initializer !== '') this.#functions.get(options.initializer)
@@ -94,7 +95,7 @@ export class Pools {
         maxTasksPerChild: options.maxTasksPerChild,
         // It has one client.
         maxRunningPerClient: undefined,
-        starts: this.#starts,
+        enterStart: (start) => this.#starts.enter(client, start),
       },
       events,
     )

@@ -1,4 +1,5 @@
 import { LinesInTurn } from './lines-in-turn.js'
+import type { Client } from './task.js'
 
 /** Starting processes for clients' pools may take such a part of the event loop, and so many milliseconds of it at once. */
 const SHARE = 0.2
@@ -7,7 +8,7 @@ const BURST_MS = 100
 /**
  * When processes of clients' pools start. To make one holds up the whole server for milliseconds, so one client that
  * opens and ends pools as fast as it can would leave the others little of it. A few start without delay, one in a turn of
- * the event loop; those of a flood, or of a very large pool, wait in line, and pools take turns. One that ends while it
+ * the event loop; those of a flood, or of a very large pool, wait in line, and clients take turns. One that ends while it
  * waits costs nothing.
  */
 export class Starts {
@@ -17,8 +18,8 @@ export class Starts {
   #timer: NodeJS.Timeout | undefined
 
   /** Calls `start`, now or later; returns how to leave the line before. */
-  enter(pool: object, start: () => void): () => void {
-    const leave = this.#lines.enter(pool, start)
+  enter(client: Client, start: () => void): () => void {
+    const leave = this.#lines.enter(client, start)
     if (!this.#timer) this.#next()
     return leave
   }

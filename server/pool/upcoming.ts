@@ -1,11 +1,12 @@
-import type { Starts } from './starts.js'
+/** Where starts wait for their turn: calls `start`, now or later; returns how to leave before. */
+export type Enter = (start: () => void) => () => void
 
 /** The workers of one pool that are still to be started: after a while, or when it is their turn. */
 export class Upcoming {
   readonly #giveUp = new Map<number, () => void>()
 
-  /** @param starts where they wait for their turn; undefined where they need not. */
-  constructor(private readonly starts: Starts | undefined) {}
+  /** @param enter undefined where they need not wait. */
+  constructor(private readonly enter: Enter | undefined) {}
 
   add(worker: number, delayMs: number, start: () => void): void {
     const begin = () => {
@@ -14,7 +15,7 @@ export class Upcoming {
     }
     const enter = () => {
       let isBegun = false
-      const leave = this.starts?.enter(this, () => {
+      const leave = this.enter?.(() => {
         isBegun = true
         begin()
       })

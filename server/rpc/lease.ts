@@ -29,6 +29,7 @@ export async function* openPool(
       initargs: request.initargs,
       maxTasksPerChild: request.maxtasksperchild,
     },
+    call.client,
     {
       workerExited: ({ pid, exitCode, signal }) =>
         events.push({ event: { $case: 'workerExited', value: { pid, exitCode, signal: signal ?? '' } } }),

@@ -7,6 +7,8 @@ const MOST_ID_BYTES = 64
 
 /** What a session consists of, as far as its life goes (calls.ts). */
 export interface Resumable {
+  /** The connection that it has, or had last. */
+  readonly connection: object | undefined
   /** Gives up what has not ended, and forgets the rest. */
   end(reason: Failure): void
 }
@@ -47,8 +49,20 @@ export class Sessions<S extends Resumable> {
       id,
       setTimeout(() => this.#giveUp(id), RESUME_MS),
     )
-    const [oldest] = this.#detached.keys()
-    if (this.#detached.size > MAX_DETACHED && oldest !== undefined) this.#giveUp(oldest)
+    if (this.#detached.size > MAX_DETACHED) this.#giveUp(this.#oneOfMany())
+  }
+
+  /** The oldest of the connection that has left most. */
+  #oneOfMany(): string {
+    const left = new Map<object | undefined, { readonly oldest: string; count: number }>()
+    let most = { oldest: '', count: 0 }
+    for (const id of this.#detached.keys()) {
+      const connection = this.#byId.get(id)?.connection
+      const its = left.get(connection) ?? { oldest: id, count: 0 }
+      left.set(connection, its)
+      if (++its.count > most.count) most = its
+    }
+    return most.oldest
   }
 
   /** It has ended. */

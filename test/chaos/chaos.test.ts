@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { temporaryFolder } from '../support/server.js'
 import type { ChaosReport } from './chaos.js'
+import type { DeathsReport } from './deaths.js'
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 const run = promisify(execFile)
@@ -15,14 +16,19 @@ beforeAll(async () => {
 })
 afterAll(() => folder.remove())
 
-/** Runs the harness as `npm run chaos` does; the rules that were broken. */
-async function chaos(name: string, ...args: string[]): Promise<{ report: ChaosReport; broken: string[] }> {
+/** Runs the harness as `npm run chaos` does. */
+async function runHarness<Report>(name: string, args: string[]): Promise<Report> {
   const out = folder.path(`${name}.json`)
-  const sizes = ['--clients', '2', '--processes', '2', '--lanes', '4']
   // The histories of a run that broke a rule stay there.
   const env = { ...process.env, TMPDIR: folder.path('') }
-  await run(process.execPath, [path('dist/run.js'), '--out', out, ...sizes, ...args], { env }).catch(() => {})
-  const report: ChaosReport = JSON.parse(readFileSync(out, 'utf8'))
+  await run(process.execPath, [path('dist/run.js'), '--out', out, ...args], { env }).catch(() => {})
+  return JSON.parse(readFileSync(out, 'utf8'))
+}
+
+/** The rules that were broken. */
+async function chaos(name: string, ...args: string[]): Promise<{ report: ChaosReport; broken: string[] }> {
+  const sizes = ['--clients', '2', '--processes', '2', '--lanes', '4']
+  const report = await runHarness<ChaosReport>(name, [...sizes, ...args])
   return { report, broken: report.violations.map(({ rule }) => rule) }
 }
 
@@ -44,5 +50,15 @@ describe('chaos', () => {
     const kills = ['--kill-every', '150', '--seconds', '4']
     const { broken } = await chaos('rerun', ...kills, '--settle', '5', '--calm', '--plant', 'rerun-started')
     expect(broken).toContain('duplicated')
+  })
+
+  it('finds workers that nobody ends', async () => {
+    const { broken } = await chaos('leak', '--seconds', '1', '--settle', '2', '--calm', '--plant', 'deaf-kill')
+    expect(broken).toContain('remains')
+  })
+
+  it('finds workers that outlive a server which was killed', async () => {
+    const report = await runHarness<DeathsReport>('orphans', ['--deaths', '1', '--plant', 'sleepy-guard'])
+    expect(report.processesLeft).not.toEqual([])
   })
 })

@@ -25,8 +25,8 @@ export const BUGS = {
   'deaf-kill': {
     file: 'server/pool/spawn.js',
     from: "process.kill(-leader, 'SIGKILL')",
-    to: 'undefined',
-    what: 'workers are not killed',
+    to: 'true',
+    what: 'workers are not killed, and left',
   },
   'sleepy-guard': {
     file: 'server/pool/guard.js',

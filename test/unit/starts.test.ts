@@ -18,20 +18,20 @@ describe('starts of processes', () => {
     setImmediate(count)
     const all = Array.from(
       { length: 5 },
-      () => new Promise<void>((resolve) => starts.enter({}, () => resolve(void made.push(turn)))),
+      () => new Promise<void>((resolve) => starts.enter('one', () => resolve(void made.push(turn)))),
     )
     expect(made).toEqual([0])
     await Promise.all(all)
     expect(new Set(made).size).toBe(5)
   })
 
-  it('wait when they have held the event loop for long, take turns by pool, and all come', async () => {
+  it('wait when they have held the event loop for long, take turns by client, and all come', async () => {
     const starts = new Starts()
     const made: string[] = []
-    const [large, small] = [{}, {}]
-    const begin = (pool: object, name: string) =>
+    const [large, small] = ['large', 'small']
+    const begin = (client: string, name: string) =>
       new Promise<void>((resolve) => {
-        starts.enter(pool, () => {
+        starts.enter(client, () => {
           hold(80)
           made.push(name)
           resolve()
@@ -45,13 +45,13 @@ describe('starts of processes', () => {
     expect(made).toHaveLength(5)
   })
 
-  it('are not made where their pool has left the line', async () => {
+  it('are not made where their client has left the line', async () => {
     const starts = new Starts()
     const made: string[] = []
-    starts.enter({}, () => hold(200))
-    const leave = starts.enter({}, () => void made.push('left'))
+    starts.enter('one', () => hold(200))
+    const leave = starts.enter('one', () => void made.push('left'))
     const other = new Promise<void>((resolve) => {
-      starts.enter({}, () => {
+      starts.enter('one', () => {
         made.push('stayed')
         resolve()
       })
