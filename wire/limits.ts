@@ -218,7 +218,7 @@ export const ECHO_CHARACTERS = 256
  * What compressed messages of all clients take while they are unpacked and until their handlers have them. gzip packs
  * a thousand to one: 100 messages of 72 KiB would be 7 GiB. Never less than one message may take.
  */
-export const INFLATED_BYTES = 128 * 1024 * 1024
+export const UNPACKED_BYTES = 128 * 1024 * 1024
 
 /** A message that comes in pieces of less than PIECE_BYTES on average is joined, so many pieces at a time: each costs 130 bytes. */
 export const PIECES = 512

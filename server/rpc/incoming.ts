@@ -4,11 +4,11 @@ import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
 import { Join, LARGE_BYTES } from '../../wire/join.js'
 import {
-  INFLATED_BYTES,
   MAX_TIMER_MS,
   MESSAGE_PREFIX_BYTES,
   RESET_MS,
   RETRY_MS,
+  UNPACKED_BYTES,
   UNSENT_COPIES,
 } from '../../wire/limits.js'
 import { cutOff, heldTooMuch } from './budget.js'
@@ -17,6 +17,7 @@ import type { Connections, HeldCall } from './held.js'
 import { type Decoder, isDecoder, messagesOf } from './messages.js'
 import { once } from './once.js'
 import { OneAtATime } from './one-at-a-time.js'
+import { Unpacked } from './unpacked.js'
 
 /** What we touch of a call of grpc-js beside its public side: the one place, looked at before it is used. */
 interface Inside {
@@ -37,8 +38,7 @@ interface Inside {
  * stream to the largest size, and knows nothing of all together.
  */
 export class Incoming {
-  /** Unpacked, and not yet with a handler. */
-  #inflated = 0
+  readonly #unpacked: Unpacked
   /** What takes long to unpack takes threads of its own, and the event loop its CPU: not more than one at a time. */
   readonly #largeOnes = new OneAtATime()
   readonly #releases = new WeakMap<Uint8Array, () => void>()
@@ -49,7 +49,9 @@ export class Incoming {
     private readonly maxMessageBytes: number,
     private readonly connections: Connections,
     private readonly statusOf: (failure: Failure) => object,
-  ) {}
+  ) {
+    this.#unpacked = new Unpacked(Math.max(UNPACKED_BYTES, maxMessageBytes))
+  }
 
   /** For the option of a server; costs a call nothing to speak of. */
   readonly interceptor: ServerInterceptor = ({ requestStream, responseStream }, call) => {
@@ -114,23 +116,22 @@ export class Incoming {
     const parts = new Join(encoding === 'gzip' ? sizeOfGzip(packed, this.maxMessageBytes) : 0)
     let length = 0
     let leave: (() => void) | undefined
-    const release = once(() => {
-      this.#inflated -= length
-    })
+    const { account } = held
+    const release = once(() => this.#unpacked.add(account, -length))
     try {
       unpacker.end(packed)
       for await (const part of unpacker as AsyncIterable<Buffer>) {
-        if (length > LARGE_BYTES) leave ??= await this.#largeOnes.enter(held.account)
+        if (length > LARGE_BYTES) leave ??= await this.#largeOnes.enter(account)
         if (held.isGone) throw new Failure('CANCELLED', 'the client is gone')
         parts.add(part)
         length += part.length
-        this.#inflated += part.length
+        this.#unpacked.add(account, part.length)
         held.add(part.length)
         if (length > this.maxMessageBytes) {
           throw new Failure('PAYLOAD_TOO_LARGE', `the request takes more than ${this.maxMessageBytes} bytes unpacked`)
         }
-        if (held.account.isOver) throw heldTooMuch()
-        if (this.#inflated > Math.max(INFLATED_BYTES, this.maxMessageBytes)) {
+        if (account.isOver) throw heldTooMuch()
+        if (this.#unpacked.isOver(account)) {
           throw new Failure('QUEUE_FULL', 'too many compressed messages at once; send it again, or uncompressed', {
             retryDelayMs: RETRY_MS,
           })
