@@ -47,6 +47,8 @@ export class Session {
   #isGreeted = false
   #wasGreeted = false
   #scheduled = false
+  /** The server drains: it completes what it has, and calls that come now are for another. */
+  #isLeaving = false
   #idle: NodeJS.Timeout | undefined
   #retry: NodeJS.Timeout | undefined
   #brokenSince = 0
@@ -62,7 +64,15 @@ export class Session {
   }
 
   get usable(): boolean {
-    return this.#state !== 'ending' && this.#state !== 'ended'
+    return !this.#isLeaving && !this.#isEnding
+  }
+
+  get hasEnded(): boolean {
+    return this.#state === 'ended'
+  }
+
+  get #isEnding(): boolean {
+    return this.#state === 'ending' || this.#state === 'ended'
   }
 
   /** Starts a call; returns its id. */
@@ -80,7 +90,7 @@ export class Session {
     const sink = this.#open.get(id)
     if (!sink) return
     this.#open.delete(id)
-    if (this.usable) {
+    if (!this.#isEnding) {
       this.#outbox.cancel(id)
       this.#flushSoon()
     }
@@ -191,7 +201,9 @@ export class Session {
     const sink = this.#open.get(id)
     if (!sink) return
     this.#open.delete(id)
-    sink.settle(payload, failures.length === 0 ? NO_FAILURES : failures.map(failureIn))
+    const known = failures.length === 0 ? NO_FAILURES : failures.map(failureIn)
+    this.#isLeaving ||= known.some(({ failure }) => failure.reason === 'SERVER_DRAINING')
+    sink.settle(payload, known)
     this.#rest()
   }
 

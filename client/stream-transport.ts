@@ -23,6 +23,8 @@ import type {
  */
 export class StreamTransport implements Transport {
   #session: Session | undefined
+  /** Those before it that still have calls, of servers that drain. */
+  #earlier: Session[] = []
   readonly openPool: Transport['openPool']
   readonly closePool: Transport['closePool']
   readonly joinPool: Transport['joinPool']
@@ -62,14 +64,16 @@ export class StreamTransport implements Transport {
   }
 
   close(): void {
+    for (const session of this.#earlier) session.close()
     this.#session?.close()
     this.unary.close()
   }
 
   #open(): Session {
-    if (!this.#session?.usable) {
-      this.#session = new Session(() => this.unary.callStream(), this.unary.isConnected)
-    }
+    if (this.#session?.usable) return this.#session
+    if (this.#session) this.#earlier.push(this.#session)
+    this.#earlier = this.#earlier.filter(({ hasEnded }) => !hasEnded)
+    this.#session = new Session(() => this.unary.callStream(), this.unary.isConnected)
     return this.#session
   }
 }

@@ -27,8 +27,8 @@ export interface Drain {
 }
 
 /**
- * The end of a server, in order: health says so, new calls are refused, calls in flight end (or time runs out), the
- * workers end, the connections close, the socket's file goes.
+ * The end of a server, in order: health says so, new calls are refused, nobody can connect and who is connected is told
+ * to go elsewhere (GOAWAY), calls in flight end (or time runs out), the workers end, the connections close.
  */
 export async function drain({
   server,
@@ -44,6 +44,7 @@ export async function drain({
 }: Drain): Promise<void> {
   health.set(false)
   admission.drain()
+  const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
   if (drainMs > 0) {
     if (admission.inside > 0) logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
     const idle = await before(drainMs, answered(admission, budget))
@@ -55,8 +56,7 @@ export async function drain({
   // Workers that have nothing to do exit by themselves: their functions' own exit handlers run.
   if (drainMs > 0 && admission.inside === 0) await before(STOP_MS, pools.close())
   await pools.terminate()
-  const closed = await before(CLOSE_MS, new Promise<void>((resolve) => server.tryShutdown(() => resolve())))
-  if (!closed) server.forceShutdown()
+  if (!(await before(CLOSE_MS, closed))) server.forceShutdown()
   spawner.unlistens()
   await unlisten(address)
   spawner.close()

@@ -220,6 +220,9 @@ export const ECHO_CHARACTERS = 256
  */
 export const UNPACKED_BYTES = 128 * 1024 * 1024
 
+/** What the end of an answer counts until its stream is closed. */
+export const END_BYTES = 64
+
 /** A message that comes in pieces of less than PIECE_BYTES on average is joined, so many pieces at a time: each costs 130 bytes. */
 export const PIECES = 512
 export const PIECE_BYTES = 1_024

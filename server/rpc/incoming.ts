@@ -4,6 +4,7 @@ import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
 import { Join, LARGE_BYTES } from '../../wire/join.js'
 import {
+  END_BYTES,
   MAX_TIMER_MS,
   MESSAGE_PREFIX_BYTES,
   RESET_MS,
@@ -76,6 +77,7 @@ export class Incoming {
     this.#countMessages(inside, held, requestStream)
     // Those of a stream are counted where they are written (call.ts).
     if (!responseStream) countAnswer(inside, held)
+    countEnd(inside, held)
     return same
   }
 
@@ -184,6 +186,15 @@ const reset = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP
 const isAsWeKnowIt = (inside: Partial<Inside>): inside is Inside =>
   isDecoder(inside.decoder) &&
   [inside.decompressMessage, inside.sendMessage, inside.sendStatus].every((method) => typeof method === 'function')
+
+/** The end of an answer has not been read as long as its stream is not closed: a server that drains waits for that. */
+function countEnd(inside: Inside, held: HeldCall): void {
+  const { sendStatus } = inside
+  inside.sendStatus = (status) => {
+    held.addUnread(END_BYTES)
+    sendStatus.call(inside, status)
+  }
+}
 
 /** An answer that is written and not sent. */
 function countAnswer(inside: Inside, held: HeldCall): void {

@@ -15,7 +15,8 @@ export interface RollingReport extends Verdict {
   complaints: string[]
 }
 
-const DRAIN_MS = 10_000
+/** What a server has by default. */
+const DRAIN_MS = 30_000
 const LOOK_MS = 10
 /** Between two restarts the clients get on with so many tasks. */
 const TASKS_BETWEEN = 500

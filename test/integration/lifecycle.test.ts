@@ -155,7 +155,7 @@ describe('a server', () => {
     await server.logged(({ msg }) => msg === 'waiting for calls in flight')
     const refused = await pool.apply('add', [1]).catch((error: unknown) => error)
     expect(refused).toBeInstanceOf(UnavailableError)
-    expect(refused).toMatchObject({ reason: 'SERVER_DRAINING', started: false, code: 'UNAVAILABLE' })
+    expect(refused).toMatchObject({ started: false, code: 'UNAVAILABLE' })
     writeFileSync(go, '')
     expect(await inFlight).toBe('finished')
     expect(await server.exited).toBe(0)

@@ -301,6 +301,25 @@ describe('results that are large', () => {
 })
 
 describe('two servers behind one client', () => {
+  it.each(['stream', 'unary'] as const)(
+    'one that drains, however long: calls go to the other, over %s',
+    async (transport) => {
+      await using one = await ServerProcess.start(['--processes', '1', '--drain', '300000'])
+      await using other = await ServerProcess.start(['--processes', '1'])
+      await using pool = new Pool(`ipv4:${one.address},${other.address}`, { transport })
+      const running = pool.applyAsync('waitFor', [file, `${file}.go`, 'ran'])
+      await until(() => lines() === 1, 'it runs')
+      const pid = Number(readFileSync(file, 'utf8'))
+      one.signal('SIGTERM')
+      await one.logged(({ msg }) => msg === 'waiting for calls in flight')
+      for (const call of Array.from({ length: 20 }, () => pool.apply('pid'))) expect(await call).not.toBe(pid)
+      expect(await pool.map('square', [1, 2, 3])).toEqual([1, 4, 9])
+      writeFileSync(`${file}.go`, '')
+      expect(await running.get()).toBe('ran')
+      expect(await one.exited).toBe(0)
+    },
+  )
+
   it('restarted one after the other, lose no call', async () => {
     const start = (address = '127.0.0.1:0') => ServerProcess.start(['--processes', '1', '--listen', address])
     const servers = [await start(), await start()]
