@@ -28,7 +28,8 @@ export interface Drain {
 
 /**
  * The end of a server, in order: health says so, new calls are refused, nobody can connect and who is connected is told
- * to go elsewhere (GOAWAY), calls in flight end (or time runs out), the workers end, the connections close.
+ * to go elsewhere (GOAWAY), the socket's file goes, calls in flight end (or time runs out), the workers end, the connections
+ * close.
  */
 export async function drain({
   server,
@@ -45,6 +46,9 @@ export async function drain({
   health.set(false)
   admission.drain()
   const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
+  // At once: later the file may be that of the server that comes next.
+  spawner.unlistens()
+  await unlisten(address)
   if (drainMs > 0) {
     if (admission.inside > 0) logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
     const idle = await before(drainMs, answered(admission, budget))
@@ -57,8 +61,6 @@ export async function drain({
   if (drainMs > 0 && admission.inside === 0) await before(STOP_MS, pools.close())
   await pools.terminate()
   if (!(await before(CLOSE_MS, closed))) server.forceShutdown()
-  spawner.unlistens()
-  await unlisten(address)
   spawner.close()
   logger.info('stopped')
 }

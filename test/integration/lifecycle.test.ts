@@ -161,6 +161,24 @@ describe('a server', () => {
     expect(await server.exited).toBe(0)
   })
 
+  it('that drains leaves its Unix socket to the next', async () => {
+    const socket = folder.path('passed-on.sock')
+    const listen = ['--processes', '1', '--listen', `unix:${socket}`]
+    await using old = await ServerProcess.start(listen)
+    await using pool = new Pool(old.address)
+    const [begun, go] = [folder.path('passed-on'), folder.path('passed-on go')]
+    const inFlight = pool.applyAsync('waitFor', [begun, go, 'finished'])
+    await until(() => existsSync(begun), 'the call is running')
+    old.signal('SIGTERM')
+    await old.logged(({ msg }) => msg === 'waiting for calls in flight')
+    await using _next = await ServerProcess.start(listen)
+    expect(await pool.apply('pid')).not.toBe(Number(readFileSync(begun, 'utf8')))
+    writeFileSync(go, '')
+    expect(await inFlight).toBe('finished')
+    expect(await old.exited).toBe(0)
+    expect(existsSync(socket)).toBe(true)
+  })
+
   it('fails what is still in flight when the time for draining is over', async () => {
     await using server = await ServerProcess.start(['--processes', '1', '--drain', '50'])
     await using pool = new Pool(server.address)
