@@ -51,6 +51,11 @@ export class Failure extends Error {
     return this.#copy(started, this.metadata)
   }
 
+  /** Whether clients send again what ends with it: gRPC's by a retry policy, ours where it says when. */
+  get invitesResending(): boolean {
+    return this.code === Code.UNAVAILABLE || this.retryDelayMs !== undefined
+  }
+
   /** The same failure as that of all of which this was one: others may have begun, so nobody is to send all of them again. */
   ofOneAmongMany(): Failure {
     const { reason, message, metadata, remote } = this

@@ -66,7 +66,7 @@ export class ChunkRun implements Owner {
   failureOf({ chunk, outcome }: ChunkResult): Failure | undefined {
     const failure = firstFailure(chunk, outcome)
     const mayHaveBegun = this.#hasBegun || this.#tasks.size > 0
-    return mayHaveBegun ? failure?.ofOneAmongMany() : failure
+    return mayHaveBegun && failure?.invitesResending ? failure.ofOneAmongMany() : failure
   }
 
   /** Drops what is not done; `take` then throws the reason. */

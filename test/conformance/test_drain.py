@@ -1,5 +1,6 @@
 """SIGTERM: calls in flight finish, new ones are refused, the process ends with 0."""
 
+import queue
 import signal
 import time
 
@@ -7,8 +8,8 @@ import grpc
 import pytest
 from farpool.v1 import pool_service_pb2 as api
 
-from calling import Caller, Lease, outcomes, value_of
-from failing import failure_of
+from calling import Caller, Lease, as_json, outcomes, value_of
+from failing import code_of, failure_in, failure_of
 from running import PATIENCE, is_alive, until, until_begun
 
 SIGNALS = pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -25,6 +26,11 @@ def busy(serve, tmp_path):
     return running, call, go, pid
 
 
+def calls_of(function, id):
+    """A group of one call, whose argument is its id."""
+    return api.CallGroup(function=function, calls=[api.CallItem(id=id, args=[as_json(id)])])
+
+
 @SIGNALS
 def test_the_call_in_flight_finishes_and_the_exit_code_is_0(busy, number):
     running, call, go, pid = busy
@@ -37,7 +43,7 @@ def test_the_call_in_flight_finishes_and_the_exit_code_is_0(busy, number):
     assert not is_alive(pid)
 
 
-def test_new_calls_are_refused_and_told_when_to_try_again(busy):
+def test_who_is_connected_is_sent_elsewhere_and_nobody_can_connect(busy):
     running, call, go, _ = busy
     pool = Caller(running.channel)
     running.signal(signal.SIGTERM)
@@ -49,16 +55,47 @@ def test_new_calls_are_refused_and_told_when_to_try_again(busy):
         lambda: list(pool.stub.OpenPool(api.OpenPoolRequest(), timeout=PATIENCE)),
         lambda: Caller(running.connect()).apply('echo', 1),
     ]
-    for new in calls:
-        failure = failure_of(new)
-        assert failure.row == DRAINING
-        assert failure.retry_after and failure.retry_after > 0
+    assert [code_of(new) for new in calls] == ['UNAVAILABLE'] * len(calls)
     go.touch()
     assert value_of(call.result().result) == 'finished'
     assert running.exit_code() == 0
-    with pytest.raises(grpc.RpcError) as refused:
-        pool.apply('echo', 1)
-    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_what_comes_over_an_open_stream_is_refused_and_told_when_to_try_again(busy):
+    running, call, go, _ = busy
+    groups = queue.SimpleQueue()
+    pool = Caller(running.channel)
+    responses = pool.stub.Call(iter(groups.get, None), timeout=2 * PATIENCE)
+    groups.put(api.CallRequest(groups=[calls_of('echo', 1)]))
+    until(lambda: pool.state().queued == 1, 'the first call has been accepted')
+    running.signal(signal.SIGTERM)
+    running.logged('waiting for calls in flight')
+    groups.put(api.CallRequest(groups=[calls_of('echo', 2)]))
+    groups.put(None)
+    [outcome] = next(responses).outcomes
+    failure = failure_in(outcome.failures[0].status)
+    assert failure.row == DRAINING
+    assert failure.retry_after and failure.retry_after > 0
+    go.touch()
+    [outcome] = next(responses).outcomes
+    assert value_of(outcome.payload) == 1
+    assert value_of(call.result().result) == 'finished'
+    assert running.exit_code() == 0
+
+
+def test_a_client_of_two_servers_loses_nothing(busy, serve):
+    """Without a retry policy, and one that has the drained server first."""
+    running, call, go, pid = busy
+    other = serve('--processes', '1')
+    with grpc.insecure_channel(f'ipv4:{running.address},{other.address}') as channel:
+        pool = Caller(channel)
+        assert pool.pids() == {pid}
+        running.signal(signal.SIGTERM)
+        running.logged('waiting for calls in flight')
+        assert pool.map('echo', [[1], [2]]) == [[1], [2]]
+        assert pool.pids() and pool.pids() != {pid}
+    go.touch()
+    assert value_of(call.result().result) == 'finished'
 
 
 def test_what_waits_in_the_queue_was_accepted_and_finishes_too(busy):
