@@ -18,13 +18,14 @@ export class Siege implements AsyncDisposable {
     /** The innocent client. */
     readonly pool: Pool,
     private readonly descriptors: number,
+    private readonly processes: number,
   ) {}
 
   static async start(args: string[] = []): Promise<Siege> {
     const server = await ServerProcess.start(['--processes', '2', '--grace', '200', ...args])
     const pool = new Pool(server.address)
     await pool.map('identity', [1, 2, 3, 4], { chunksize: 1 })
-    return new Siege(server, pool, descriptorsOf(server))
+    return new Siege(server, pool, descriptorsOf(server), childrenOf(server.pid).length)
   }
 
   get address(): string {
@@ -33,11 +34,10 @@ export class Siege implements AsyncDisposable {
 
   /**
    * Runs an attack while an innocent client calls. Then: every call of that client was answered and right; the server
-   * lives; nothing waits and nothing runs; there are as many processes as before; memory is where it was, and was never above
+   * lives; nothing waits and nothing runs; there are as many processes as at its start; memory is where it was, and was never above
    * `peakBytes` more; of which `leftBytes` may stay. @returns what the attack returned.
    */
   async withstands<T>(attack: () => Promise<T>, peakBytes = PEAK_BYTES, leftBytes = LEFT_BYTES): Promise<T> {
-    const processes = childrenOf(this.server.pid).length
     const before = this.#memory('VmRSS')
     const peak = this.#memory('VmHWM')
     let over = false
@@ -61,6 +61,7 @@ export class Siege implements AsyncDisposable {
       return queued === 0 && running === 0
     }, 'nothing waits and nothing runs')
     // A worker whose task would not end was replaced.
+    const { processes } = this
     await until(() => childrenOf(this.server.pid).length === processes, `there are ${processes} processes again`)
     await until(() => this.#memory('VmRSS') - before <= leftBytes, `it has at most ${leftBytes / MIB} MiB more`)
     const most = this.#memory('VmHWM') - Math.max(peak, before)
