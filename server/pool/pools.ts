@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { cutUtf8 } from '../../wire/cut.js'
 import { Failure } from '../../wire/failure.js'
 import { MAX_PROCESSES, RETRY_MS } from '../../wire/limits.js'
+import { Company } from './company.js'
 import { FunctionTable } from './functions.js'
 import { Pool, type PoolEvents, type PoolOptions } from './pool.js'
 import { Starts } from './starts.js'
@@ -33,7 +34,9 @@ export class Pools {
   readonly #pools = new Map<string, Pool>()
   /** Owned pools that have ended, and what to tell who still calls them; the oldest are forgotten. */
   readonly #ended = new Map<string, Failure>()
-  readonly #starts = new Starts()
+  /** To be told of every call. */
+  readonly company = new Company()
+  readonly #starts = new Starts(this.company)
   #functions = new FunctionTable([])
 
   constructor(

@@ -1,5 +1,5 @@
 import { Line, Share, TaskList } from './share.js'
-import type { Client, Task } from './task.js'
+import { type Client, connectionOf, type Task } from './task.js'
 import { Round } from './turns.js'
 
 /**
@@ -140,7 +140,3 @@ export class TaskQueue {
     this.#bytes += sign * task.bytes
   }
 }
-
-/** Whose turns a client has. */
-const connectionOf = (client: Client): object | string =>
-  typeof client === 'string' ? client : (client.connection ?? client)

@@ -12,6 +12,10 @@ export type Client =
       readonly connection?: object | undefined
     }
 
+/** Whose turns a client has. */
+export const connectionOf = (client: Client): object | string =>
+  typeof client === 'string' ? client : (client.connection ?? client)
+
 /** What a worker is asked to do: what the tasks of one request have in common. Payloads are encoded and stay so. */
 export interface Job {
   readonly function: string

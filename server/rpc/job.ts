@@ -39,6 +39,7 @@ export function jobOf(
   request: ManyRequest,
   client: Client,
 ): { readonly pool: Pool; readonly job: Job } {
+  pools.company.came(client)
   const pool = pools.get(request.pool)
   const info = pools.functions.get(request.function)
   const { function: name, args, kwargs, spread, replyKind, retries, onError, queueTimeoutMs } = request

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Company } from '../../server/pool/company.js'
 import { Starts } from '../../server/pool/starts.js'
 
 /** Holds the event loop for so long, as the start of a process does. */
@@ -8,7 +9,7 @@ const hold = (ms: number) => {
 
 describe('starts of processes', () => {
   it('are made one in a turn of the event loop, the first at once', async () => {
-    const starts = new Starts()
+    const starts = new Starts(new Company())
     let turn = 0
     const made: number[] = []
     const count = () => {
@@ -26,7 +27,7 @@ describe('starts of processes', () => {
   })
 
   it('wait when they have held the event loop for long, take turns by client, and all come', async () => {
-    const starts = new Starts()
+    const starts = new Starts(new Company())
     const made: string[] = []
     const [large, small] = ['large', 'small']
     const begin = (client: string, name: string) =>
@@ -46,7 +47,7 @@ describe('starts of processes', () => {
   })
 
   it('are not made where their client has left the line', async () => {
-    const starts = new Starts()
+    const starts = new Starts(new Company())
     const made: string[] = []
     starts.enter('one', () => hold(200))
     const leave = starts.enter('one', () => void made.push('left'))
@@ -59,5 +60,26 @@ describe('starts of processes', () => {
     leave()
     await other
     expect(made).toEqual(['stayed'])
+  })
+
+  it('of one client wait longer while another calls', async () => {
+    const elapsed = async (others: boolean) => {
+      const company = new Company()
+      const starts = new Starts(company)
+      const from = performance.now()
+      let left = 4
+      await new Promise<void>((resolve) => {
+        for (let n = left; n > 0; n--) {
+          starts.enter('one', () => {
+            hold(20)
+            if (--left === 0) resolve()
+          })
+          if (others) company.came('other')
+        }
+      })
+      return performance.now() - from
+    }
+    const alone = await elapsed(false)
+    expect(await elapsed(true)).toBeGreaterThan(2 * alone)
   })
 })
