@@ -15,6 +15,7 @@ import {
   MAX_QUEUED_BYTES,
   MAX_STREAMS,
   MAX_TIMER_MS,
+  MAX_VIOLATIONS,
   NICEST,
   START_MS,
   WORKER_NICE,
@@ -72,6 +73,11 @@ export interface ServeOptions {
   maxMessageBytes?: number
   /** How many connections may be open; further ones are closed at once. Default 1000. */
   maxConnections?: number
+  /**
+   * How many connections of one address may break HTTP/2 in a second; above it new ones of that address wait, and are closed where that
+   * would take more than some seconds. Default 20; 0 for any number.
+   */
+  maxViolations?: number
   /**
    * How many calls of one connection may be open; its client keeps further ones back. 128 at first, and more as they stay open for
    * a second. Default 1000.
@@ -134,6 +140,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     maxHeldBytes: options.maxHeldBytes ?? heldBytes(options.maxMessageBytes ?? MAX_MESSAGE_BYTES),
     maxConnections: options.maxConnections ?? MAX_CONNECTIONS,
+    maxViolations: options.maxViolations ?? MAX_VIOLATIONS,
     maxStreams: options.maxStreams ?? MAX_STREAMS,
     maxMetadataBytes: options.maxMetadataBytes ?? MAX_METADATA_BYTES,
     allowTerminate: options.allowTerminate ?? false,
@@ -156,6 +163,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   for (const [name, value] of [
     ['max-rss-mb', config.maxRssMb],
     ['max-pools', config.maxPools],
+    ['max-violations', config.maxViolations],
   ] as const) {
     if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
   }

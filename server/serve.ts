@@ -104,9 +104,12 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   if (!windows.widen(server)) {
     logger.warn('this grpc-js keeps HTTP/2 windows of 64 KiB: uploads over long distances are slow')
   }
-  const refused = () =>
-    logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed')
-  if (!limitConnections(server, config, refused)) {
+  const told = {
+    refused: () => logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed'),
+    offended: (address: string) =>
+      logger.warn({ address, maxViolations: config.maxViolations }, 'connections break the protocol: new ones wait'),
+  }
+  if (!limitConnections(server, config, told)) {
     logger.warn('this grpc-js takes no limits of connections, streams and metadata')
   }
   const context = {

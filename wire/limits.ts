@@ -185,6 +185,9 @@ export const NARROW_WINDOW_BYTES = 64 * 1024 - 1
 /** Connections that a server holds; further ones are closed. Each takes a descriptor and some 100 KiB. */
 export const MAX_CONNECTIONS = 1_000
 
+/** Connections of one address that break HTTP/2 in a second before others of it wait. */
+export const MAX_VIOLATIONS = 20
+
 /**
  * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
  * a plain stub has one for each, and where so many tasks of one client wait, a further stream is of no use to it.

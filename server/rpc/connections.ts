@@ -1,12 +1,16 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
-import type { Server as NetServer } from 'node:net'
+import type { Server as NetServer, Socket } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
 import { Begins } from './begins.js'
 import { keepDeadline, tame } from './headers.js'
 import { adjustHttp2 } from './http2.js'
+import { Offenders } from './offenders.js'
 import { StreamLimit } from './stream-limit.js'
+
+/** Of net.Server. What a socket has read before its session is there, Node 20 does not bear if it breaks the protocol. */
+const PAUSED = { pauseOnConnect: true }
 
 /** How often at most the log says that connections are refused. */
 const WARN_MS = 10_000
@@ -18,6 +22,16 @@ export interface ConnectionLimits {
   readonly maxStreams: number
   /** How long the headers of a call may be altogether. */
   readonly maxMetadataBytes: number
+  /** How many connections of one address may break the protocol in a second; above it, all of that address wait. 0 for any number. */
+  readonly maxViolations: number
+}
+
+/** Told now and then, as long as it lasts. */
+export interface Told {
+  /** Connections are closed, because there are too many. */
+  refused(): void
+  /** Connections have to wait. */
+  offended(address: string): void
 }
 
 /**
@@ -25,21 +39,21 @@ export interface ConnectionLimits {
  * bound. What Node bounds by itself: frames that nobody asked for (settings, pings, empty data, invalid ones),
  * headers without an end, settings and headers by their number.
  *
- * @param refused is told when connections are refused, now and then while that lasts.
  * @returns false, with nothing changed, where this grpc-js is built otherwise.
  */
 export function limitConnections(
   server: Server,
-  { maxConnections, maxStreams, maxMetadataBytes }: ConnectionLimits,
-  refused: () => void,
+  { maxConnections, maxStreams, maxMetadataBytes, maxViolations }: ConnectionLimits,
+  told: Told,
 ): boolean {
   // Both exist since Node 22.9 and 20.19; an older Node has the numbers that are Node's defaults, and ignores these.
   const resets = { streamResetBurst: Math.max(RESET_BURST, 2 * maxStreams), streamResetRate: RESETS_PER_SECOND }
   const settings = { maxConcurrentStreams: StreamLimit.first(maxStreams), maxHeaderListSize: maxMetadataBytes }
-  return adjustHttp2(server, { settings, ...resets } as ServerOptions, (http2) => {
+  return adjustHttp2(server, { settings, ...resets, ...PAUSED } as ServerOptions, (http2) => {
     const net = http2 as Http2Server & NetServer
     net.maxConnections = maxConnections
-    net.on('drop', atMostEvery(WARN_MS, refused))
+    net.on('drop', atMostEvery(WARN_MS, told.refused))
+    holdOffenders(http2, net, new Offenders(maxViolations, atMostEvery(WARN_MS, told.offended)))
     http2.on('session', endUnlessGreeted)
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
@@ -64,13 +78,13 @@ export function limitConnections(
 
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void
 
-function atMostEvery(ms: number, tell: () => void): () => void {
+function atMostEvery<Args extends unknown[]>(ms: number, tell: (...args: Args) => void): (...args: Args) => void {
   let last = Number.NEGATIVE_INFINITY
-  return () => {
+  return (...args) => {
     const now = performance.now()
     if (now - last < ms) return
     last = now
-    tell()
+    tell(...args)
   }
 }
 
@@ -102,6 +116,27 @@ function refuse(stream: ServerHttp2Stream, bytes: number, limit: number): void {
     { endStream: true },
   )
   stream.resume()
+}
+
+/** Connections come to be HTTP/2 when they need not wait. Peers of a Unix socket have no address: they are as one. */
+function holdOffenders(http2: Http2Server, net: NetServer, offenders: Offenders): void {
+  const listeners = net.listeners('connection')
+  net.removeAllListeners('connection')
+  net.on('connection', (socket: Socket) => {
+    const address = socket.remoteAddress ?? ''
+    offenders.enter(socket, address, () => {
+      if (!net.listening) return socket.destroy()
+      for (const listener of listeners) listener.call(http2, socket)
+      socket.resume()
+    })
+  })
+  http2.on('session', (session) => {
+    const address = session.socket.remoteAddress ?? ''
+    session.on('error', (error: NodeJS.ErrnoException) => {
+      // A connection that breaks (ECONNRESET) has broken no rule.
+      if (error.code?.startsWith('ERR_HTTP2_')) offenders.offended(address)
+    })
+  })
 }
 
 /** Ends a connection that does not even greet. Only one that has can be asked whether it is still there (keepalive). */
