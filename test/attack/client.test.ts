@@ -107,6 +107,8 @@ const refused = (outcomes: Buffer, failure: Failure): Buffer => {
 
 /** Answers, and ends as a server should: when the client has ended its side. */
 const end = (stream: ServerHttp2Stream, body: Buffer) => {
+  // It may have been reset meanwhile.
+  if (stream.destroyed || stream.closed) return
   if (!stream.headersSent) {
     stream.respond(HEADERS, { waitForTrailers: true })
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }))
