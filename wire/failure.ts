@@ -24,7 +24,10 @@ export interface FailureFacts {
   cause?: unknown
 }
 
-/** Why a task has no result, with a word from the table of reasons. The one error of wire, worker and server. */
+/**
+ * Why a task has no result, with a word from the table of reasons. The one error of wire, worker and server. It has no stack: it is an
+ * answer, not a fault, and to look for one takes longer than all else that ends a call.
+ */
 export class Failure extends Error {
   override readonly name = 'Failure'
   readonly code: number
@@ -38,7 +41,10 @@ export class Failure extends Error {
     message: string,
     facts: FailureFacts = {},
   ) {
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = 0
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
+    Error.stackTraceLimit = stackTraceLimit
     this.code = facts.code ?? Code[REASONS[reason].code]
     this.started = facts.started === 'unknown' ? undefined : (facts.started ?? startedByReason(reason))
     this.metadata = facts.metadata ?? {}
