@@ -74,8 +74,8 @@ export interface ServeOptions {
   /** How many connections may be open; further ones are closed at once. Default 1000. */
   maxConnections?: number
   /**
-   * How many connections of one address may break HTTP/2 in a second; above it new ones of that address wait, and are closed where that
-   * would take more than some seconds. Default 20; 0 for any number.
+   * How many connections of one address may break HTTP/2 in a second; above it new ones of that address wait: so many a second are
+   * let in, those behind 5 seconds of them closed. Default 20; 0 for any number.
    */
   maxViolations?: number
   /**

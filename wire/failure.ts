@@ -42,9 +42,10 @@ export class Failure extends Error {
     facts: FailureFacts = {},
   ) {
     const { stackTraceLimit } = Error
-    Error.stackTraceLimit = 0
+    // Where it is frozen there are stacks.
+    Reflect.set(Error, 'stackTraceLimit', 0)
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
-    Error.stackTraceLimit = stackTraceLimit
+    Reflect.set(Error, 'stackTraceLimit', stackTraceLimit)
     this.code = facts.code ?? Code[REASONS[reason].code]
     this.started = facts.started === 'unknown' ? undefined : (facts.started ?? startedByReason(reason))
     this.metadata = facts.metadata ?? {}
@@ -92,9 +93,16 @@ export class Failure extends Error {
 
 /** Whatever was thrown, as a Failure; what is none is a fault of farpool itself. */
 export const asFailure = (error: unknown): Failure =>
-  error instanceof Failure
-    ? error
-    : new Failure('INTERNAL', error instanceof Error ? error.message : String(error), { cause: error })
+  error instanceof Failure ? error : new Failure('INTERNAL', textOf(error), { cause: error })
+
+/** Whatever was thrown; also what cannot be said. */
+function textOf(error: unknown): string {
+  try {
+    return String(error instanceof Error ? error.message : error)
+  } catch {
+    return 'an error without a text'
+  }
+}
 
 export function failureToStatus(failure: Failure): Status {
   const metadata: Record<string, string> = { ...failure.metadata }

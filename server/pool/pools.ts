@@ -34,7 +34,7 @@ export class Pools {
   readonly #pools = new Map<string, Pool>()
   /** Owned pools that have ended, and what to tell who still calls them; the oldest are forgotten. */
   readonly #ended = new Map<string, Failure>()
-  /** To be told of every call. */
+  /** To be told of every request that brings calls. */
   readonly company = new Company()
   readonly #starts = new Starts(this.company)
   #functions = new FunctionTable([])
@@ -87,6 +87,7 @@ export class Pools {
     if (options.initializer !== '') this.#functions.get(options.initializer)
     else if (options.initargs.length > 0) throw new Failure('BAD_REQUEST', 'initargs were given without an initializer')
     this.#checkRoom(options.processes ?? this.defaults.processes)
+    this.company.came(client)
     const name = `pool-${randomUUID()}`
     return this.#add(
       name,

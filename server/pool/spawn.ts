@@ -26,7 +26,7 @@ export interface WorkerProcess {
 }
 
 /** A worker is to take one CPU: with V8's four helpers, one that collects much garbage takes those of the other workers. */
-const ONE_CPU = '--v8-pool-size=1'
+const ONE_CPU = process.env['NODE_OPTIONS']?.includes('--v8-pool-size') ? [] : ['--v8-pool-size=1']
 
 const WORKER_MAIN = fileURLToPath(new URL('../worker/main.js', import.meta.url))
 
@@ -56,7 +56,7 @@ export class Spawner {
     }
     let child: ChildProcess
     try {
-      child = spawn(process.execPath, [ONE_CPU, ...inheritedFlags(), ...this.flags, ...report.flags, WORKER_MAIN], {
+      child = spawn(process.execPath, [...ONE_CPU, ...inheritedFlags(), ...this.flags, ...report.flags, WORKER_MAIN], {
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd],
         detached: true,
         windowsHide: true,

@@ -25,7 +25,6 @@ export class Starts {
 
   /** Calls `start`, now or later; returns how to leave the line before. */
   enter(client: Client, start: () => void): () => void {
-    this.company.came(client)
     const leave = this.#lines.enter(client, start)
     if (!this.#timer) this.#next()
     return leave

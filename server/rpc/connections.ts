@@ -1,5 +1,5 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
-import type { Server as NetServer, Socket } from 'node:net'
+import type { Server as NetServer } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { HANDSHAKE_MS, RESET_BURST, RESETS_PER_SECOND } from '../../wire/limits.js'
@@ -7,10 +7,8 @@ import { Begins } from './begins.js'
 import { keepDeadline, tame } from './headers.js'
 import { adjustHttp2 } from './http2.js'
 import { Offenders } from './offenders.js'
+import { PAUSED, watchSockets } from './sockets.js'
 import { StreamLimit } from './stream-limit.js'
-
-/** Of net.Server. What a socket has read before its session is there, Node 20 does not bear if it breaks the protocol. */
-const PAUSED = { pauseOnConnect: true }
 
 /** How often at most the log says that connections are refused. */
 const WARN_MS = 10_000
@@ -53,7 +51,7 @@ export function limitConnections(
     const net = http2 as Http2Server & NetServer
     net.maxConnections = maxConnections
     net.on('drop', atMostEvery(WARN_MS, told.refused))
-    holdOffenders(http2, net, new Offenders(maxViolations, atMostEvery(WARN_MS, told.offended)))
+    watchSockets(http2, net, new Offenders(maxViolations, atMostEvery(WARN_MS, told.offended)))
     http2.on('session', endUnlessGreeted)
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
@@ -116,27 +114,6 @@ function refuse(stream: ServerHttp2Stream, bytes: number, limit: number): void {
     { endStream: true },
   )
   stream.resume()
-}
-
-/** Connections come to be HTTP/2 when they need not wait. Peers of a Unix socket have no address: they are as one. */
-function holdOffenders(http2: Http2Server, net: NetServer, offenders: Offenders): void {
-  const listeners = net.listeners('connection')
-  net.removeAllListeners('connection')
-  net.on('connection', (socket: Socket) => {
-    const address = socket.remoteAddress ?? ''
-    offenders.enter(socket, address, () => {
-      if (!net.listening) return socket.destroy()
-      for (const listener of listeners) listener.call(http2, socket)
-      socket.resume()
-    })
-  })
-  http2.on('session', (session) => {
-    const address = session.socket.remoteAddress ?? ''
-    session.on('error', (error: NodeJS.ErrnoException) => {
-      // A connection that breaks (ECONNRESET) has broken no rule.
-      if (error.code?.startsWith('ERR_HTTP2_')) offenders.offended(address)
-    })
-  })
 }
 
 /** Ends a connection that does not even greet. Only one that has can be asked whether it is still there (keepalive). */

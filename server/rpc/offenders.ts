@@ -1,26 +1,28 @@
 import type { Socket } from 'node:net'
 
-/** An address may break the protocol so long at full pace, after so long without. */
-const SAVED_MS = 1_000
-/** Whoever has done it without end is as all others after so long. */
-const LONGEST_MS = 3_000
+/** How much an address may owe before its connections wait. */
+const FREE_MS = 1_000
+/** Whoever has broken the protocol without end is as all others after so long. */
+const LONGEST_MS = 60_000
+/** Connections that would have to wait longer are closed. While they wait nothing is read, so that nobody notices that one has gone. */
+const WAIT_MS = 5_000
 /** Addresses that are remembered. */
 const ADDRESSES = 1_000
-/** Those that would have to wait longer are closed. While they wait nothing is read, so that nobody notices that one has gone. */
-const WAIT_MS = 5_000
 
 /**
  * Connections of addresses whose connections break the protocol again and again. To greet one, and to end it with all that it has
- * opened, costs the server milliseconds, and its heap more: so many in a second may be broken, and then all of the same
- * address wait in line before the server reads a word of them. Those that it has already, and other addresses, notice nothing.
+ * opened, costs the server milliseconds, and its heap more. Each that breaks it is owed for; an address that owes much has its new
+ * connections wait in line, and the server reads no word of them before their turn. Those that it has already, and other
+ * addresses, notice nothing.
  */
 export class Offenders {
   readonly #costMs: number
+  /** The one that has offended last is the last. */
   readonly #lines = new Map<string, Line>()
 
   /**
    * @param perSecond how many connections of one address may break the protocol in a second; 0 for any number.
-   * @param told now and then, while connections have to wait.
+   * @param told while connections have to wait.
    */
   constructor(
     private readonly perSecond: number,
@@ -32,8 +34,11 @@ export class Offenders {
   /** A connection of this address had to be ended. */
   offended(address: string): void {
     if (this.perSecond === 0) return
-    const line = this.#lines.get(address) ?? this.#remember(address)
+    const line = this.#lines.get(address) ?? new Line(this.#costMs)
     line.owe(this.#costMs)
+    this.#lines.delete(address)
+    this.#forget()
+    this.#lines.set(address, line)
   }
 
   /** Calls `accept`, now or when it is the connection's turn, where it is still there by then. */
@@ -45,13 +50,15 @@ export class Offenders {
     else line.push(socket, accept)
   }
 
-  #remember(address: string): Line {
-    for (const [known, line] of this.#lines) {
-      if (line.isOver || (this.#lines.size >= ADDRESSES && line.size === 0)) this.#lines.delete(known)
+  /** Nobody is let in any more. */
+  close(): void {
+    for (const line of this.#lines.values()) line.close()
+  }
+
+  #forget(): void {
+    for (const [address, line] of this.#lines) {
+      if (line.isOver || (this.#lines.size >= ADDRESSES && line.isEmpty)) this.#lines.delete(address)
     }
-    const line = new Line(this.#costMs)
-    this.#lines.set(address, line)
-    return line
   }
 }
 
@@ -64,21 +71,21 @@ class Line {
 
   constructor(private readonly costMs: number) {}
 
-  get size(): number {
-    return this.#waiting.size
+  get isEmpty(): boolean {
+    return this.#waiting.size === 0
   }
 
   get isOver(): boolean {
-    return this.size === 0 && this.#owed <= 0
+    return this.isEmpty && this.#owed <= 0
   }
 
   /** Whether a connection that comes now need not wait. */
   get isFree(): boolean {
-    return this.size === 0 && this.#owed < SAVED_MS
+    return this.#owed < FREE_MS
   }
 
   get isFull(): boolean {
-    return this.size * this.costMs >= WAIT_MS
+    return this.#waiting.size * this.costMs >= WAIT_MS
   }
 
   owe(ms: number): void {
@@ -99,24 +106,28 @@ class Line {
     this.#wait()
   }
 
+  close(): void {
+    clearTimeout(this.#timer)
+    for (const socket of [...this.#waiting.keys()]) socket.destroy()
+  }
+
   get #owed(): number {
     return this.#until - performance.now()
   }
 
   #wait(): void {
-    this.#timer ??= setTimeout(() => this.#next(), Math.max(this.costMs, this.#owed - SAVED_MS)).unref()
+    this.#timer ??= setTimeout(() => this.#next(), this.costMs)
   }
 
+  /** One; or all, where nothing is held against them any more. */
   #next(): void {
     this.#timer = undefined
-    const [first] = this.#waiting
-    if (!first) return
-    if (this.#owed < SAVED_MS) {
-      const [socket, accept] = first
+    for (const [socket, accept] of [...this.#waiting]) {
       this.#waiting.delete(socket)
       accept()
+      if (!this.isFree) break
     }
-    if (this.size > 0) this.#wait()
+    if (!this.isEmpty) this.#wait()
   }
 }
 

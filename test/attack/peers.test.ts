@@ -1,7 +1,19 @@
 import { connect, type Socket } from 'node:net'
 import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { callHeaders, frameOf, headerBlock, openStream, PREFACE, RawPeer, settings, Type } from '../support/http2.js'
+import {
+  callHeaders,
+  END_STREAM,
+  frameOf,
+  headerBlock,
+  INITIAL_WINDOW_SIZE,
+  openStream,
+  PREFACE,
+  RawPeer,
+  settings,
+  Type,
+  windowUpdate,
+} from '../support/http2.js'
 import { frame } from '../support/raw-call.js'
 import { until } from '../support/server.js'
 import { Siege } from '../support/siege.js'
@@ -71,6 +83,24 @@ describe('a peer is cut off', () => {
 
   it('and nothing of it stays', async () => {
     await siege.withstands(async () => {})
+  })
+})
+
+describe('a peer that does not read what it has asked for', () => {
+  it('is cut off when it has answered no ping, with all that waits for it', async () => {
+    const MIB = 1024 * 1024
+    await siege.withstands(async () => {
+      using peer = await RawPeer.greet(siege.address, { [INITIAL_WINDOW_SIZE]: 2 ** 30 })
+      const body = frame(applyRequest('textOf', 32 * MIB))
+      await peer.send(
+        windowUpdate(0, 2 ** 30),
+        openStream(1, callHeaders(APPLY)),
+        frameOf(Type.DATA, END_STREAM, 1, body),
+      )
+      await until(() => peer.received > MIB, 'it is being answered')
+      peer.socket.pause()
+      await siege.connectionsAreClosed()
+    })
   })
 })
 

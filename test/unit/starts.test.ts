@@ -65,6 +65,7 @@ describe('starts of processes', () => {
   it('of one client wait longer while another calls', async () => {
     const elapsed = async (others: boolean) => {
       const company = new Company()
+      company.came('one')
       const starts = new Starts(company)
       const from = performance.now()
       let left = 4
