@@ -129,7 +129,7 @@ export const serveCommand = () =>
     .addOption(
       new Option(
         '--max-violations <n>',
-        'how many connections of one address may break the protocol in a second before new ones wait; 0: any (default: 20)',
+        'how many connections of one address may break the protocol in a second before new ones wait; 0: any (default: 10)',
       )
         .env('FARPOOL_MAX_VIOLATIONS')
         .argParser(count(0)),

@@ -75,7 +75,7 @@ export interface ServeOptions {
   maxConnections?: number
   /**
    * How many connections of one address may break HTTP/2 in a second; above it new ones of that address wait: so many a second are
-   * let in, those behind 5 seconds of them closed. Default 20; 0 for any number.
+   * let in, those behind 5 seconds of them closed. Default 10; 0 for any number.
    */
   maxViolations?: number
   /**

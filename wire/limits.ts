@@ -186,7 +186,7 @@ export const NARROW_WINDOW_BYTES = 64 * 1024 - 1
 export const MAX_CONNECTIONS = 1_000
 
 /** Connections of one address that break HTTP/2 in a second before others of it wait. */
-export const MAX_VIOLATIONS = 20
+export const MAX_VIOLATIONS = 10
 
 /**
  * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
