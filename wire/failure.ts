@@ -1,6 +1,7 @@
 import { RemoteError } from '../proto/gen/farpool/v1/failure.js'
 import { ErrorInfo, RetryInfo } from '../proto/gen/google/rpc/error_details.js'
 import { Status } from '../proto/gen/google/rpc/status.js'
+import { reasonOf } from './codec-errors.js'
 import { cutUtf8, percentEncodedLength } from './cut.js'
 import { TRAILER_BUDGET_BYTES } from './limits.js'
 import { Code, isReason, REASONS, type Reason, startedByReason } from './reason.js'
@@ -93,16 +94,7 @@ export class Failure extends Error {
 
 /** Whatever was thrown, as a Failure; what is none is a fault of farpool itself. */
 export const asFailure = (error: unknown): Failure =>
-  error instanceof Failure ? error : new Failure('INTERNAL', textOf(error), { cause: error })
-
-/** Whatever was thrown; also what cannot be said. */
-function textOf(error: unknown): string {
-  try {
-    return String(error instanceof Error ? error.message : error)
-  } catch {
-    return 'an error without a text'
-  }
-}
+  error instanceof Failure ? error : new Failure('INTERNAL', reasonOf(error), { cause: error })
 
 export function failureToStatus(failure: Failure): Status {
   const metadata: Record<string, string> = { ...failure.metadata }

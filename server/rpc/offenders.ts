@@ -34,10 +34,11 @@ export class Offenders {
   /** A connection of this address had to be ended. */
   offended(address: string): void {
     if (this.perSecond === 0) return
-    const line = this.#lines.get(address) ?? new Line(this.#costMs)
+    const known = this.#lines.get(address)
+    if (known) this.#lines.delete(address)
+    else this.#forget()
+    const line = known ?? new Line(this.#costMs)
     line.owe(this.#costMs)
-    this.#lines.delete(address)
-    this.#forget()
     this.#lines.set(address, line)
   }
 

@@ -152,3 +152,11 @@ def open_request(initargs: Iterable[Any] = (), encode=as_json, **options: Any) -
 def outcomes(frames: Iterable[api.IMapResponse]) -> Iterator[api.ChunkOutcome]:
     for frame in frames:
         yield from frame.outcomes
+
+
+def group(function: str, *calls: api.CallItem, **fields: Any) -> api.CallGroup:
+    return api.CallGroup(function=function, calls=calls, **fields)
+
+
+def call(id: int, *args: Any) -> api.CallItem:
+    return api.CallItem(id=id, args=[as_json(arg) for arg in args])

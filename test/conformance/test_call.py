@@ -3,17 +3,9 @@
 import pytest
 from farpool.v1 import pool_service_pb2 as api
 
-from calling import as_json, value_of
+from calling import as_json, call, group, value_of
 from failing import failure_in, failure_of
 from running import PATIENCE, until
-
-
-def group(function, *calls, **fields):
-    return api.CallGroup(function=function, calls=calls, **fields)
-
-
-def call(id, *args):
-    return api.CallItem(id=id, args=[as_json(arg) for arg in args])
 
 
 def talk(pool, *messages):

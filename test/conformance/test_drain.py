@@ -8,7 +8,8 @@ import grpc
 import pytest
 from farpool.v1 import pool_service_pb2 as api
 
-from calling import Caller, Lease, as_json, outcomes, value_of
+from calling import Caller, Lease, group, outcomes, value_of
+from calling import call as item
 from failing import code_of, failure_in, failure_of
 from running import PATIENCE, is_alive, until, until_begun
 
@@ -24,11 +25,6 @@ def busy(serve, tmp_path):
     call = Caller(running.channel).apply_async('act', {'mark': str(begun), 'wait': str(go), 'value': 'finished'})
     [pid] = until_begun(begun)
     return running, call, go, pid
-
-
-def calls_of(function, id):
-    """A group of one call, whose argument is its id."""
-    return api.CallGroup(function=function, calls=[api.CallItem(id=id, args=[as_json(id)])])
 
 
 @SIGNALS
@@ -59,6 +55,7 @@ def test_who_is_connected_is_sent_elsewhere_and_nobody_can_connect(busy):
     go.touch()
     assert value_of(call.result().result) == 'finished'
     assert running.exit_code() == 0
+    assert code_of(lambda: pool.apply('echo', 1)) == 'UNAVAILABLE'
 
 
 def test_what_comes_over_an_open_stream_is_refused_and_told_when_to_try_again(busy):
@@ -66,11 +63,11 @@ def test_what_comes_over_an_open_stream_is_refused_and_told_when_to_try_again(bu
     groups = queue.SimpleQueue()
     pool = Caller(running.channel)
     responses = pool.stub.Call(iter(groups.get, None), timeout=2 * PATIENCE)
-    groups.put(api.CallRequest(groups=[calls_of('echo', 1)]))
+    groups.put(api.CallRequest(groups=[group('echo', item(1, 1))]))
     until(lambda: pool.state().queued == 1, 'the first call has been accepted')
     running.signal(signal.SIGTERM)
     running.logged('waiting for calls in flight')
-    groups.put(api.CallRequest(groups=[calls_of('echo', 2)]))
+    groups.put(api.CallRequest(groups=[group('echo', item(2, 2))]))
     groups.put(None)
     [outcome] = next(responses).outcomes
     failure = failure_in(outcome.failures[0].status)
