@@ -257,6 +257,12 @@ export const exitLater = (ms) => {
   return ms
 }
 
+/** Its worker has told what became of it, and exits before it hears of anything more: between two tasks. */
+export const exitNext = (value) => {
+  setImmediate(() => process.exit(3))
+  return value
+}
+
 /** Its worker is stopped while it starts, where the file is there; the next one finds it gone. */
 export const stopOnce = (file) => {
   if (!existsSync(file)) return
