@@ -153,10 +153,13 @@ describe("the server's end of a worker", () => {
 
   it('forgets that a task was overdue when the worker has returned it', async () => {
     const { server, worker } = await socket()
-    const { handle, heard } = fake(20, server)
+    const GRACE_MS = 300
+    const { handle, heard } = fake(GRACE_MS, server)
     handle.overdue()
     worker.write(frame({ $case: 'returned', value: { tasks: [1] } }))
-    await sleep(100)
+    await until(() => heard.length > 0, 'it has heard that')
+    // Nothing else becomes of it when the time is over that an overdue task has.
+    await sleep(2 * GRACE_MS)
     worker.destroy()
     expect(heard).toEqual(['returned 1'])
   })
@@ -175,9 +178,9 @@ describe("the server's end of a worker", () => {
       await sleep(10)
     }
     worker.write(frame(done(1)))
-    await sleep(10)
-    // It has left the worker, and nobody has read it.
-    expect([worker.writableLength, heard]).toEqual([0, []])
+    await until(() => worker.writableLength === 0, 'it has left the worker')
+    // And nobody has read it.
+    expect(heard).toEqual([])
     handle.afterReading(() => heard.push('all'))
     const busy = performance.eventLoopUtilization()
     await sleep(100)
@@ -225,7 +228,7 @@ describe("the worker's end", () => {
     const init = { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0, maxResultBytes: 0 }
     const hand: Hand = new Hand(functions, init, outbox as unknown as Outbox)
     hand.add(run(1))
-    await sleep(30)
+    await until(() => said.length >= 4, 'both are done')
     expect(said).toEqual(['started 1', 'done 1', 'started 2', 'done 2'])
   })
 })
