@@ -10,6 +10,7 @@ import {
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { Failure, failureToStatus, failureToTrailer } from '../../wire/failure.js'
+import { errorOf } from '../support/calls.js'
 import { frame } from '../support/raw-call.js'
 
 /** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
@@ -117,12 +118,6 @@ const end = (stream: ServerHttp2Stream, body: Buffer) => {
   stream.write(body)
 }
 
-const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
-  Promise.resolve(promise).then(
-    (value) => expect.fail(`it should have failed, and gave ${value}`),
-    (error: unknown) => error,
-  )
-
 it('a stream of calls that ends as if none had begun: those that it took are not sent again', async () => {
   let calls = 0
   const full = trailer(new Failure('QUEUE_FULL', 'too much', { retryDelayMs: 1 }))
@@ -132,7 +127,7 @@ it('a stream of calls that ends as if none had begun: those that it took are not
     stream.end()
   })
   await using pool = new Pool(address)
-  expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'QUEUE_FULL', started: undefined })
+  expect(await errorOf(pool.apply('f'))).toMatchObject({ reason: 'QUEUE_FULL', started: undefined })
   expect(calls).toBe(1)
 })
 
@@ -185,7 +180,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
       setImmediate(() => stream.close(8))
     })
     await using pool = new Pool(address, { transport })
-    expect(await rejection(pool.apply('f'))).toBeInstanceOf(FarpoolError)
+    expect(await errorOf(pool.apply('f'))).toBeInstanceOf(FarpoolError)
     expect(await pool.apply('f')).toBe('answer')
     expect(calls).toBe(2)
   })
@@ -233,7 +228,7 @@ describe.each([constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_ENHANCE_YOUR_
 
     it.each(['unary', 'stream'] as const)('of a call, over %s: it may have begun', async (transport) => {
       await using pool = new Pool(await serve(reset), { transport })
-      expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_LOST', started: undefined })
+      expect(await errorOf(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_LOST', started: undefined })
     })
 
     it('of a session that has sent no call yet: its calls are sent over the next', async () => {
@@ -251,12 +246,12 @@ describe.each([constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_ENHANCE_YOUR_
 
     it('of a pool that was to be opened: its calls have not begun', async () => {
       await using pool = new Pool(await serve(reset), { processes: 1 })
-      expect(await rejection(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_FAILED', started: false })
+      expect(await errorOf(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_FAILED', started: false })
     })
 
     it('of a question: it can be asked again', async () => {
       await using pool = new Pool(await serve(reset))
-      expect(await rejection(pool.info())).toMatchObject({ reason: 'CONNECTION_FAILED' })
+      expect(await errorOf(pool.info())).toMatchObject({ reason: 'CONNECTION_FAILED' })
     })
   },
 )
@@ -282,7 +277,7 @@ describe('what cannot be read', () => {
         stream.respond({ ...HEADERS, 'grpc-status': '7', 'grpc-status-details-bin': text }, { endStream: true })
       })
       await using pool = new Pool(address, { transport })
-      expect(await rejection(pool.apply('f'))).toBeInstanceOf(FarpoolError)
+      expect(await errorOf(pool.apply('f'))).toBeInstanceOf(FarpoolError)
       expect(await pool.apply('f')).toBe('answer')
     },
   )
@@ -295,7 +290,7 @@ describe('what cannot be read', () => {
     let calls = 0
     const address = await serve((stream, body) => end(stream, calls++ > 0 ? body : frame(Buffer.from(hex, 'hex'))))
     await using pool = new Pool(address, { transport: 'stream' })
-    const wrong = await rejection(pool.apply('f'))
+    const wrong = await errorOf(pool.apply('f'))
     expect(wrong).toBeInstanceOf(FarpoolError)
     expect(wrong).toMatchObject({ reason: 'INTERNAL' })
     expect(await pool.apply('f')).toBe('answer')
@@ -332,6 +327,6 @@ describe('a server that says what cannot be', () => {
     const all = async () => {
       for await (const _ of pool.imap('f', [1, 2, 3]));
     }
-    expect(await rejection(all())).toMatchObject({ reason: 'INTERNAL' })
+    expect(await errorOf(all())).toMatchObject({ reason: 'INTERNAL' })
   })
 })

@@ -4,13 +4,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { EncodingError, LimitError, Pool, RemoteError } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { errorOf } from '../support/calls.js'
 import { FUNCTIONS, farpool, ServerProcess, temporaryFolder } from '../support/server.js'
-
-const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
-  Promise.resolve(promise).then(
-    () => expect.fail('it should have failed'),
-    (error: unknown) => error,
-  )
 
 describe('modules', () => {
   const folder = temporaryFolder()
@@ -126,13 +121,13 @@ describe('what functions throw and return', () => {
     ['surrogate', 'Error', 'lone \ufffd surrogate'],
     ['hostile', 'unknown', 'an object that throws when it is looked at'],
   ])('a thrown %s', async (what, type, message) => {
-    const error = await rejection(pool.apply('throwIt', [what]))
+    const error = await errorOf(pool.apply('throwIt', [what]))
     expect(error).toBeInstanceOf(RemoteError)
     expect(error).toMatchObject({ type, message, reason: 'FUNCTION_ERROR', code: 'UNKNOWN' })
   })
 
   it('an Error with a chain of causes, and the stack of each', async () => {
-    const error = (await rejection(pool.apply('throwIt', ['cause']))) as RemoteError
+    const error = (await errorOf(pool.apply('throwIt', ['cause']))) as RemoteError
     expect(error.message).toBe('outer')
     const cause = error.cause as Error
     expect(cause).toMatchObject({
@@ -147,25 +142,25 @@ describe('what functions throw and return', () => {
 
   it('an Error with a message of 1 MB, in a call and in a map', async () => {
     for (const failing of [pool.apply('throwIt', ['large']), pool.map('throwIt', ['large'])]) {
-      const error = (await rejection(failing)) as RemoteError
+      const error = (await errorOf(failing)) as RemoteError
       expect(error.message).toMatch(/^x{100,}…$/)
       expect(error.reason).toBe('FUNCTION_ERROR')
     }
   })
 
   it('an Error with a status code: its code is that of the call, but never UNAVAILABLE, which clients send again', async () => {
-    expect(await rejection(pool.apply('throwIt', ['code']))).toMatchObject({
+    expect(await errorOf(pool.apply('throwIt', ['code']))).toMatchObject({
       code: 'NOT_FOUND',
       reason: 'FUNCTION_ERROR',
     })
-    expect(await rejection(pool.apply('throwIt', ['unavailable']))).toMatchObject({
+    expect(await errorOf(pool.apply('throwIt', ['unavailable']))).toMatchObject({
       code: 'UNKNOWN',
       reason: 'FUNCTION_ERROR',
     })
   })
 
   it('a rejected promise', async () => {
-    expect(await rejection(pool.apply('giveBack', ['rejected']))).toMatchObject({
+    expect(await errorOf(pool.apply('giveBack', ['rejected']))).toMatchObject({
       name: 'RemoteError',
       message: 'rejected',
     })
@@ -176,7 +171,7 @@ describe('what functions throw and return', () => {
     ['symbol', /a symbol/],
     ['cycle', /cycl/],
   ])('a returned %s', async (what, message) => {
-    const error = (await rejection(pool.apply('giveBack', [what]))) as Error
+    const error = (await errorOf(pool.apply('giveBack', [what]))) as Error
     expect(error).toBeInstanceOf(EncodingError)
     expect(error.message).toMatch(message)
   })
@@ -188,7 +183,7 @@ describe('what functions throw and return', () => {
   })
 
   it('arguments that cannot be sent fail here, and name their place', async () => {
-    const error = (await rejection(pool.apply('add', [1, { deep: [() => 1] }]))) as Error
+    const error = (await errorOf(pool.apply('add', [1, { deep: [() => 1] }]))) as Error
     expect(error).toBeInstanceOf(EncodingError)
     expect(error.message).toMatch(/^argument 2 cannot be sent: .*deep\[0\]/)
     const seen: unknown[] = []
@@ -209,7 +204,7 @@ describe('what functions throw and return', () => {
     ['timeout', () => pool.apply('add', [1], undefined, { timeout: Number.NaN })],
     ['retries', () => pool.apply('add', [1], undefined, { retries: 0.5 })],
   ])('a wrong %s is named', async (what, call) => {
-    const error = (await rejection(call())) as Error
+    const error = (await errorOf(call())) as Error
     expect(error).toMatchObject({ name: 'BadRequestError', reason: 'BAD_REQUEST' })
     expect(error.message).toContain(what)
   })
@@ -225,11 +220,11 @@ describe('sizes', () => {
     await using server = await ServerProcess.start(['--processes', '1', '--max-message-bytes', '100000'])
     await using pool = new Pool(server.address)
     for (const bytes of [150_000, 5_000_000]) {
-      const sent = await rejection(pool.apply('identity', ['x'.repeat(bytes)]))
+      const sent = await errorOf(pool.apply('identity', ['x'.repeat(bytes)]))
       expect(sent).toBeInstanceOf(LimitError)
       expect(sent).toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'PAYLOAD_TOO_LARGE' })
     }
-    const returned = await rejection(pool.apply('giveBack', ['10MB']))
+    const returned = await errorOf(pool.apply('giveBack', ['10MB']))
     expect(returned).toBeInstanceOf(LimitError)
     expect(returned).toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'RESULT_TOO_LARGE', started: true })
     expect(returned).toMatchObject({ message: expect.stringMatching(/takes 100000\d\d bytes; .* at most 100000$/) })
@@ -251,7 +246,7 @@ describe.runIf(process.platform === 'linux')('a result that no message can carry
     const pid = await pool.apply('pid')
     const peak = () => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${server.pid}/status`, 'utf8'))?.[1])
     const before = peak()
-    const error = await rejection(call(pool, 400 * 2 ** 20))
+    const error = await errorOf(call(pool, 400 * 2 ** 20))
     expect(error).toMatchObject({ reason: 'RESULT_TOO_LARGE', started: true })
     expect(peak() - before).toBeLessThan(100 * 1024)
     expect(await pool.apply('pid')).toBe(pid)
@@ -295,11 +290,11 @@ describe('addresses', () => {
 
   it('where nobody listens is UnavailableError', async () => {
     await using pool = new Pool('127.0.0.1:1')
-    expect(await rejection(pool.apply('add', [1]))).toMatchObject({
+    expect(await errorOf(pool.apply('add', [1]))).toMatchObject({
       name: 'UnavailableError',
       reason: 'CONNECTION_FAILED',
     })
     await using own = new Pool('127.0.0.1:1', { processes: 1 })
-    expect(await rejection(own.apply('add', [1]))).toMatchObject({ name: 'UnavailableError' })
+    expect(await errorOf(own.apply('add', [1]))).toMatchObject({ name: 'UnavailableError' })
   })
 })

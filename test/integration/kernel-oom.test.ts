@@ -1,8 +1,9 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { type FarpoolError, Pool, WorkerCrashedError } from 'farpool'
+import { Pool, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { errorOf } from '../support/calls.js'
 import { MemoryGroup, whyNoMemoryGroup } from '../support/memory-group.js'
 import { isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
 
@@ -10,12 +11,6 @@ import { isAlive, ServerProcess, temporaryFolder, until } from '../support/serve
 
 const MIB = 512
 const why = whyNoMemoryGroup()
-
-const errorOf = async (call: PromiseLike<unknown>): Promise<FarpoolError> =>
-  call.then(
-    () => expect.unreachable(),
-    (error: FarpoolError) => error,
-  )
 
 /** What is true of a call whose worker the kernel has ended. */
 const endedByKernel = (attempt: string) => ({

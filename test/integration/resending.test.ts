@@ -6,22 +6,17 @@ import { credentials, type ServiceError, status } from '@grpc/grpc-js'
 import { type FarpoolError, LimitError, Pool, UnavailableError } from 'farpool'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ApplyRequest, type ApplyResponse, PoolServiceClient } from '../../proto/gen/farpool/v1/pool_service.js'
+import { errorOf, linesOf } from '../support/calls.js'
 import { ServerProcess, temporaryFolder, until } from '../support/server.js'
 
 const folder = temporaryFolder()
 afterAll(() => folder.remove())
-let files = 0
 let file = ''
 beforeEach(() => {
-  file = folder.path(`file-${++files}`)
+  file = folder.fresh()
 })
 
-const errorOf = async (call: Promise<unknown>): Promise<FarpoolError> =>
-  call.then(
-    (value) => expect.unreachable(`it gave ${value}`),
-    (error: FarpoolError) => error,
-  )
-const lines = () => (existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0)
+const lines = () => linesOf(file)
 
 const request = (name: string, args: unknown[], more: Partial<ApplyRequest> = {}): ApplyRequest => ({
   pool: '',

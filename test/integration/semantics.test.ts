@@ -15,6 +15,7 @@ import {
   WorkerCrashedError,
 } from 'farpool'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { errorOf } from '../support/calls.js'
 import { runClient } from '../support/client.js'
 import { isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
 
@@ -55,11 +56,6 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
   }
 
   const tasksSubmitted = async () => (await pool.info()).tasks.submitted
-  const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
-    Promise.resolve(promise).then(
-      () => expect.fail('it should have failed'),
-      (error: unknown) => error,
-    )
 
   describe('default chunksize of map, starmap', () => {
     it('is ceil(items / (4 × processes)): 17 items on 2 processes are 6 tasks', async () => {
@@ -82,7 +78,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
   describe('map, an item fails', () => {
     it('every item still runs, then the failure of the first is thrown, with its index', async () => {
       const file = folder.path('ran')
-      const error = await rejection(pool.map('notThirteen', [1, 2, 13, 4, 13, 6], { chunksize: 2 }))
+      const error = await errorOf(pool.map('notThirteen', [1, 2, 13, 4, 13, 6], { chunksize: 2 }))
       expect(error).toBeInstanceOf(RemoteError)
       expect(error).toMatchObject({
         index: 2,
@@ -91,7 +87,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
         reason: 'FUNCTION_ERROR',
         code: 'UNKNOWN',
       })
-      await rejection(
+      await errorOf(
         pool.starmap(
           'appendLine',
           [
@@ -108,7 +104,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
 
     it('failFast throws the first failure that comes and drops the rest', async () => {
       const items = ['fail', ...Array.from({ length: 20 }, () => folder.path('never'))]
-      expect(await rejection(pool.map('failOrWait', items, { chunksize: 1, failFast: true }))).toMatchObject({
+      expect(await errorOf(pool.map('failOrWait', items, { chunksize: 1, failFast: true }))).toMatchObject({
         index: 0,
       })
       await until(async () => {
@@ -150,7 +146,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
         await until(() => existsSync(file), 'the test lets the input go')
         yield 'late'
       }
-      expect(await rejection(iterator.next(20))).toBeInstanceOf(TimeoutError)
+      expect(await errorOf(iterator.next(20))).toBeInstanceOf(TimeoutError)
       writeFileSync(go, '')
       expect(await iterator.next()).toEqual({ done: false, value: 'late' })
       expect(await iterator.next()).toEqual({ done: true, value: undefined })
@@ -216,7 +212,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
 
     it('from map, before anything has run', async () => {
       const before = await tasksSubmitted()
-      expect(await rejection(pool.map('identity', three()))).toMatchObject({ message: 'the source is dry' })
+      expect(await errorOf(pool.map('identity', three()))).toMatchObject({ message: 'the source is dry' })
       expect(await tasksSubmitted()).toBe(before)
     })
   })
@@ -234,7 +230,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
     it('throws TimeoutError after it; the task goes on, and get can be called again', async () => {
       const go = folder.path('go')
       const result = pool.applyAsync('waitFor', [folder.path('begun'), go, 'done'])
-      expect(await rejection(result.get(20))).toBeInstanceOf(TimeoutError)
+      expect(await errorOf(result.get(20))).toBeInstanceOf(TimeoutError)
       await result.wait(20)
       expect(result.ready()).toBe(false)
       writeFileSync(go, '')
@@ -268,7 +264,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       await pool.applyAsync('add', [1, 2], undefined, { callback, errorCallback })
       seen.push('got')
       await pool.mapAsync('square', [1, 2], { callback, errorCallback })
-      await rejection(pool.applyAsync('throwIt', ['cause'], undefined, { callback, errorCallback }))
+      await errorOf(pool.applyAsync('throwIt', ['cause'], undefined, { callback, errorCallback }))
       expect(seen).toEqual([['callback', 3], 'got', ['callback', [1, 4]], ['errorCallback', 'outer']])
     })
 
@@ -321,7 +317,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       await until(async () => (await own.info()).running === 1, 'the loop is running')
       await own.terminate()
       await own.join()
-      for (const result of [running, queued]) expect(await rejection(result)).toBeInstanceOf(PoolTerminatedError)
+      for (const result of [running, queued]) expect(await errorOf(result)).toBeInstanceOf(PoolTerminatedError)
       expect(await drain(iterated)).toMatchObject([{ name: 'PoolTerminatedError' }])
       expect(workers.filter(isAlive)).toEqual([])
       expect(() => own.applyAsync('add', [1])).toThrow(PoolClosedError)
@@ -334,7 +330,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       const ours = pool.applyAsync('waitFor', [folder.path('ours'), folder.path('never'), 'ours'])
       await until(() => existsSync(folder.path('ours')) && existsSync(folder.path('theirs')), 'both are running')
       await pool.terminate()
-      expect(await rejection(ours)).toBeInstanceOf(PoolTerminatedError)
+      expect(await errorOf(ours)).toBeInstanceOf(PoolTerminatedError)
       writeFileSync(go, '')
       expect(await theirs).toBe('theirs')
       await other.terminate()
@@ -356,7 +352,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
   describe('initializer fails', () => {
     it('fails the pool with INITIALIZER_FAILED and its reason', async () => {
       await using own = connect({ processes: 2, initializer: 'failToInitialize' })
-      const error = await rejection(own.apply('add', [1, 2]))
+      const error = await errorOf(own.apply('add', [1, 2]))
       expect(error).toBeInstanceOf(InitializerError)
       expect(error).toMatchObject({ reason: 'INITIALIZER_FAILED', code: 'FAILED_PRECONDITION' })
       expect((error as Error).message).toContain('no licence')
@@ -374,10 +370,10 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
 
   describe('worker dies in a task', () => {
     it('fails that task with WORKER_CRASHED, exit code and signal; a new worker takes its place', async () => {
-      const exit = await rejection(pool.apply('exit', [3]))
+      const exit = await errorOf(pool.apply('exit', [3]))
       expect(exit).toBeInstanceOf(WorkerCrashedError)
       expect(exit).toMatchObject({ code: 'INTERNAL', reason: 'WORKER_CRASHED', exitCode: 3, started: true })
-      const killed = await rejection(pool.apply('killSelf'))
+      const killed = await errorOf(pool.apply('killSelf'))
       expect(killed).toMatchObject({ reason: 'WORKER_CRASHED', signal: 'SIGKILL', exitCode: undefined })
       expect(await pool.map('square', [1, 2, 3, 4])).toEqual([1, 4, 9, 16])
       await until(
@@ -399,7 +395,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       await using own = connect({ processes: 1 })
       const before = await own.apply('pid')
       for (const what of ['function', 'symbol', 'cycle']) {
-        const error = await rejection(own.apply('giveBack', [what]))
+        const error = await errorOf(own.apply('giveBack', [what]))
         expect(error).toBeInstanceOf(EncodingError)
         expect(error).toMatchObject({ reason: 'RESULT_ENCODE_FAILED', code: 'INTERNAL', started: true })
       }
@@ -432,7 +428,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       '%j is not a function',
       async (name) => {
         const before = await tasksSubmitted()
-        const error = await rejection(pool.apply(name))
+        const error = await errorOf(pool.apply(name))
         expect(error).toBeInstanceOf(UnknownFunctionError)
         expect(error).toMatchObject({ code: 'NOT_FOUND', reason: 'FUNCTION_NOT_FOUND', started: false })
         await expect(pool.map(name, [1])).rejects.toBeInstanceOf(UnknownFunctionError)
@@ -459,8 +455,8 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       const late = own.applyAsync('appendLine', [folder.path('ran'), 'y'], undefined, { timeout: 50 })
       await until(async () => (await own.info()).queued === 2, 'both wait')
       controller.abort(new Error('changed my mind'))
-      expect(await rejection(cancelled)).toBeInstanceOf(CancelledError)
-      expect(await rejection(late)).toBeInstanceOf(TimeoutError)
+      expect(await errorOf(cancelled)).toBeInstanceOf(CancelledError)
+      expect(await errorOf(late)).toBeInstanceOf(TimeoutError)
       await until(async () => (await own.info()).queued === 0, 'none waits')
       writeFileSync(go, '')
       await running
@@ -474,7 +470,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       process.on('warning', warned)
       const controller = new AbortController()
       const calls = Array.from({ length: 100 }, () =>
-        rejection(own.apply('never', [], undefined, { signal: controller.signal })),
+        errorOf(own.apply('never', [], undefined, { signal: controller.signal })),
       )
       await until(async () => (await own.info()).queued === 99, 'all have come in')
       controller.abort()
@@ -490,12 +486,12 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       await using own = connect({ processes: 1 })
       const before = await own.apply('pid')
       const file = folder.path('log')
-      await rejection(own.apply('untilAborted', [file], undefined, { timeout: 200 }))
+      await errorOf(own.apply('untilAborted', [file], undefined, { timeout: 200 }))
       const controller = new AbortController()
       const second = own.applyAsync('untilAborted', [file], undefined, { signal: controller.signal })
       await until(() => readFileSync(file, 'utf8').split('\n').length === 4, 'the second call is running')
       controller.abort()
-      await rejection(second)
+      await errorOf(second)
       await until(() => readFileSync(file, 'utf8').split('\n').length === 5, 'both calls have seen their signal')
       expect(readFileSync(file, 'utf8')).toMatch(
         /^(begun\naborted: the caller has given up: (TASK_TIMEOUT|CANCELLED)\n){2}$/,
@@ -506,7 +502,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
     it('running and deaf: its process is killed after the grace, and replaced', async () => {
       await using own = connect({ processes: 1 })
       const before = await own.apply<'pid'>('pid')
-      expect(await rejection(own.apply('spin', [], undefined, { timeout: 50 }))).toBeInstanceOf(TimeoutError)
+      expect(await errorOf(own.apply('spin', [], undefined, { timeout: 50 }))).toBeInstanceOf(TimeoutError)
       expect(await own.apply('pid')).not.toBe(before)
       expect(isAlive(before as number)).toBe(false)
     })
@@ -519,7 +515,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       const mapped = own.mapAsync('untilAborted', [file, file, file], { chunksize: 3, signal: controller.signal })
       await until(() => existsSync(file), 'the first item is running')
       controller.abort()
-      expect(await rejection(mapped)).toBeInstanceOf(CancelledError)
+      expect(await errorOf(mapped)).toBeInstanceOf(CancelledError)
       expect(await own.apply('pid')).toBe(before)
       expect(readFileSync(file, 'utf8').match(/begun/g)).toHaveLength(1)
     })

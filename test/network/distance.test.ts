@@ -1,8 +1,9 @@
 import { Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
+import { errorOf } from '../support/calls.js'
 import { ServerProcess } from '../support/server.js'
 import { Distance } from './distance.js'
-import { errorOf, isNowhere, notHere } from './hosts.js'
+import { isNowhere, notHere } from './hosts.js'
 
 const ITEMS = Array.from({ length: 200 }, (_, item) => item)
 const SQUARES = ITEMS.map((item) => item ** 2)

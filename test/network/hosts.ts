@@ -1,6 +1,4 @@
 import { readdirSync } from 'node:fs'
-import type { FarpoolError } from 'farpool'
-import { expect } from 'vitest'
 import { type Host, whyNoHosts } from '../chaos/network.js'
 import { ServerProcess } from '../support/server.js'
 
@@ -17,9 +15,3 @@ export const serveOn = (host: Host, ...args: string[]): Promise<ServerProcess> =
   ServerProcess.start([...args, '--listen', `${host.address}:0`], undefined, host.prefix)
 
 export const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length
-
-export const errorOf = async (call: PromiseLike<unknown>): Promise<FarpoolError> =>
-  call.then(
-    (value) => expect.unreachable(`it has a result: ${value}`),
-    (error: FarpoolError) => error,
-  )

@@ -2,8 +2,9 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { Pool } from 'farpool'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Host } from '../chaos/network.js'
+import { errorOf } from '../support/calls.js'
 import { type ServerProcess, temporaryFolder, until } from '../support/server.js'
-import { errorOf, isNowhere, notHere, serveOn, VANISHED_MS } from './hosts.js'
+import { isNowhere, notHere, serveOn, VANISHED_MS } from './hosts.js'
 
 /** Ways that are closed for a while, or reset. */
 

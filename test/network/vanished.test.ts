@@ -2,9 +2,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import { Pool } from 'farpool'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { Host } from '../chaos/network.js'
+import { errorOf } from '../support/calls.js'
 import { runClient } from '../support/client.js'
 import { isAlive, type ServerProcess, temporaryFolder, until } from '../support/server.js'
-import { descriptors, errorOf, isNowhere, notHere, serveOn, VANISHED_MS } from './hosts.js'
+import { descriptors, isNowhere, notHere, serveOn, VANISHED_MS } from './hosts.js'
 
 const ITEMS = [1, 2, 3, 4, 5]
 const SQUARES = [1, 4, 9, 16, 25]

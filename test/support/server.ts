@@ -119,10 +119,12 @@ export async function farpool(
   return { code, stdout, stderr }
 }
 
-/** A folder that is gone afterwards. */
-export function temporaryFolder(): { path: (name: string) => string; remove: () => void } {
+/** A folder that is gone afterwards. `fresh`: a path in it that nobody has been given. */
+export function temporaryFolder(): { path: (name: string) => string; fresh: () => string; remove: () => void } {
   const folder = mkdtempSync(join(tmpdir(), 'farpool-test-'))
-  return { path: (name) => join(folder, name), remove: () => rmSync(folder, { recursive: true, force: true }) }
+  const path = (name: string) => join(folder, name)
+  let files = 0
+  return { path, fresh: () => path(`file-${++files}`), remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
 /** Resolves when the condition holds; for what only shows in the outside world (a file, a process). */
