@@ -108,7 +108,7 @@ describe('a worker', () => {
   it('that exits between two tasks is replaced', async () => {
     await using one = new Pool(server.address, { processes: 1 })
     const pid = await one.apply('pid')
-    await one.apply('exitLater', [1])
+    await one.apply('exitNext', [1])
     await until(async () => (await one.info()).workers.some((worker) => worker.pid !== pid), 'another is there')
     expect(await one.apply('add', [1, 1])).toBe(2)
   })

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, writeFileSync } from 'node:fs'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { credentials, type ServiceError, status } from '@grpc/grpc-js'
 import { type FarpoolError, LimitError, Pool, UnavailableError } from 'farpool'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { type ApplyRequest, type ApplyResponse, PoolServiceClient } from '../../proto/gen/farpool/v1/pool_service.js'
-import { errorOf, linesOf } from '../support/calls.js'
+import { errorOf, linesOf, waiting } from '../support/calls.js'
 import { ServerProcess, temporaryFolder, until } from '../support/server.js'
 
 const folder = temporaryFolder()
@@ -56,11 +56,10 @@ describe('a full queue', () => {
   })
   /** One call runs until `${file}.go` is there, two wait. */
   const fill = async () => {
-    const running = blocked.applyAsync('waitFor', [file, `${file}.go`, 'ran'])
-    await until(() => lines() === 1, 'it runs')
-    const waiting = [1, 2].map((x) => blocked.applyAsync('square', [x]))
+    const { result } = await waiting(blocked, file)
+    const queued = [1, 2].map((x) => blocked.applyAsync('square', [x]))
     await until(async () => (await blocked.info()).queued === 2, 'two wait')
-    return [running, ...waiting]
+    return [result, ...queued]
   }
 
   it('refuses with QUEUE_FULL, RetryInfo and pushback; a stub can read both', async () => {
@@ -71,7 +70,7 @@ describe('a full queue', () => {
     expect([error.code, error.metadata.get('grpc-retry-pushback-ms')]).toEqual([status.RESOURCE_EXHAUSTED, ['100']])
     expect(error.details).toBe('2 tasks in the pool wait already; at most 2 may. Try again later')
     writeFileSync(`${file}.go`, '')
-    expect(await Promise.all(results)).toEqual(['ran', 1, 4])
+    expect(await Promise.all(results)).toEqual(['went on', 1, 4])
   })
 
   it.each(['stream', 'unary'] as const)(
@@ -268,8 +267,7 @@ describe('a connection that breaks', () => {
 
   it('for good: the call fails with CONNECTION_LOST, which says that it may have run', async () => {
     await using pool = new Pool(relay.address)
-    const result = pool.applyAsync('waitFor', [file, `${file}.go`, 'ran'])
-    await until(() => lines() === 1, 'it runs')
+    const { result } = await waiting(pool, file)
     server.signal('SIGKILL')
     const error = await errorOf(result.get())
     expect(error).toBeInstanceOf(UnavailableError)
@@ -302,15 +300,13 @@ describe('two servers behind one client', () => {
       await using one = await ServerProcess.start(['--processes', '1', '--drain', '300000'])
       await using other = await ServerProcess.start(['--processes', '1'])
       await using pool = new Pool(`ipv4:${one.address},${other.address}`, { transport })
-      const running = pool.applyAsync('waitFor', [file, `${file}.go`, 'ran'])
-      await until(() => lines() === 1, 'it runs')
-      const pid = Number(readFileSync(file, 'utf8'))
+      const { result, pid } = await waiting(pool, file)
       one.signal('SIGTERM')
       await one.logged(({ msg }) => msg === 'waiting for calls in flight')
       for (const call of Array.from({ length: 20 }, () => pool.apply('pid'))) expect(await call).not.toBe(pid)
       expect(await pool.map('square', [1, 2, 3])).toEqual([1, 4, 9])
       writeFileSync(`${file}.go`, '')
-      expect(await running.get()).toBe('ran')
+      expect(await result.get()).toBe('went on')
       expect(await one.exited).toBe(0)
     },
   )

@@ -38,37 +38,24 @@ describe('a worker', () => {
   })
 })
 
-describe('a pool whose workers come to die as soon as they start', () => {
-  it('says so in health and GetPool, refuses calls, and recovers', async () => {
-    await using failing = await ServerProcess.start(initializedBy('refuseWhile'))
+describe('a pool whose workers come to fail as soon as they start', () => {
+  it.each([
+    ['refuseWhile', 'NO_WORKERS', /^\d+ workers in a row died before they were ready/],
+    ['throwWhile', 'INITIALIZER_FAILED', /^the initializer throwWhile threw Error: the database is away/],
+  ])('says so in health and GetPool, refuses calls, and recovers by itself: %s', async (initializer, reason, why) => {
+    await using failing = await ServerProcess.start(initializedBy(initializer))
     await using shared = new Pool(failing.address)
+    const health = async () => (await farpool(['health', '--address', failing.address])).stdout
     writeFileSync(file, '')
     process.kill((await shared.apply('pid')) as number, 'SIGKILL')
     await until(async () => (await shared.info()).state === 'broken', 'it is broken')
-    expect((await farpool(['health', '--address', failing.address])).stdout).toContain('NOT_SERVING')
+    expect((await shared.info()).failure).toMatchObject({ reason, message: expect.stringMatching(why) })
+    expect(await health()).toContain('NOT_SERVING')
     const error = await errorOf(shared.apply('add', [1, 1], undefined, { timeout: 300 }))
-    expect([error.reason, error.started]).toEqual(['NO_WORKERS', false])
-    expect((await shared.info()).failure?.message).toMatch(/^\d+ workers in a row died before they were ready/)
+    expect([error.reason, error.started]).toEqual([reason, false])
     rmSync(file)
     await until(async () => (await shared.info()).state === 'open', 'it has recovered')
-    expect((await farpool(['health', '--address', failing.address])).stdout).not.toContain('NOT_')
-    expect(await shared.apply('add', [1, 1])).toBe(2)
-  })
-})
-
-describe('a pool whose initializer comes to fail', () => {
-  it('is broken for that reason, and recovers by itself', async () => {
-    await using failing = await ServerProcess.start(initializedBy('throwWhile'))
-    await using shared = new Pool(failing.address)
-    writeFileSync(file, '')
-    process.kill((await shared.apply('pid')) as number, 'SIGKILL')
-    await until(async () => (await shared.info()).state === 'broken', 'it is broken')
-    expect((await shared.info()).failure?.reason).toBe('INITIALIZER_FAILED')
-    expect((await farpool(['health', '--address', failing.address])).stdout).toContain('NOT_SERVING')
-    const error = await errorOf(shared.apply('add', [1, 1], undefined, { timeout: 300 }))
-    expect([error.reason, error.started]).toEqual(['INITIALIZER_FAILED', false])
-    rmSync(file)
-    await until(async () => (await shared.info()).state === 'open', 'it has recovered')
+    expect(await health()).toMatch(/\bSERVING/)
     expect(await shared.apply('add', [1, 1])).toBe(2)
   })
 

@@ -251,12 +251,6 @@ export const dieAt = (fatal) => {
   if (fatal) process.kill(process.pid, 'SIGKILL')
 }
 
-/** Kills its worker from behind, once no task is running. */
-export const exitLater = (ms) => {
-  setTimeout(() => process.exit(3), ms)
-  return ms
-}
-
 /** Its worker has told what became of it, and exits before it hears of anything more: between two tasks. */
 export const exitNext = (value) => {
   setImmediate(() => process.exit(3))

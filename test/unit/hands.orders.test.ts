@@ -229,6 +229,7 @@ describe("the worker's end", () => {
     const hand: Hand = new Hand(functions, init, outbox as unknown as Outbox)
     hand.add(run(1))
     await until(() => said.length >= 4, 'both are done')
+    await hand.idle()
     expect(said).toEqual(['started 1', 'done 1', 'started 2', 'done 2'])
   })
 })
