@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url'
 import grpc from '@grpc/grpc-js/package.json' with { type: 'json' }
 import { Pool } from '../dist/client/index.js'
 import { serve } from '../dist/server/index.js'
-import { WINDOW_BYTES } from '../dist/wire/limits.js'
+import { WINDOW_BYTES } from '../dist/wire/protocol.js'
 
 const MIB = 1024 * 1024
 const ROUNDS = 5

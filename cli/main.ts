@@ -1,12 +1,11 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
 import { VERSION } from '../server/version.js'
-import { callCommand } from './call.js'
-import { Exit, fail } from './exit.js'
-import { healthCommand } from './health.js'
-import { mapCommand } from './map.js'
-import { serveCommand } from './serve.js'
-import { functionsCommand, infoCommand } from './show.js'
+import { callCommand } from './call-command.js'
+import { Exit, fail } from './exit-codes.js'
+import { mapCommand } from './map-command.js'
+import { serveCommand } from './serve-command.js'
+import { functionsCommand, healthCommand, infoCommand } from './show-commands.js'
 
 const program = new Command('farpool')
   .description("Python's multiprocessing.Pool, far away: functions in worker processes behind gRPC")

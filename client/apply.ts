@@ -1,13 +1,11 @@
 import { Failure } from '../wire/failure.js'
 import { AsyncResult, fulfil, onCancel, type ResultCallbacks, reject, type Stoppable } from './async-result.js'
 import type { Backing, Target } from './backing.js'
-import { abortFailure, type Calls, type Cancellable, toError } from './calls.js'
-import { atDeadline } from './deadline.js'
-import { decode } from './encode.js'
-import { Resend } from './resend.js'
-import { onAbort } from './signals.js'
-import type { ChunkFailure, FunctionCall, Sink, Ticket, Transport } from './transport.js'
-import { NO_OUTCOME } from './transport.js'
+import { abortFailure, type Calls, type Cancellable, onAbort, toError } from './calls.js'
+import { decode } from './request.js'
+import { atDeadline, Resend } from './transport/resend.js'
+import type { ChunkFailure, FunctionCall, Sink, Ticket, Transport } from './transport/transport.js'
+import { NO_OUTCOME } from './transport/transport.js'
 
 /**
  * One apply, from the encoded call to its AsyncResult. Calls come by the hundred thousand: no promise is made for one

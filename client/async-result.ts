@@ -1,5 +1,5 @@
 import { Failure } from '../wire/failure.js'
-import { MAX_TIMER_MS } from '../wire/limits.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { errorOf } from './errors.js'
 import { badRequest, checkTimeout } from './options.js'
 

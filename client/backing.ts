@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Failure } from '../wire/failure.js'
-import { Resend } from './resend.js'
-import type { Lease, Transport } from './transport.js'
+import { Resend } from './transport/resend.js'
+import type { Lease, Transport } from './transport/transport.js'
 
 /** Where the calls of a Pool go. */
 export interface Target {

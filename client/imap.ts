@@ -1,13 +1,59 @@
+import { IMAP_WINDOW_CHUNKS } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
 import { settledWithin } from './async-result.js'
 import type { Target } from './backing.js'
-import { abortFailure, type Calls, type Cancellable } from './calls.js'
-import { type ChunkResult, decodeChunk, type Encoding, encode, failedChunk } from './encode.js'
+import { abortFailure, type Calls, type Cancellable, onAbort } from './calls.js'
 import { errorOf } from './errors.js'
 import { checkTimeout } from './options.js'
-import { onAbort } from './signals.js'
-import type { ChunkOutcome, FunctionCall, Transport } from './transport.js'
-import { Window } from './window.js'
+import { type ChunkResult, decodeChunk, type Encoding, encode, failedChunk } from './request.js'
+import type { ChunkOutcome, FunctionCall, Transport } from './transport/transport.js'
+
+/**
+ * Where chunks come back within IMAP_FAST_MS and the consumer waits for them, an imap's window grows, up to so many
+ * chunks or bytes: a round trip takes as long as many short tasks.
+ */
+const IMAP_FAST_MS = 20
+const IMAP_MAX_WINDOW_CHUNKS = 1_024
+const IMAP_WINDOW_BYTES = 4 * 1024 * 1024
+
+/**
+ * How many chunks of an imap may be pulled and not yet consumed. It grows where it holds back a consumer that waits for
+ * short tasks, since a round trip takes as long as many of them; never beyond what has been consumed.
+ */
+export class Window {
+  #chunks = IMAP_WINDOW_CHUNKS
+  #consumed = 0
+  /** Of payloads that have been sent and not come back. */
+  #bytes = 0
+
+  get chunks(): number {
+    return this.#chunks
+  }
+
+  /** At least four chunks for each process. */
+  fit(processes: number): void {
+    this.#chunks = Math.max(this.#chunks, 4 * processes)
+  }
+
+  lift(): void {
+    this.#chunks = Number.POSITIVE_INFINITY
+  }
+
+  sent(bytes: number): void {
+    this.#bytes += bytes
+  }
+
+  /** A chunk has come back, so many milliseconds after it was pulled. */
+  arrived(bytes: number, ms: number, isAwaited: boolean): void {
+    this.#bytes -= bytes
+    if (!isAwaited || ms > IMAP_FAST_MS || this.#bytes > IMAP_WINDOW_BYTES || 2 * this.#chunks > this.#consumed) return
+    this.#chunks = Math.min(2 * this.#chunks, IMAP_MAX_WINDOW_CHUNKS)
+  }
+
+  consumed(): void {
+    this.#consumed++
+  }
+}
 
 /** Everything of an imap but its input. */
 export interface ImapCall {

@@ -27,6 +27,6 @@ export type {
   MapOptions,
   PoolOptions,
 } from './options.js'
-export { partial } from './partial.js'
-export { Pool } from './pool.js'
+export { Pool } from './pool-client.js'
+export { partial } from './request.js'
 export type { AnyModule, Args, Bound, FunctionName, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'

@@ -3,7 +3,7 @@ import { statusToFailure } from '../wire/failure.js'
 import type { Target } from './backing.js'
 import { toError } from './calls.js'
 import { errorOf, type FarpoolError } from './errors.js'
-import type { Transport } from './transport.js'
+import type { Transport } from './transport/transport.js'
 
 /** A registered function. */
 export interface FunctionInfo {

@@ -6,7 +6,7 @@ import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Status } from '../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../wire/failure.js'
-import { encodePayload } from '../wire/payload.js'
+import { encodePayload } from '../wire/values/payload.js'
 import type { Backing, Target } from './backing.js'
 import type { PoolOptions } from './options.js'
 
@@ -18,7 +18,7 @@ export interface LocalOptions extends PoolOptions {
   graceMs?: number
 }
 
-const EMBEDDED_MAIN = fileURLToPath(new URL('../cli/embedded.js', import.meta.url))
+const EMBEDDED_MAIN = fileURLToPath(new URL('../cli/embedded-server.js', import.meta.url))
 
 /**
  * A server of one Pool's own, as a process on a Unix socket. Its life hangs on its standard input: when that ends,

@@ -1,13 +1,15 @@
 import { defaultChunksize } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
-import { REQUEST_TARGET_BYTES } from '../wire/limits.js'
 import { AsyncResult } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
-import { decodeChunk, type Encoding, encode } from './encode.js'
+import { onAbort } from './calls.js'
 import type { AsyncOptions, MapAsyncOptions, MapOptions } from './options.js'
-import { onAbort } from './signals.js'
-import type { FunctionCall, Pending, Transport } from './transport.js'
+import { decodeChunk, type Encoding, encode } from './request.js'
+import type { FunctionCall, Pending, Transport } from './transport/transport.js'
+
+/** The client cuts the requests of a map at this size: each is on its way while the next is being encoded. */
+const REQUEST_TARGET_BYTES = 512 * 1024
 
 /** Everything of a map but its items. */
 export interface MapCall {

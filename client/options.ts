@@ -1,5 +1,5 @@
 import { Failure } from '../wire/failure.js'
-import { MAX_TIMER_MS } from '../wire/limits.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { errorOf } from './errors.js'
 
 /** The options of multiprocessing.Pool, under Python's names. Any of them makes a pool of this client's own. */

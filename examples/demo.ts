@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Pool, partial } from 'farpool'
-import { Progress } from '../cli/progress.js'
+import { Progress } from '../cli/map-command.js'
 import { findFiles } from './data.js'
 
 type Functions = typeof import('./functions.js')

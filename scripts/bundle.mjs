@@ -30,6 +30,6 @@ for (const name of readdirSync('dist', { recursive: true })) {
   if (changed !== code) writeFileSync(path, changed)
 }
 
-const worker = 'dist/server/worker/main.js'
+const worker = 'dist/worker/worker-main.js'
 await bundle(worker, worker)
 rmSync(`${worker}.map`)

@@ -1,28 +1,51 @@
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { checkCount, MAX_PROCESSES } from '../pool/pools.js'
+import { NICEST } from '../pool/process/priority.js'
 import { Failure } from '../wire/failure.js'
-import {
-  GRACE_MS,
-  MAX_CONNECTIONS,
-  MAX_FRAME_BYTES,
-  MAX_HELD_BYTES,
-  MAX_MESSAGE_BYTES,
-  MAX_METADATA_BYTES,
-  MAX_POOLS,
-  MAX_PROCESSES,
-  MAX_QUEUED,
-  MAX_QUEUED_BYTES,
-  MAX_STREAMS,
-  MAX_TIMER_MS,
-  MAX_VIOLATIONS,
-  NICEST,
-  START_MS,
-  WORKER_NICE,
-} from '../wire/limits.js'
-import { availableCpus, availableMemory } from './ops/cgroup.js'
+import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../wire/protocol.js'
+import { MAX_CONNECTIONS } from './limits/memory-budget.js'
+import { availableCpus, availableMemory } from './ops/host-limits.js'
 import { LOG_LEVELS, type LogLevel } from './ops/log.js'
-import { checkCount } from './pool/pools.js'
+
+/** Largest gRPC message by default: a 64 MiB payload with room for what stands around it. */
+const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
+
+/** By how much workers are nicer than their server. */
+const WORKER_NICE = 5
+
+/** How long a running function may go on after its abort signal fired. */
+const GRACE_MS = 2_000
+
+/** How long a worker may take to load its modules and run its initializer, by default. */
+const START_MS = 60_000
+
+/** What may wait in a pool, in tasks and bytes: a task takes some 300 bytes besides. */
+const MAX_QUEUED = 1_000_000
+const MAX_QUEUED_BYTES = 1024 * 1024 * 1024
+
+/** How many pools clients may have open at once. */
+const MAX_POOLS = 1_000
+
+/**
+ * What a server holds for all its clients (server/limits/memory-budget.ts), unless a container leaves it less: half of it for one
+ * alone. Beyond twice as much it cuts off whoever holds most.
+ */
+const MAX_HELD_BYTES = 1024 * 1024 * 1024
+
+/** Connections of one address that break HTTP/2 in a second before others of it wait. */
+const MAX_VIOLATIONS = 10
+
+/**
+ * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
+ * a plain stub has one for each, and where so many tasks of one client wait, a further stream is of no use to it.
+ * An open stream takes 6 KiB and may hold a message.
+ */
+const MAX_STREAMS = 1_000
+
+/** The headers of a call altogether, as HTTP/2 counts them: 32 more for each. Python and Go refuse longer ones too. */
+const MAX_METADATA_BYTES = 16 * 1024
 
 /** The options of a server. */
 export interface ServeOptions {

@@ -1,12 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Server } from '@grpc/grpc-js'
-import { STOP_MS } from '../wire/limits.js'
-import { unlisten } from './listen.js'
+import type { Pools } from '../pool/pools.js'
+import type { Spawner } from '../pool/process/launcher.js'
+import { STOP_MS } from '../pool/process/worker-handle.js'
+import { unlisten } from './grpc/listen.js'
+import type { Admission } from './limits/admission.js'
 import type { Health } from './ops/health.js'
 import type { Logger } from './ops/log.js'
-import type { Pools } from './pool/pools.js'
-import type { Spawner } from './pool/spawn.js'
-import type { Admission } from './rpc/admission.js'
 
 /** What is still open when every call has been answered (a health watch, a lease) is given so long to close. */
 const CLOSE_MS = 1_000

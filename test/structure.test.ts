@@ -1,33 +1,31 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { dirname, join, normalize, relative } from 'node:path'
+import { basename, dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { REASONS, type Reason } from '../wire/reason.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
-/** Which folder may import which, and which packages and Node modules it may not; docs/architecture.md draws it. */
-const RULES: Record<string, { folders: string[]; notPackages?: RegExp; notFiles?: RegExp }> = {
-  wire: { folders: ['wire', 'proto/gen'], notPackages: /^(node:(?!buffer)|@grpc|pino)/, notFiles: /pool_service/ },
-  'server/worker': {
-    folders: ['server/worker', 'wire', 'proto/gen'],
-    notPackages: /^(@grpc|pino)/,
-    notFiles: /pool_service/,
-  },
-  'server/pool': {
-    folders: ['server/pool', 'wire', 'proto/gen'],
-    notPackages: /^(@grpc|pino)/,
-    notFiles: /wire\/payload/,
-  },
-  'server/rpc': {
-    folders: ['server/rpc', 'server/pool', 'wire', 'proto/gen'],
-    notPackages: /^(node:child_process|pino)/,
-    notFiles: /wire\/payload/,
-  },
-  'server/ops': { folders: ['server/ops', 'server/pool'] },
-  server: { folders: ['server', 'server/rpc', 'server/pool', 'server/ops', 'wire', 'proto/gen'] },
-  client: { folders: ['client', 'wire', 'proto/gen'] },
-  cli: { folders: ['cli', 'client', 'server', 'server/ops', 'wire', 'proto/gen'] },
+/** Which room may import which other rooms, and which packages it may not; docs/architecture.md draws it. */
+const ROOMS: Record<string, { imports: string[]; notPackages?: RegExp; notFiles?: RegExp }> = {
+  'proto/gen': { imports: [] },
+  wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer)|@grpc|pino)/, notFiles: /pool_service/ },
+  worker: { imports: ['wire', 'proto/gen'], notPackages: /^(@grpc|pino)/, notFiles: /pool_service/ },
+  pool: { imports: ['wire', 'proto/gen'], notPackages: /^(@grpc|pino)/, notFiles: /wire\/values|pool_service/ },
+  server: { imports: ['pool', 'wire', 'proto/gen'] },
+  client: { imports: ['wire', 'proto/gen'] },
+  cli: { imports: ['client', 'server', 'wire', 'proto/gen'] },
+}
+
+/** The same inside of two rooms. */
+const CORNERS: Record<string, string[]> = {
+  'pool/scheduler': [],
+  'pool/process': ['pool/scheduler'],
+  'server/limits': [],
+  'server/grpc': ['server/limits'],
+  'server/session': ['server/limits', 'server/grpc', 'server/api'],
+  'server/api': ['server/limits', 'server/grpc', 'server/session'],
+  'server/ops': [],
 }
 
 const files = (folder: string): string[] =>
@@ -37,43 +35,64 @@ const files = (folder: string): string[] =>
     return path.endsWith('.ts') ? [path] : []
   })
 
-const folderOf = (file: string): string =>
-  file.startsWith('proto/gen')
-    ? 'proto/gen'
-    : (Object.keys(RULES).find((rule) => rule === dirname(file)) ?? dirname(file))
+const roomOf = (file: string): string => (file.startsWith('proto/gen') ? 'proto/gen' : (file.split('/')[0] ?? ''))
 
 const importsOf = (file: string): string[] =>
   [...readFileSync(join(ROOT, file), 'utf8').matchAll(/(?:from|import)\s*\(?\s*'([^']+)'/g)].map((match) =>
     String(match[1]),
   )
 
-const sources = ['wire', 'server', 'client', 'cli'].flatMap(files)
+const sources = ['wire', 'worker', 'pool', 'server', 'client', 'cli'].flatMap(files)
 
 describe('the structure', () => {
   it('imports go one way', () => {
     const wrong = sources.flatMap((file) => {
-      const rule = RULES[dirname(file)]
-      if (!rule) return [`${file}: no rule for its folder`]
+      const room = roomOf(file)
+      const rule = ROOMS[room]
+      if (!rule) return [`${file}: no rule for its room`]
       return importsOf(file).flatMap((name) => {
         if (!name.startsWith('.')) return rule.notPackages?.test(name) ? [`${file} imports ${name}`] : []
         const target = normalize(join(dirname(file), name))
-        const allowed = rule.folders.includes(folderOf(target)) && !rule.notFiles?.test(target)
-        return allowed ? [] : [`${file} imports ${target}`]
+        const corner = CORNERS[dirname(file)]
+        const isNear = dirname(target) === dirname(file) || corner === undefined || corner.includes(dirname(target))
+        const isAllowed = roomOf(target) === room ? isNear : rule.imports.includes(roomOf(target))
+        return isAllowed && !rule.notFiles?.test(target) ? [] : [`${file} imports ${target}`]
       })
     })
     expect(wrong).toEqual([])
   })
 
-  it('only one file of the server makes processes', () => {
-    const makers = sources.filter(
-      (file) => file.startsWith('server/') && importsOf(file).includes('node:child_process'),
+  it('no import leads back to where it came from, not even for a type', () => {
+    const targets = new Map(
+      sources.map((file) => [
+        file,
+        importsOf(file)
+          .filter((name) => name.startsWith('.'))
+          .map((name) => normalize(join(dirname(file), name)).replace(/\.js$/, '.ts')),
+      ]),
     )
-    expect(makers).toEqual(['server/pool/spawn.ts'])
+    const done = new Set<string>()
+    const cycles: string[] = []
+    const visit = (file: string, path: readonly string[]): void => {
+      if (path.includes(file)) cycles.push([...path.slice(path.indexOf(file)), file].join(' → '))
+      if (done.has(file) || path.includes(file)) return
+      for (const target of targets.get(file) ?? []) visit(target, [...path, file])
+      done.add(file)
+    }
+    for (const file of sources) visit(file, [])
+    expect(cycles).toEqual([])
   })
 
-  it('no source file has more than 300 lines', () => {
-    const long = sources.filter((file) => readFileSync(join(ROOT, file), 'utf8').split('\n').length > 300)
-    expect(long).toEqual([])
+  it('no two source files have one base name', () => {
+    const names = sources.map((file) => basename(file)).filter((name) => name !== 'index.ts')
+    expect(names.filter((name, at) => names.indexOf(name) !== at)).toEqual([])
+  })
+
+  it('only the launcher makes processes, and knows what Node calls one', () => {
+    const makers = sources.filter(
+      (file) => /^(pool|server|worker)\//.test(file) && importsOf(file).includes('node:child_process'),
+    )
+    expect(makers).toEqual(['pool/process/launcher.ts'])
   })
 
   it('the lock file names the packages of every platform, and no registry', () => {
@@ -120,7 +139,9 @@ describe('the structure', () => {
         const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map((match) => String(match[1]))
         const gone = links.filter((link) => !exists(join(dirname(page), link)))
         const paths = [
-          ...text.matchAll(/`((?:proto|wire|server|client|cli|test|examples|docs|scripts|bench)\/[\w./-]+)`/g),
+          ...text.matchAll(
+            /`((?:proto|wire|worker|pool|server|client|cli|test|examples|docs|scripts|bench)\/[\w./-]+)`/g,
+          ),
         ]
         const lost = paths.map((match) => String(match[1])).filter((path) => !exists(path))
         return [...runs, ...gone, ...lost].map((what) => `${page} names ${what}`)

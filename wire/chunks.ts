@@ -1,3 +1,6 @@
+/** Chunks of one imap that are pulled but not yet consumed: at least this many, and 4 per process. */
+export const IMAP_WINDOW_CHUNKS = 16
+
 /**
  * CPython's default for map and starmap: about four chunks for every process, so that a slow one evens out.
  * `ceil(items / (4 * processes))`, and 1 for no items.

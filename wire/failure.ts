@@ -1,10 +1,12 @@
 import { RemoteError } from '../proto/gen/farpool/v1/failure.js'
 import { ErrorInfo, RetryInfo } from '../proto/gen/google/rpc/error_details.js'
 import { Status } from '../proto/gen/google/rpc/status.js'
-import { reasonOf } from './codec-errors.js'
-import { cutUtf8, percentEncodedLength } from './cut.js'
-import { TRAILER_BUDGET_BYTES } from './limits.js'
 import { Code, isReason, REASONS, type Reason, startedByReason } from './reason.js'
+import { percentEncodedLength, truncateUtf8 } from './truncate.js'
+import { reasonOf } from './values/value-errors.js'
+
+/** Trailers near 64 KiB break grpc-js connections, and Python and Go refuse blocks above 8 KiB; ours stay below this. */
+export const TRAILER_BUDGET_BYTES = 6 * 1024
 
 export const DOMAIN = 'farpool'
 const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo'
@@ -183,16 +185,16 @@ const fits = (message: string, details: Uint8Array): boolean =>
   percentEncodedLength(message) + Math.ceil(details.length / 3) * 4 + 256 <= TRAILER_BUDGET_BYTES
 
 function cutMessage(message: string, bytes: number): string {
-  let cut = cutUtf8(message, bytes)
-  while (percentEncodedLength(cut) > 2 * bytes) cut = cutUtf8(cut, Math.floor(cut.length / 2))
+  let cut = truncateUtf8(message, bytes)
+  while (percentEncodedLength(cut) > 2 * bytes) cut = truncateUtf8(cut, Math.floor(cut.length / 2))
   return cut
 }
 
 function cutRemote(error: RemoteError, stackBytes: number, messageBytes: number, causes: number): RemoteError {
   return {
-    type: cutUtf8(error.type, 128),
-    message: cutUtf8(error.message, messageBytes),
-    stack: stackBytes === 0 ? '' : cutUtf8(error.stack, stackBytes),
+    type: truncateUtf8(error.type, 128),
+    message: truncateUtf8(error.message, messageBytes),
+    stack: stackBytes === 0 ? '' : truncateUtf8(error.stack, stackBytes),
     cause:
       error.cause && causes > 0 ? cutRemote(error.cause, stackBytes >> 1, messageBytes >> 1, causes - 1) : undefined,
   }

@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import type { Pool } from '../pool/pool.js'
+import type { Pool } from '../../pool/pool.js'
 
 const LOOK_EVERY_MS = 1_000
 /** Less is not worth it: a collection also drops code that has not run for a while, and the next calls are slow. */

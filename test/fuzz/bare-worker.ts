@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
-import { decodeFromWorker, FrameReader, type FromWorkerFrame } from '../../wire/frame.js'
+import { decodeFromWorker, FrameReader, type FromWorkerFrame } from '../../wire/framing/frames.js'
 import { endsWithin, isRunning, residentKiB } from '../chaos/processes.js'
 import { initOf } from './orders.js'
 import { Broken, within } from './target.js'

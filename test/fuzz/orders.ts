@@ -1,5 +1,5 @@
 import { type Run, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
-import { encodePayload } from '../../wire/payload.js'
+import { encodePayload } from '../../wire/values/payload.js'
 import { Random } from '../chaos/random.js'
 import { LARGE_NUMBERS, mutateBytes } from './bytes.js'
 import { mutateMessage } from './fields.js'

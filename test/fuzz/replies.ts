@@ -1,6 +1,6 @@
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import * as api from '../../proto/gen/farpool/v1/pool_service.js'
-import { decodePayload, encodePayload } from '../../wire/payload.js'
+import { decodePayload, encodePayload } from '../../wire/values/payload.js'
 
 /** Answers as a server should give them. */
 

@@ -1,6 +1,6 @@
 import { gzipSync } from 'node:zlib'
 import { ApplyRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { encodePayload, type Kind } from '../../wire/payload.js'
+import { encodePayload, type Kind } from '../../wire/values/payload.js'
 import { Random } from '../chaos/random.js'
 import { frame } from '../support/raw-call.js'
 import { mutateBytes } from './bytes.js'

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import { ApplyResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { decodePayload } from '../../wire/payload.js'
+import { decodePayload } from '../../wire/values/payload.js'
 import { type RawAnswer, RawClient, type RawStream } from '../support/raw-unary.js'
 import { POOL } from './messages.js'
 import { OPEN_MS, requestCase, type Sent } from './request-cases.js'

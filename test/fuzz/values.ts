@@ -1,4 +1,4 @@
-import { encodePayload, type Kind } from '../../wire/payload.js'
+import { encodePayload, type Kind } from '../../wire/values/payload.js'
 import type { Random } from '../chaos/random.js'
 import { randomBytes } from './bytes.js'
 

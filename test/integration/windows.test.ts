@@ -3,8 +3,8 @@ import { type ClientHttp2Session, connect } from 'node:http2'
 import type { Server } from '@grpc/grpc-js'
 import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Windows } from '../../server/rpc/windows.js'
-import { WINDOW_BYTES } from '../../wire/limits.js'
+import { Windows } from '../../server/grpc/http2-server.js'
+import { WINDOW_BYTES } from '../../wire/protocol.js'
 import { FUNCTIONS, ServerProcess } from '../support/server.js'
 
 /** How much each end may send ahead of what the other has read, as plain HTTP/2 on the other side of a socket sees it. */

@@ -1,6 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { lowerPriority } from '../../server/pool/priority.js'
-import { NICEST } from '../../wire/limits.js'
+import { lowerPriority, NICEST } from '../../pool/process/priority.js'
 import { endsWithin, isRunning } from '../chaos/processes.js'
 
 /** How long a process may take to end when it has been told to. */

@@ -1,5 +1,5 @@
-import type { Scheduler, SchedulerOptions } from '../../server/pool/scheduler.js'
-import type { Task } from '../../server/pool/task.js'
+import type { Scheduler, SchedulerOptions } from '../../pool/scheduler/scheduler.js'
+import type { Task } from '../../pool/scheduler/task.js'
 import { type Facts, ok, type Trace } from './scheduler.js'
 
 /** Workers 1 and 2 busy with a task each, of a function that is known to run so long; nothing is queued. */

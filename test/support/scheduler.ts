@@ -1,6 +1,6 @@
-import type { Edges } from '../../server/pool/edges.js'
-import { Scheduler, type SchedulerOptions } from '../../server/pool/scheduler.js'
-import type { Job, Outcome, Task } from '../../server/pool/task.js'
+import type { Edges } from '../../pool/scheduler/effects.js'
+import { Scheduler, type SchedulerOptions } from '../../pool/scheduler/scheduler.js'
+import type { Job, Outcome, Task } from '../../pool/scheduler/task.js'
 import { Failure } from '../../wire/failure.js'
 
 export const ok: Outcome = { ok: true, payload: new Uint8Array([1]), failures: [] }

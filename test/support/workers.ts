@@ -1,6 +1,6 @@
-import type { Edges } from '../../server/pool/edges.js'
-import { Scheduler, type SchedulerOptions } from '../../server/pool/scheduler.js'
-import type { Client, Task } from '../../server/pool/task.js'
+import type { Edges } from '../../pool/scheduler/effects.js'
+import { Scheduler, type SchedulerOptions } from '../../pool/scheduler/scheduler.js'
+import type { Client, Task } from '../../pool/scheduler/task.js'
 import { type Failure, Failure as Reason } from '../../wire/failure.js'
 import { died, exited, type Facts, job, ok } from './scheduler.js'
 

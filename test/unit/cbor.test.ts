@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { decodeCbor } from '../../wire/cbor-decode.js'
-import { encodeCbor } from '../../wire/cbor-encode.js'
-import { DecodeError, EncodeError } from '../../wire/codec-errors.js'
+import { decodeCbor } from '../../wire/values/cbor-decoder.js'
+import { encodeCbor } from '../../wire/values/cbor-encoder.js'
+import { DecodeError, EncodeError } from '../../wire/values/value-errors.js'
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex')
 const decode = (text: string) => decodeCbor(Buffer.from(text, 'hex'))

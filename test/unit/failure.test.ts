@@ -1,10 +1,16 @@
 import { describe, expect, it } from 'vitest'
 import { Status } from '../../proto/gen/google/rpc/status.js'
-import { describe as describeThrown, functionFailure } from '../../server/worker/describe.js'
-import { percentEncodedLength } from '../../wire/cut.js'
-import { asFailure, Failure, failureToStatus, failureToTrailer, statusToFailure } from '../../wire/failure.js'
-import { TRAILER_BUDGET_BYTES } from '../../wire/limits.js'
+import {
+  asFailure,
+  Failure,
+  failureToStatus,
+  failureToTrailer,
+  statusToFailure,
+  TRAILER_BUDGET_BYTES,
+} from '../../wire/failure.js'
 import { Code, REASONS, type Reason } from '../../wire/reason.js'
+import { percentEncodedLength } from '../../wire/truncate.js'
+import { describe as describeThrown, functionFailure } from '../../worker/describe-error.js'
 
 const remote = (size: number, causes = 3): NonNullable<Failure['remote']> => ({
   type: 'TypeError',

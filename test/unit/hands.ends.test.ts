@@ -1,13 +1,13 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { Task } from '../../server/pool/task.js'
-import { LEASE_MS } from '../../wire/limits.js'
+import { BEGIN_BY_MS } from '../../pool/scheduler/run-queue.js'
+import type { Task } from '../../pool/scheduler/task.js'
 import { busyWorkers, submitMany as submit } from '../support/hands.js'
 import { cancelled, died, type Facts, ok, Trace } from '../support/scheduler.js'
 
 /** How hands end: with their worker, with their pool, with their lease; and who gets one at all. */
 
 const NOW = 1_000
-const LATE = NOW + LEASE_MS + 2
+const LATE = NOW + BEGIN_BY_MS + 2
 let trace: Trace
 
 beforeEach(() => {
@@ -30,7 +30,7 @@ describe('tasks are given ahead (P3)', () => {
     const many = submit(trace, scheduler, 5, { client: 'many' })
     const [one] = submit(trace, scheduler, 1, { client: 'one' }) as [Task]
     scheduler.feed(NOW)
-    expect(trace.look()[0]).toBe(`run ${many[0]?.id} ${one.id} ${many[1]?.id} on 1 before ${NOW + LEASE_MS}`)
+    expect(trace.look()[0]).toBe(`run ${many[0]?.id} ${one.id} ${many[1]?.id} on 1 before ${NOW + BEGIN_BY_MS}`)
   })
 })
 
@@ -118,7 +118,7 @@ describe('a lease that has passed (P8)', () => {
 
   it('that has not passed is not ended by a reclaim', () => {
     const { scheduler } = lent()
-    scheduler.reclaim(1, NOW + LEASE_MS)
+    scheduler.reclaim(1, NOW + BEGIN_BY_MS)
     expect(scheduler.stats).toMatchObject({ queued: 4, running: 2 })
     expect(scheduler.worker(1)?.hand.size).toBe(3)
   })

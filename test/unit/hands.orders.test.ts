@@ -4,14 +4,14 @@ import { connect, createServer, type Socket } from 'node:net'
 import { type Duplex, PassThrough } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, describe, expect, it } from 'vitest'
-import type { WorkerProcess } from '../../server/pool/spawn.js'
-import { WorkerHandle } from '../../server/pool/worker.js'
-import { Hand } from '../../server/worker/hand.js'
-import type { Outbox } from '../../server/worker/outbox.js'
+import type { WorkerProcess } from '../../pool/process/launcher.js'
+import { WorkerHandle } from '../../pool/process/worker-handle.js'
+import { BEGIN_BY_MS } from '../../pool/scheduler/run-queue.js'
 import { Failure } from '../../wire/failure.js'
-import { type FromWorkerFrame, writeFromWorker } from '../../wire/frame.js'
-import { LEASE_MS } from '../../wire/limits.js'
-import { ProtoWriter } from '../../wire/proto-writer.js'
+import { type FromWorkerFrame, writeFromWorker } from '../../wire/framing/frames.js'
+import { ProtoWriter } from '../../wire/framing/protobuf.js'
+import type { Outbox } from '../../worker/reports.js'
+import { Hand } from '../../worker/task-runner.js'
 import { busyWorkers } from '../support/hands.js'
 import { cancelled, died, ok, Trace } from '../support/scheduler.js'
 import { temporaryFolder, until } from '../support/server.js'
@@ -19,7 +19,7 @@ import { temporaryFolder, until } from '../support/server.js'
 /** Orders of events that are rare, and were wrong once. */
 
 const NOW = 1_000
-const LATE = NOW + LEASE_MS + 2
+const LATE = NOW + BEGIN_BY_MS + 2
 
 const busy = () => {
   const trace = new Trace()

@@ -1,13 +1,19 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { Scheduler } from '../../server/pool/scheduler.js'
-import type { Task } from '../../server/pool/task.js'
-import { AHEAD_MS, HAND_BYTES, HAND_MS, HAND_TASKS, LEASE_MS } from '../../wire/limits.js'
+import {
+  BEGIN_BY_MS,
+  LONG_PREFETCH_MS,
+  PREFETCH_BYTES,
+  PREFETCH_MS,
+  PREFETCH_TASKS,
+} from '../../pool/scheduler/run-queue.js'
+import type { Scheduler } from '../../pool/scheduler/scheduler.js'
+import type { Task } from '../../pool/scheduler/task.js'
 import { cancelled, died, exited, type Facts, ok, Trace } from '../support/scheduler.js'
 
 /** Tasks that workers are given ahead: invariants P3, P5, P6 and P8 of scheduler.ts. */
 
 const NOW = 1_000
-const LATE = NOW + LEASE_MS + 2
+const LATE = NOW + BEGIN_BY_MS + 2
 let trace: Trace
 
 beforeEach(() => {
@@ -36,8 +42,8 @@ describe('tasks are given ahead (P3)', () => {
     const waiting = submit(scheduler, 4)
     expect(scheduler.feed(NOW)).toBe(true)
     expect(trace.look()).toEqual([
-      `run ${ids(waiting.slice(0, 2))} on 1 before ${NOW + LEASE_MS}`,
-      `run ${ids(waiting.slice(2))} on 2 before ${NOW + LEASE_MS}`,
+      `run ${ids(waiting.slice(0, 2))} on 1 before ${NOW + BEGIN_BY_MS}`,
+      `run ${ids(waiting.slice(2))} on 2 before ${NOW + BEGIN_BY_MS}`,
     ])
     expect(scheduler.stats).toMatchObject({ queued: 4, running: 2 })
   })
@@ -52,38 +58,41 @@ describe('tasks are given ahead (P3)', () => {
   })
 
   it('not of one that takes as long as a whole hand may', () => {
-    const { scheduler } = busy(HAND_MS)
+    const { scheduler } = busy(PREFETCH_MS)
     submit(scheduler, 2)
     expect(scheduler.feed(NOW)).toBe(false)
   })
 
-  it('a single one of up to AHEAD_MS where more wait than the others can run meanwhile', () => {
-    const { scheduler } = busy(AHEAD_MS / 2)
+  it('a single one of up to LONG_PREFETCH_MS where more wait than the others can run meanwhile', () => {
+    const { scheduler } = busy(LONG_PREFETCH_MS / 2)
     const waiting = submit(scheduler, 4)
     expect(scheduler.feed(NOW)).toBe(false)
     waiting.push(...submit(scheduler, 3))
     scheduler.feed(NOW)
-    const by = NOW + AHEAD_MS / 2 + LEASE_MS
+    const by = NOW + LONG_PREFETCH_MS / 2 + BEGIN_BY_MS
     expect(trace.look()).toEqual([`run ${waiting[0]?.id} on 1 before ${by}`, `run ${waiting[1]?.id} on 2 before ${by}`])
     expect(scheduler.feed(NOW)).toBe(false)
-    const longer = busy(AHEAD_MS + 1)
+    const longer = busy(LONG_PREFETCH_MS + 1)
     submit(longer.scheduler, 10)
     expect(longer.scheduler.feed(NOW)).toBe(false)
   })
 
-  it('as many as are expected to take HAND_MS, with the one that runs', () => {
-    const { scheduler } = busy(HAND_MS / 4)
+  it('as many as are expected to take PREFETCH_MS, with the one that runs', () => {
+    const { scheduler } = busy(PREFETCH_MS / 4)
     submit(scheduler, 20)
     scheduler.feed(NOW)
     expect(trace.look().map((word) => word.split(' on ')[0]?.split(' ').length)).toEqual([4, 4])
   })
 
-  it('at most HAND_TASKS, however short, and HAND_BYTES, however few', () => {
+  it('at most PREFETCH_TASKS, however short, and PREFETCH_BYTES, however few', () => {
     const many = busy(0.000_001)
-    submit(many.scheduler, 3 * HAND_TASKS)
+    submit(many.scheduler, 3 * PREFETCH_TASKS)
     many.scheduler.feed(NOW)
-    expect(trace.look().map((word) => word.split(' on ')[0]?.split(' ').length)).toEqual([HAND_TASKS, HAND_TASKS])
-    const bytes = HAND_BYTES / 4
+    expect(trace.look().map((word) => word.split(' on ')[0]?.split(' ').length)).toEqual([
+      PREFETCH_TASKS,
+      PREFETCH_TASKS,
+    ])
+    const bytes = PREFETCH_BYTES / 4
     const large = busy(0.000_001, { bytes })
     submit(large.scheduler, 20, { bytes })
     large.scheduler.feed(NOW)
@@ -108,14 +117,14 @@ describe('tasks are given ahead (P3)', () => {
   })
 
   it('again when half of them are done', () => {
-    const { scheduler, running } = busy(HAND_MS / 10)
+    const { scheduler, running } = busy(PREFETCH_MS / 10)
     const waiting = submit(scheduler, 40)
     scheduler.feed(NOW)
     trace.look()
     const hand = [running[0] as Task, ...waiting.slice(0, 9)]
-    for (const task of hand.slice(0, 4)) scheduler.done(1, task.id, ok, HAND_MS / 10)
+    for (const task of hand.slice(0, 4)) scheduler.done(1, task.id, ok, PREFETCH_MS / 10)
     expect(scheduler.feed(NOW)).toBe(false)
-    for (const task of hand.slice(4, 6)) scheduler.done(1, task.id, ok, HAND_MS / 10)
+    for (const task of hand.slice(4, 6)) scheduler.done(1, task.id, ok, PREFETCH_MS / 10)
     expect(scheduler.feed(NOW)).toBe(true)
   })
 })
@@ -144,8 +153,8 @@ describe('a hand', () => {
     expect(trace.look()).toEqual(['spawn 3', `run ${waiting[0]?.id} on 3`])
     scheduler.feed(NOW)
     expect(trace.look()).toEqual([
-      `run ${waiting[1]?.id} on 2 before ${NOW + LEASE_MS}`,
-      `run ${ids(behind)} on 3 before ${NOW + LEASE_MS}`,
+      `run ${waiting[1]?.id} on 2 before ${NOW + BEGIN_BY_MS}`,
+      `run ${ids(behind)} on 3 before ${NOW + BEGIN_BY_MS}`,
     ])
   })
 
@@ -185,7 +194,7 @@ describe('a lease that has passed (P8)', () => {
   it('is found only when it has passed', () => {
     const { scheduler } = lent()
     expect(scheduler.lends).toBe(true)
-    expect(scheduler.late(NOW + LEASE_MS)).toEqual([])
+    expect(scheduler.late(NOW + BEGIN_BY_MS)).toEqual([])
     expect(scheduler.late(LATE)).toEqual([1, 2])
   })
 
@@ -195,7 +204,7 @@ describe('a lease that has passed (P8)', () => {
     scheduler.reclaim(1, LATE)
     expect(trace.look()).toEqual([`run ${waiting[0].id} on 2`])
     expect(scheduler.feed(LATE)).toBe(true)
-    expect(trace.look()).toEqual([`run ${waiting[1].id} on 2 before ${LATE + LEASE_MS}`])
+    expect(trace.look()).toEqual([`run ${waiting[1].id} on 2 before ${LATE + BEGIN_BY_MS}`])
     expect(scheduler.late(LATE)).toEqual([])
   })
 

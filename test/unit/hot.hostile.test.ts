@@ -2,9 +2,9 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { CallRequest, CallResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { FromWorker, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
-import { CallRequestWriter, decodeCallRequest, readOutcomes } from '../../wire/call-codec.js'
-import { decodeFromWorker, decodeToWorker, writeFromWorker, writeToWorker } from '../../wire/frame.js'
-import { ProtoWriter } from '../../wire/proto-writer.js'
+import { CallRequestWriter, decodeCallRequest, readOutcomes } from '../../wire/framing/call-codec.js'
+import { decodeFromWorker, decodeToWorker, writeFromWorker, writeToWorker } from '../../wire/framing/frames.js'
+import { ProtoWriter } from '../../wire/framing/protobuf.js'
 
 /** What is read by hand, from a peer that writes in its own way, or wrongly: a value, the generated code's, or an error. */
 

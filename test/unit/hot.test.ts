@@ -2,15 +2,15 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { CallGroup, CallRequest, CallResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { FromWorker, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
-import { CallRequestWriter, decodeCallRequest, readOutcomes, writeOutcome } from '../../wire/call-codec.js'
+import { CallRequestWriter, decodeCallRequest, readOutcomes, writeOutcome } from '../../wire/framing/call-codec.js'
 import {
   decodeFromWorker,
   decodeToWorker,
   type FromWorkerFrame,
   writeFromWorker,
   writeToWorker,
-} from '../../wire/frame.js'
-import { ProtoWriter } from '../../wire/proto-writer.js'
+} from '../../wire/framing/frames.js'
+import { ProtoWriter } from '../../wire/framing/protobuf.js'
 
 /** What is written and read by hand, because there is one for every call, is what the generated code writes and reads. */
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { FrameReader } from '../../wire/frame.js'
-import { Join } from '../../wire/join.js'
+import { Join } from '../../wire/framing/chunk-assembler.js'
+import { FrameReader } from '../../wire/framing/frames.js'
 
 const MIB = 1024 * 1024
 

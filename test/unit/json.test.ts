@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { DecodeError, EncodeError } from '../../wire/codec-errors.js'
-import { decodeJson, encodeJson } from '../../wire/json.js'
+import { decodeJson, encodeJson } from '../../wire/values/json.js'
+import { DecodeError, EncodeError } from '../../wire/values/value-errors.js'
 
 const nested = (levels: number): unknown => {
   let value: unknown = 1

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { OneAtATime } from '../../server/rpc/one-at-a-time.js'
+import { OneAtATime } from '../../server/grpc/inbound.js'
 
 it('what one may do at a time: all come to it, one after another, and clients take turns', async () => {
   const work = new OneAtATime()

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Payload } from '../../proto/gen/farpool/v1/payload.js'
-import { DecodeError, EncodeError } from '../../wire/codec-errors.js'
-import { decodePayload, encodePayload } from '../../wire/payload.js'
+import { decodePayload, encodePayload } from '../../wire/values/payload.js'
+import { DecodeError, EncodeError } from '../../wire/values/value-errors.js'
 
 const decode = (hex: string) => decodePayload(Buffer.from(hex, 'hex'))
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Estimates } from '../../server/pool/estimate.js'
-import { TaskQueue } from '../../server/pool/queue.js'
-import { type Client, Task } from '../../server/pool/task.js'
+import { TaskQueue } from '../../pool/scheduler/fair-queue.js'
+import { Estimates } from '../../pool/scheduler/run-queue.js'
+import { type Client, Task } from '../../pool/scheduler/task.js'
 import { job } from '../support/scheduler.js'
 
 const nobody = { settled: () => {} }

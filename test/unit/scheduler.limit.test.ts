@@ -1,14 +1,14 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { Scheduler, SchedulerOptions } from '../../server/pool/scheduler.js'
-import type { Task } from '../../server/pool/task.js'
-import { LEASE_MS } from '../../wire/limits.js'
+import { BEGIN_BY_MS } from '../../pool/scheduler/run-queue.js'
+import type { Scheduler, SchedulerOptions } from '../../pool/scheduler/scheduler.js'
+import type { Task } from '../../pool/scheduler/task.js'
 import { submitMany } from '../support/hands.js'
 import { cancelled, died, ok, Trace } from '../support/scheduler.js'
 
 /** How many workers a connection may have at once: invariant P9 of scheduler.ts. */
 
 const NOW = 1_000
-const LATE = NOW + LEASE_MS + 2
+const LATE = NOW + BEGIN_BY_MS + 2
 const [a, b, c] = ['a', 'b', 'c'].map(() => ({ isFull: false, isHeldBack: false })) as [object, object, object]
 let trace: Trace
 
@@ -107,7 +107,7 @@ describe('a client with as many workers as it may have (P9)', () => {
     const other = one(scheduler, b)
     trace.look()
     scheduler.feed(NOW)
-    expect(trace.look()[0]).toBe(`run ${first.id} ${other.id} on 1 before ${NOW + LEASE_MS}`)
+    expect(trace.look()[0]).toBe(`run ${first.id} ${other.id} on 1 before ${NOW + BEGIN_BY_MS}`)
   })
 })
 
@@ -117,7 +117,7 @@ describe('tasks are given ahead, where there is a limit (P3, P9)', () => {
     const [, ...waiting] = submit(scheduler, a, 4)
     trace.look()
     expect(scheduler.feed(NOW)).toBe(true)
-    expect(trace.look()).toEqual([`run ${ids(waiting)} on 1 before ${NOW + LEASE_MS}`])
+    expect(trace.look()).toEqual([`run ${ids(waiting)} on 1 before ${NOW + BEGIN_BY_MS}`])
   })
 
   it('not while one is idle that their client may have, though nobody said that it is no longer full', () => {
@@ -138,7 +138,7 @@ describe('tasks are given ahead, where there is a limit (P3, P9)', () => {
     const others = submit(scheduler, b, 6)
     trace.look()
     scheduler.feed(NOW)
-    const before = `before ${NOW + LEASE_MS}`
+    const before = `before ${NOW + BEGIN_BY_MS}`
     expect(trace.look()).toEqual([
       `run ${ids(mine.slice(2, 4))} on 1 ${before}`,
       `run ${ids(mine.slice(4))} on 2 ${before}`,

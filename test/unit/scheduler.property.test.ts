@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Client } from '../../server/pool/task.js'
+import type { Client } from '../../pool/scheduler/task.js'
 import { UNLIMITED } from '../support/scheduler.js'
 import { Farm, type HonestWorker } from '../support/workers.js'
 

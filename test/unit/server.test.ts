@@ -1,12 +1,12 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { afterAll, describe, expect, it } from 'vitest'
+import { FunctionTable } from '../../pool/function-table.js'
+import { LineSplitter } from '../../pool/process/worker-output.js'
 import { resolveConfig, type ServeOptions } from '../../server/config.js'
-import { availableCpus } from '../../server/ops/cgroup.js'
-import { PrintTurns } from '../../server/ops/print-turns.js'
-import { FunctionTable } from '../../server/pool/functions.js'
-import { LineSplitter } from '../../server/pool/lines.js'
-import { pieces } from '../../server/worker/prints.js'
+import { availableCpus } from '../../server/ops/host-limits.js'
+import { PrintTurns } from '../../server/ops/log.js'
+import { pieces } from '../../worker/output-capture.js'
 import { FUNCTIONS, temporaryFolder } from '../support/server.js'
 
 describe('lines', () => {

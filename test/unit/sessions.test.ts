@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Sessions } from '../../server/rpc/sessions.js'
-import { MAX_DETACHED } from '../../wire/limits.js'
+import { MAX_DETACHED, Sessions } from '../../server/session/session-table.js'
 
 describe('sessions that wait for a new stream', () => {
   it('are given up where they are too many: the oldest of the connection that has left most', () => {

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { networkOf } from '../../server/rpc/sockets.js'
+import { networkOf } from '../../server/limits/connections.js'
 
 it.each([
   ['127.0.0.1', '127.0.0.1'],

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Company } from '../../server/pool/company.js'
-import { Starts } from '../../server/pool/starts.js'
+import { Company, Starts } from '../../pool/process/spawn-throttle.js'
 
 /** Holds the event loop for so long, as the start of a process does. */
 const hold = (ms: number) => {

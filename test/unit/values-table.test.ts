@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { decodePayload, encodePayload, type Kind } from '../../wire/payload.js'
+import { decodePayload, encodePayload, type Kind } from '../../wire/values/payload.js'
 
 /** The tables of docs/values.md are true: each example is evaluated, sent and received. */
 const page = readFileSync(new URL('../../docs/values.md', import.meta.url), 'utf8')

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { decodeCbor } from '../../wire/cbor-decode.js'
-import { DecodeError } from '../../wire/codec-errors.js'
-import { decodeJson, encodeJson } from '../../wire/json.js'
-import { decodePayload, encodePayload } from '../../wire/payload.js'
+import { decodeCbor } from '../../wire/values/cbor-decoder.js'
+import { decodeJson, encodeJson } from '../../wire/values/json.js'
+import { decodePayload, encodePayload } from '../../wire/values/payload.js'
+import { DecodeError } from '../../wire/values/value-errors.js'
 
 const travel = (value: unknown) => decodePayload(encodePayload(value, 'cbor')).value
 

@@ -1,10 +1,16 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Channel } from '../../wire/channel.js'
+import { Channel } from '../../server/api/channel.js'
 import { defaultChunksize } from '../../wire/chunks.js'
-import { cutUtf8, percentEncodedLength } from '../../wire/cut.js'
-import { decodeFromWorker, decodeToWorker, FrameReader, writeFromWorker, writeToWorker } from '../../wire/frame.js'
-import { ProtoWriter } from '../../wire/proto-writer.js'
+import {
+  decodeFromWorker,
+  decodeToWorker,
+  FrameReader,
+  writeFromWorker,
+  writeToWorker,
+} from '../../wire/framing/frames.js'
+import { ProtoWriter } from '../../wire/framing/protobuf.js'
+import { percentEncodedLength, truncateUtf8 } from '../../wire/truncate.js'
 
 describe('frames', () => {
   it('come out as they went in, however the bytes are cut', () => {
@@ -60,11 +66,11 @@ describe('chunks', () => {
   })
 })
 
-describe('cutUtf8', () => {
+describe('truncateUtf8', () => {
   it('gives well-formed text of at most so many bytes', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.nat(100), (text, bytes) => {
-        const cut = cutUtf8(text, bytes)
+        const cut = truncateUtf8(text, bytes)
         expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(bytes)
         expect(Buffer.from(cut).toString()).toBe(cut)
         if (Buffer.byteLength(text) <= bytes) expect(cut).toBe(Buffer.from(text).toString())

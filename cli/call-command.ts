@@ -1,0 +1,38 @@
+import { Command, Option } from 'commander'
+import { Pool } from '../client/index.js'
+import { addressOption, callArgument, count, json, jsonOption } from './command-options.js'
+import { fail } from './exit-codes.js'
+
+interface Options {
+  address: string
+  kwargs?: Record<string, unknown>
+  timeout?: number
+  retries?: number
+  json?: boolean
+}
+
+/** farpool call: one function, once. */
+export const callCommand = () =>
+  new Command('call')
+    .description('call a function and print its result as JSON')
+    .argument('<function>', 'its name')
+    .argument('[args...]', 'its arguments: JSON, or plain text')
+    .addOption(addressOption())
+    .addOption(new Option('-k, --kwargs <json>', 'keyword arguments, a JSON object').argParser(json('object')))
+    .addOption(new Option('-t, --timeout <ms>', 'give up after so long').argParser(count()))
+    .addOption(new Option('--retries <n>', 'run it again so often after its worker died').argParser(count(0)))
+    .addOption(jsonOption())
+    .action(async (name: string, args: string[], options: Options) => {
+      try {
+        await using pool = new Pool(options.address, { encoding: 'json' })
+        const { timeout, retries } = options
+        const result: unknown = await pool.apply(name, args.map(callArgument), options.kwargs, {
+          ...(timeout !== undefined && { timeout }),
+          ...(retries !== undefined && { retries }),
+        })
+        const printed = options.json ? JSON.stringify({ ok: true, result }) : JSON.stringify(result, null, 2)
+        process.stdout.write(`${printed}\n`)
+      } catch (error) {
+        fail(error, options.json)
+      }
+    })

@@ -1,0 +1,100 @@
+import {
+  credentials,
+  type GrpcObject,
+  loadPackageDefinition,
+  type ServiceClientConstructor,
+  type ServiceError,
+} from '@grpc/grpc-js'
+import { loadSync } from '@grpc/proto-loader'
+import { Command, Option } from 'commander'
+import { protoPath } from 'grpc-health-check'
+import { Pool } from '../client/index.js'
+import { addressOption, count, jsonOption } from './command-options.js'
+import { Exit, errorJson, fail } from './exit-codes.js'
+
+interface Options {
+  address: string
+  json?: boolean
+}
+
+/** farpool functions: what can be called. */
+export const functionsCommand = () =>
+  new Command('functions')
+    .description('list the functions that the server has registered')
+    .addOption(addressOption())
+    .addOption(jsonOption())
+    .action((options: Options) =>
+      show(options, async (pool) => {
+        const functions = await pool.functions()
+        const width = Math.max(...functions.map(({ name }) => name.length))
+        return {
+          json: { functions },
+          text: functions
+            .map(({ name, parameters, module }) => `${name.padEnd(width)}  ${parameters} parameters  ${module}`)
+            .join('\n'),
+        }
+      }),
+    )
+
+/** farpool info: the server and its shared pool. */
+export const infoCommand = () =>
+  new Command('info')
+    .description('show the server, its shared pool, its workers and counters')
+    .addOption(addressOption())
+    .addOption(jsonOption())
+    .action((options: Options) =>
+      show(options, async (pool) => {
+        const { failure, ...info } = await pool.info()
+        const { server, tasks } = info
+        const lines = [
+          `farpool ${server.version} on ${server.runtime}, messages up to ${server.maxMessageBytes} bytes, grace ${server.graceMs} ms`,
+          `pool ${info.pool}: ${info.state}, ${info.processes} processes, ${info.queued} queued, ${info.running} running`,
+          ...(failure ? [`failed: ${failure.message} (${failure.reason})`] : []),
+          `tasks: ${Object.entries(tasks)
+            .map(([name, count]) => `${count} ${name}`)
+            .join(', ')}; workers started: ${info.workersStarted}`,
+          ...info.workers.map(
+            ({ pid, state, tasks: done, function: name }) =>
+              `worker ${pid}: ${state}${name && ` ${name}`}, ${done} tasks`,
+          ),
+        ]
+        return { json: { ...info, ...(failure && { failure: errorJson(failure) }) }, text: lines.join('\n') }
+      }),
+    )
+
+async function show(options: Options, read: (pool: Pool) => Promise<{ json: object; text: string }>): Promise<void> {
+  try {
+    await using pool = new Pool(options.address)
+    const { json, text } = await read(pool)
+    process.stdout.write(`${options.json ? JSON.stringify(json) : text}\n`)
+  } catch (error) {
+    fail(error, options.json)
+  }
+}
+
+/** farpool health: the standard health check, for a container's HEALTHCHECK. */
+export const healthCommand = () =>
+  new Command('health')
+    .description('ask grpc.health.v1.Health whether the server takes calls; the exit code is the answer')
+    .addOption(addressOption())
+    .addOption(new Option('-t, --timeout <ms>', 'give up after so long').default(2_000).argParser(count()))
+    .addOption(jsonOption())
+    .action(async (options: { address: string; timeout: number; json?: boolean }) => {
+      const status = await check(options.address, options.timeout)
+      process.stdout.write(`${options.json ? JSON.stringify({ status }) : status}\n`)
+      process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
+    })
+
+function check(address: string, timeout: number): Promise<string> {
+  const { grpc } = loadPackageDefinition(loadSync(protoPath, { enums: String })) as unknown as {
+    grpc: { health: { v1: GrpcObject & { Health: ServiceClientConstructor } } }
+  }
+  const client = new grpc.health.v1.Health(address, credentials.createInsecure(), { 'grpc.enable_channelz': 0 })
+  return new Promise((resolve) => {
+    const deadline = Date.now() + timeout
+    client['check']?.({ service: '' }, { deadline }, (error: ServiceError | null, response?: { status: string }) => {
+      client.close()
+      resolve(error ? 'UNREACHABLE' : (response?.status ?? 'UNKNOWN'))
+    })
+  })
+}

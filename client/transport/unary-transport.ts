@@ -1,0 +1,261 @@
+import {
+  type CallOptions,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  connectivityState,
+  credentials,
+  Metadata,
+  type MethodDefinition,
+  type ServiceError,
+} from '@grpc/grpc-js'
+import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
+import { OnError, PoolServiceClient, PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
+import { Failure, statusToFailure } from '../../wire/failure.js'
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../../wire/protocol.js'
+import { Connecting, type Rpc } from './connecting.js'
+import { failureOf } from './grpc-status.js'
+import { Resend } from './resend.js'
+import type {
+  ChunkOutcome,
+  ChunksCall,
+  FunctionCall,
+  Lease,
+  OpenPoolCall,
+  Pending,
+  Sink,
+  Ticket,
+  Transport,
+} from './transport.js'
+
+/** CallRequests go in, CallResponses come out. */
+export type CallStream = ClientDuplexStream<Buffer, Buffer>
+
+type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'requestSerialize' | 'responseDeserialize'>
+
+/** One RPC per call over grpc-js. */
+export class GrpcTransport implements Transport {
+  readonly #client: PoolServiceClient
+  readonly #connecting: Connecting
+  #wasConnected = false
+
+  /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
+  constructor(address: string) {
+    this.#client = new PoolServiceClient(address, credentials.createInsecure(), {
+      // No wider window: WINDOW_BYTES says why. The server bounds what it sends; a second limit here could only lose what has been computed.
+      'grpc.max_receive_message_length': -1,
+      'grpc.max_send_message_length': -1,
+      'grpc.keepalive_time_ms': KEEPALIVE_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      'grpc.enable_channelz': 0,
+      // A server that was restarted is there again soon.
+      'grpc.initial_reconnect_backoff_ms': 100,
+      'grpc.max_reconnect_backoff_ms': 5_000,
+    })
+    this.#connecting = new Connecting(this.#client.getChannel())
+  }
+
+  apply({ deadline, ...call }: FunctionCall, sink: Sink): Ticket {
+    const cancelled = new Cancellation()
+    const rpc = this.#client.makeUnaryRequest(
+      PoolServiceService.apply.path,
+      (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
+      (bytes) => routing.ApplyResponse.decode(bytes),
+      { ...call, args: [...call.args], requestId: '' },
+      new Metadata(),
+      callOptions(deadline),
+      (error, response) => {
+        this.#wasConnected ||= !error
+        if (response) sink.settle(response.result, [])
+        else sink.fail(cancelled.reason ?? this.#taskFailure(error, rpc))
+      },
+    )
+    this.#connecting.bound(rpc)
+    cancelled.onCancel = () => rpc.cancel()
+    return cancelled
+  }
+
+  /** A request that was refused for a while is sent again as a whole: nothing of it has begun. */
+  chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
+    const cancelled = new Cancellation()
+    const resend = new Resend(call.deadline, () => this.wasConnected)
+    const left = new Set(call.chunks.keys())
+    const outcome = new Promise<void>((resolve, reject) => {
+      const send = () => {
+        const rpc = this.#connecting.bound(this.#imap(call))
+        // A stream that fails ends too, behind its error.
+        let isFailed = false
+        cancelled.onCancel = () => rpc.cancel()
+        rpc.on('data', (frame: routing.IMapResponse) => {
+          for (const chunk of frame.outcomes) if (left.delete(chunk.chunk)) onOutcome(chunkOutcome(chunk))
+        })
+        rpc.on('error', (error: ServiceError) => {
+          isFailed = true
+          if (cancelled.reason) return reject(cancelled.reason)
+          const failure = this.#taskFailure(error, rpc)
+          const delay = resend.delayOf(failure)
+          if (delay === undefined) return reject(failure)
+          const timer = setTimeout(send, delay)
+          cancelled.onCancel = () => {
+            clearTimeout(timer)
+            reject(cancelled.reason)
+          }
+        })
+        rpc.on('end', () => {
+          if (isFailed) return
+          if (left.size === 0) return resolve()
+          reject(new Failure('INTERNAL', `the server ended the call without an outcome for ${left.size} of its chunks`))
+        })
+      }
+      send()
+    })
+    return { outcome, cancel: (reason) => cancelled.cancel(reason) }
+  }
+
+  #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
+    return this.#client.makeServerStreamRequest(
+      PoolServiceService.iMap.path,
+      (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
+      (bytes) => routing.IMapResponse.decode(bytes),
+      {
+        ...call,
+        args: [...call.args],
+        chunks: [...call.chunks],
+        ordered: false,
+        onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+        requestId: '',
+      },
+      new Metadata(),
+      callOptions(deadline),
+    )
+  }
+
+  /** Where the connection broke under a call that had been sent, the server may have run it. */
+  #taskFailure(error: ServiceError | null, rpc: Rpc): Failure {
+    const failure = failureOf(error)
+    // Before a call has got a connection, its peer is the address that it was given.
+    const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
+    if (!isSent || failure.reason !== 'CONNECTION_FAILED') return failure
+    return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
+  }
+
+  /** A new stream of calls; what goes through it is encoded. */
+  callStream(): CallStream {
+    return this.#connecting.bound(
+      this.#client.makeBidiStreamRequest(
+        PoolServiceService.call.path,
+        (request: Buffer) => request,
+        (response) => response,
+      ),
+    )
+  }
+
+  /** Whether there is a connection now. */
+  get isConnected(): boolean {
+    const isReady = this.#client.getChannel().getConnectivityState(false) === connectivityState.READY
+    this.#wasConnected ||= isReady
+    return isReady
+  }
+
+  get wasConnected(): boolean {
+    return this.#wasConnected || this.isConnected
+  }
+
+  openPool(call: OpenPoolCall): Lease {
+    const rpc: ClientReadableStream<unknown> = this.#client.makeServerStreamRequest(
+      PoolServiceService.openPool.path,
+      (request: routing.OpenPoolRequest) => asBuffer(routing.OpenPoolRequest.encode(request).finish()),
+      PoolServiceService.openPool.responseDeserialize,
+      { ...call, initargs: [...call.initargs] },
+    )
+    this.#connecting.bound(rpc)
+    let ending = false
+    const ended = new Promise<Failure | undefined>((resolve) => {
+      rpc.on('error', (error: ServiceError) => resolve(ending ? undefined : failureOf(error)))
+      rpc.on('end', () => resolve(undefined))
+    })
+    const opened = new Promise<{ pool: string; processes: number }>((resolve, reject) => {
+      rpc.on('data', ({ event }: ReturnType<typeof PoolServiceService.openPool.responseDeserialize>) => {
+        if (event?.$case === 'opened') resolve(event.value)
+      })
+      void ended.then((failure) => reject(failure ?? new Failure('POOL_CLOSED', 'the pool ended before it was open')))
+    })
+    const end = () => {
+      ending = true
+      rpc.cancel()
+    }
+    return { opened, ended, end }
+  }
+
+  async closePool(pool: string): Promise<void> {
+    await this.#ask(PoolServiceService.closePool, { pool }, true)
+  }
+
+  async joinPool(pool: string): Promise<void> {
+    await this.#ask(PoolServiceService.joinPool, { pool })
+  }
+
+  async terminate(pool: string): Promise<void> {
+    await this.#ask(PoolServiceService.terminate, { pool }, true)
+  }
+
+  async serverInfo() {
+    const info = await this.#ask(PoolServiceService.getServerInfo, {})
+    this.#wasConnected = true
+    return info
+  }
+
+  functions() {
+    return this.#ask(PoolServiceService.listFunctions, {})
+  }
+
+  poolInfo(pool: string) {
+    return this.#ask(PoolServiceService.getPool, { pool })
+  }
+
+  /**
+   * One response, read like a stream of them: a server that sends two has ended its call, but grpc-js does not tell that
+   * to a caller who reads only one.
+   * @param isOrder it may have been obeyed where the connection breaks.
+   */
+  #ask<Req, Res>(method: Method<Req, Res>, request: Req, isOrder = false): Promise<Res> {
+    const { path, requestSerialize, responseDeserialize } = method
+    const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
+    this.#connecting.bound(rpc)
+    return new Promise((resolve, reject) => {
+      let first: Res | undefined
+      rpc.on('data', (response: Res) => {
+        first ??= response
+      })
+      rpc.on('error', (error: ServiceError) => reject(isOrder ? this.#taskFailure(error, rpc) : failureOf(error)))
+      rpc.on('end', () => (first === undefined ? reject(failureOf(null)) : resolve(first)))
+    })
+  }
+
+  close(): void {
+    this.#client.close()
+  }
+}
+
+/** A reason that came before, or comes after, there is something to cancel. */
+class Cancellation {
+  reason: Failure | undefined
+  onCancel: () => void = () => {}
+
+  cancel(reason: Failure): void {
+    this.reason ??= reason
+    this.onCancel()
+  }
+}
+
+const callOptions = (deadline: number | undefined): CallOptions => (deadline === undefined ? {} : { deadline })
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+const chunkOutcome = ({ chunk, payload, failures }: routing.ChunkOutcome): ChunkOutcome => ({
+  chunk,
+  payload,
+  failures: failures.map(({ item, status }) => ({
+    item,
+    failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the server sent a failure without a status'),
+  })),
+})

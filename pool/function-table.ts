@@ -1,0 +1,74 @@
+import { Failure } from '../wire/failure.js'
+import { truncateUtf8 } from '../wire/truncate.js'
+
+/** What a function can be called by, as the worker that loaded it says. */
+export interface FunctionInfo {
+  readonly name: string
+  readonly parameters: number
+  readonly module: string
+  /** What its module has said about it (worker/configure.ts). */
+  readonly retries: number
+  readonly runTimeoutMs: number
+  readonly neverKilled: boolean
+}
+
+/** The registered functions of a server, as its workers loaded them. */
+export class FunctionTable {
+  readonly #byName: ReadonlyMap<string, FunctionInfo>
+
+  constructor(functions: readonly FunctionInfo[]) {
+    this.#byName = new Map(functions.map((info) => [info.name, info]))
+  }
+
+  get all(): FunctionInfo[] {
+    return [...this.#byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  /** Throws FUNCTION_NOT_FOUND, with the nearest names, for a name that is not registered. */
+  get(name: string): FunctionInfo {
+    const info = this.#byName.get(name)
+    if (info) return info
+    const near = this.#nearest(name)
+    const hint = near.length > 0 ? `did you mean ${near.join(' or ')}?` : `registered: ${this.#some()}`
+    throw new Failure(
+      'FUNCTION_NOT_FOUND',
+      `no function ${JSON.stringify(truncateUtf8(name, 200))} is registered; ${hint}`,
+      {
+        metadata: { function: name.slice(0, 200), ...(near.length > 0 && { nearest: near.join(',') }) },
+      },
+    )
+  }
+
+  #nearest(name: string): string[] {
+    if (name === '' || name.length > 100) return []
+    const limit = Math.max(1, Math.floor(name.length / 3))
+    return [...this.#byName.keys()]
+      .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase()) }))
+      .filter(({ distance }) => distance <= limit)
+      .sort((a, b) => a.distance - b.distance)
+      .slice(0, 3)
+      .map(({ candidate }) => candidate)
+  }
+
+  #some(): string {
+    const names = this.all.map(({ name }) => name)
+    return names.slice(0, 10).join(', ') + (names.length > 10 ? `, and ${names.length - 10} more` : '')
+  }
+}
+
+/** How many letters have to be added, left out, replaced or swapped with their neighbour (optimal string alignment). */
+function editDistance(a: string, b: string): number {
+  let before: number[] = []
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      const swapped = a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? (before[j - 2] ?? i) + 1 : replaced
+      next[j] = Math.min(replaced, swapped, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1)
+    }
+    before = row
+    row = next
+  }
+  return row[b.length] ?? 0
+}

@@ -1,0 +1,67 @@
+import { basename } from 'node:path'
+import {
+  type GetPoolRequest,
+  type GetPoolResponse,
+  type GetServerInfoResponse,
+  type ListFunctionsResponse,
+  PoolState,
+  WorkerState,
+} from '../../proto/gen/farpool/v1/pool_service.js'
+import { failureToStatus } from '../../wire/failure.js'
+import type { RpcContext } from './rpc-context.js'
+
+/** GetServerInfo */
+export async function getServerInfo({ pools, limits, version }: RpcContext): Promise<GetServerInfoResponse> {
+  const pool = pools.get('')
+  return {
+    version,
+    runtime: pool.runtime,
+    processes: pool.options.processes,
+    maxMessageBytes: limits.maxMessageBytes,
+    graceMs: pool.options.graceMs,
+    runTimeoutMs: pool.options.runTimeoutMs,
+    maxQueued: pool.options.limits.maxQueued,
+    maxQueuedPerClient: pool.options.limits.maxQueuedPerClient,
+  }
+}
+
+/** ListFunctions. Of a module only the file's name: where it lies on the server is nobody's business. */
+export async function listFunctions({ pools }: RpcContext): Promise<ListFunctionsResponse> {
+  return { functions: pools.functions.all.map((info) => ({ ...info, module: basename(info.module) })) }
+}
+
+const POOL_STATES = {
+  open: PoolState.POOL_STATE_OPEN,
+  closing: PoolState.POOL_STATE_CLOSING,
+  closed: PoolState.POOL_STATE_CLOSED,
+  terminated: PoolState.POOL_STATE_TERMINATED,
+  failed: PoolState.POOL_STATE_FAILED,
+  broken: PoolState.POOL_STATE_BROKEN,
+} as const
+
+const WORKER_STATES = {
+  starting: WorkerState.WORKER_STATE_STARTING,
+  idle: WorkerState.WORKER_STATE_IDLE,
+  busy: WorkerState.WORKER_STATE_BUSY,
+  stopping: WorkerState.WORKER_STATE_STOPPING,
+} as const
+
+/** GetPool */
+export async function getPool({ pools }: RpcContext, request: GetPoolRequest): Promise<GetPoolResponse> {
+  const pool = pools.get(request.pool)
+  const { state } = pool
+  const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, workersStarted } = pool.stats
+  return {
+    pool: pool.name,
+    shared: pools.isShared(pool),
+    state: POOL_STATES[state.kind],
+    failure: state.kind === 'failed' || state.kind === 'broken' ? failureToStatus(state.failure) : undefined,
+    processes: pool.options.processes,
+    workers: pool.workers.map(({ phase, ...worker }) => ({ ...worker, state: WORKER_STATES[phase] })),
+    queued,
+    queuedBytes,
+    running,
+    tasks: { submitted, succeeded, failed, cancelled, retried },
+    workersStarted,
+  }
+}

@@ -1,3 +1,0 @@
-/** `farpool/worker`: what a module of functions may import. */
-export { configure, type FunctionOptions } from './configure.js'
-export { currentTask, type Task } from './context.js'

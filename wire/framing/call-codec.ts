@@ -1,0 +1,225 @@
+import {
+  CallGroup,
+  type CallItem,
+  type CallRequest,
+  ItemFailure,
+  Session,
+} from '../../proto/gen/farpool/routing/v1/routing.js'
+import { decodeStrictly, ProtoReader, ProtoWriter, sizeOfField, sizeOfNumber } from './protobuf.js'
+
+/** The messages of the stream of calls, by hand where there is one for each call: CallItem and CallOutcome. */
+
+const REQUEST_GROUPS = 0x0a
+const REQUEST_CANCELLED = 0x10
+const REQUEST_CANCELLED_PACKED = 0x12
+const REQUEST_SESSION = 0x1a
+const REQUEST_RECEIVED = 0x20
+const REQUEST_ABANDON = 0x28
+const REQUEST_LAST = 0x30
+const GROUP_CALLS = 0x52
+const ITEM_ID = 0x08
+const ITEM_ARGS = 0x12
+const ITEM_CHUNK = 0x1a
+const RESPONSE_OUTCOMES = 0x0a
+const RESPONSE_RECEIVED = 0x10
+const RESPONSE_MAX_MESSAGE_BYTES = 0x18
+const OUTCOME_ID = 0x08
+const OUTCOME_PAYLOAD = 0x12
+const OUTCOME_FAILURES = 0x1a
+
+/** What the calls of a group have in common. */
+export type GroupHead = Omit<CallGroup, 'calls'>
+
+/** The fields of a group, besides its arguments and its calls. */
+const HEAD_FIELDS = 12
+
+/** A CallRequest that is being written: calls of one group after another, in the order in which they are added. */
+export class CallRequestWriter {
+  readonly #pieces: Uint8Array[] = []
+  readonly #items = new ProtoWriter()
+  readonly #cancelled: number[] = []
+  #head: GroupHead | undefined
+  #bytes = 0
+  #calls = 0
+  #fields = 0
+
+  /** How many calls it has. */
+  get calls(): number {
+    return this.#calls
+  }
+
+  /** About how many fields it has, in all its depth. */
+  get fields(): number {
+    return this.#fields
+  }
+
+  /** About how many bytes it has. */
+  get length(): number {
+    return this.#bytes + this.#items.length + 4 * this.#cancelled.length
+  }
+
+  /** The group of the last call. */
+  get head(): GroupHead | undefined {
+    return this.#head
+  }
+
+  begin(head: GroupHead): void {
+    this.#close()
+    this.#fields += HEAD_FIELDS + head.args.length
+    this.#head = head
+  }
+
+  /** Into the group that was begun last. */
+  add(id: number, args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
+    let size = sizeOfNumber(id)
+    for (const arg of args) size += sizeOfField(arg.length)
+    if (chunk) size += sizeOfField(chunk.length)
+    this.#calls++
+    this.#fields += 3 + args.length
+    this.#items.head(GROUP_CALLS, size)
+    this.#items.number(ITEM_ID, id)
+    for (const arg of args) this.#items.bytes(ITEM_ARGS, arg)
+    if (chunk) this.#items.bytes(ITEM_CHUNK, chunk)
+  }
+
+  cancel(id: number): void {
+    this.#cancelled.push(id)
+  }
+
+  finish(): Buffer {
+    this.#close()
+    for (const id of this.#cancelled) this.#items.number(REQUEST_CANCELLED, id)
+    this.#pieces.push(...this.#items.takePieces())
+    return this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces)
+  }
+
+  #close(): void {
+    if (!this.#head) return
+    const head = CallGroup.encode({ ...this.#head, calls: [] }).finish()
+    const bytes = head.length + this.#items.length
+    const items = this.#items.takePieces()
+    this.#items.head(REQUEST_GROUPS, bytes)
+    this.#pieces.push(this.#items.take(), head, ...items)
+    this.#bytes += bytes
+    this.#head = undefined
+  }
+}
+
+/** Strictly, as decodeStrictly. @throws Error that says what is wrong. */
+export function decodeCallRequest(bytes: Uint8Array): CallRequest {
+  const reader = new ProtoReader(bytes)
+  const request: CallRequest = {
+    groups: [],
+    cancelled: [],
+    session: undefined,
+    received: 0,
+    abandon: false,
+    last: false,
+  }
+  while (reader.more) {
+    const tag = reader.tag()
+    if (tag === REQUEST_GROUPS) request.groups.push(decodeGroup(reader.bytes()))
+    else if (tag === REQUEST_CANCELLED) request.cancelled.push(reader.varint())
+    else if (tag === REQUEST_CANCELLED_PACKED) {
+      const ids = reader.message()
+      while (ids.more) request.cancelled.push(ids.varint())
+    } else if (tag === REQUEST_SESSION) request.session = decodeStrictly(Session, reader.bytes())
+    else if (tag === REQUEST_RECEIVED) request.received = reader.varint()
+    else if (tag === REQUEST_ABANDON) request.abandon = reader.varint() !== 0
+    else if (tag === REQUEST_LAST) request.last = reader.varint() !== 0
+    else reader.skip(tag)
+  }
+  return request
+}
+
+function decodeGroup(bytes: Uint8Array): CallGroup {
+  const calls: CallItem[] = []
+  const reader = new ProtoReader(bytes)
+  const head = new ProtoWriter(64)
+  let begin = 0
+  // The calls are cut out; what is left of the group is for the generated code.
+  while (reader.more) {
+    const at = reader.position
+    const tag = reader.tag()
+    if (tag !== GROUP_CALLS) {
+      reader.skip(tag)
+      continue
+    }
+    head.raw(bytes.subarray(begin, at))
+    calls.push(decodeItem(reader.message()))
+    begin = reader.position
+  }
+  head.raw(bytes.subarray(begin))
+  return { ...decodeStrictly(CallGroup, head.take()), calls }
+}
+
+function decodeItem(reader: ProtoReader): CallItem {
+  const item: CallItem = { id: 0, args: [], chunk: undefined }
+  while (reader.more) {
+    const tag = reader.tag()
+    if (tag === ITEM_ID) item.id = reader.varint()
+    else if (tag === ITEM_ARGS) item.args.push(reader.bytes())
+    else if (tag === ITEM_CHUNK) item.chunk = reader.bytes()
+    else reader.skip(tag)
+  }
+  return item
+}
+
+/** Adds an outcome to a CallResponse. */
+export function writeOutcome(
+  writer: ProtoWriter,
+  id: number,
+  payload: Uint8Array | undefined,
+  failures: readonly ItemFailure[],
+): void {
+  const encoded = failures.map((failure) => ItemFailure.encode(failure).finish())
+  let size = sizeOfNumber(id)
+  if (payload) size += sizeOfField(payload.length)
+  for (const failure of encoded) size += sizeOfField(failure.length)
+  writer.head(RESPONSE_OUTCOMES, size)
+  writer.number(OUTCOME_ID, id)
+  if (payload) writer.bytes(OUTCOME_PAYLOAD, payload)
+  for (const failure of encoded) writer.bytes(OUTCOME_FAILURES, failure)
+}
+
+const NONE: readonly ItemFailure[] = []
+
+/** Adds to a CallResponse how many of the client's messages have been received. */
+export function writeReceived(writer: ProtoWriter, received: number): void {
+  if (received > 0) writer.number(RESPONSE_RECEIVED, received)
+}
+
+/** The largest message that the server takes. */
+export function writeMaxMessageBytes(writer: ProtoWriter, bytes: number): void {
+  writer.number(RESPONSE_MAX_MESSAGE_BYTES, bytes)
+}
+
+/** Calls back for every outcome of a CallResponse, in order; gives how many of this side's messages have been received. */
+export function readOutcomes(
+  bytes: Uint8Array,
+  visit: (id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]) => void,
+): number {
+  const reader = new ProtoReader(bytes)
+  let received = 0
+  while (reader.more) {
+    const tag = reader.tag()
+    if (tag !== RESPONSE_OUTCOMES) {
+      if (tag === RESPONSE_RECEIVED) received = reader.varint()
+      else reader.skip(tag)
+      continue
+    }
+    const outcome = reader.message()
+    let id = 0
+    let payload: Uint8Array | undefined
+    let failures: readonly ItemFailure[] = NONE
+    while (outcome.more) {
+      const field = outcome.tag()
+      if (field === OUTCOME_ID) id = outcome.varint()
+      else if (field === OUTCOME_PAYLOAD) payload = outcome.bytes()
+      else if (field === OUTCOME_FAILURES) failures = [...failures, ItemFailure.decode(outcome.bytes())]
+      else outcome.skip(field)
+    }
+    visit(id, payload, failures)
+  }
+  return received
+}

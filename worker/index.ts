@@ -1,0 +1,3 @@
+/** `farpool/worker`: what a module of functions may import. */
+export { configure, type FunctionOptions } from './configure.js'
+export { currentTask, type Task } from './current-task.js'
