@@ -127,14 +127,6 @@ export const serveCommand = () =>
         .argParser(count()),
     )
     .addOption(
-      new Option(
-        '--max-violations <n>',
-        'how many connections of one address may break the protocol in a second before new ones wait; 0: any (default: 10)',
-      )
-        .env('FARPOOL_MAX_VIOLATIONS')
-        .argParser(count(0)),
-    )
-    .addOption(
       new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 1000)')
         .env('FARPOOL_MAX_STREAMS')
         .argParser(count()),

@@ -1,48 +1,36 @@
 import { Failure } from '../wire/failure.js'
 import { truncateUtf8 } from '../wire/truncate.js'
+import type { FunctionInfo } from './process/worker-handle.js'
 
-/** What a function can be called by, as the worker that loaded it says. */
-export interface FunctionInfo {
-  readonly name: string
-  readonly parameters: number
-  readonly module: string
-  /** What its module has said about it (worker/configure.ts). */
-  readonly retries: number
-  readonly runTimeoutMs: number
-  readonly neverKilled: boolean
-}
-
-/** The registered functions of a server, as its workers loaded them. */
+/** The functions that can be called, as the workers have loaded them. */
 export class FunctionTable {
-  readonly #byName: ReadonlyMap<string, FunctionInfo>
+  /** A plain map, because every call looks its function up. Missing names: `unknown`. */
+  readonly byName: ReadonlyMap<string, FunctionInfo>
 
   constructor(functions: readonly FunctionInfo[]) {
-    this.#byName = new Map(functions.map((info) => [info.name, info]))
+    this.byName = new Map(functions.map((info) => [info.name, info]))
   }
 
+  /** Sorted by name. */
   get all(): FunctionInfo[] {
-    return [...this.#byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+    return [...this.byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
-  /** Throws FUNCTION_NOT_FOUND, with the nearest names, for a name that is not registered. */
-  get(name: string): FunctionInfo {
-    const info = this.#byName.get(name)
-    if (info) return info
+  /** The failure of a call of a name that is not here: FUNCTION_NOT_FOUND, with the nearest names. */
+  unknown(name: string): Failure {
     const near = this.#nearest(name)
-    const hint = near.length > 0 ? `did you mean ${near.join(' or ')}?` : `registered: ${this.#some()}`
-    throw new Failure(
+    const hint = near.length > 0 ? `did you mean ${near.join(' or ')}?` : `registered: ${this.#firstNames()}`
+    return new Failure(
       'FUNCTION_NOT_FOUND',
       `no function ${JSON.stringify(truncateUtf8(name, 200))} is registered; ${hint}`,
-      {
-        metadata: { function: name.slice(0, 200), ...(near.length > 0 && { nearest: near.join(',') }) },
-      },
+      { metadata: { function: name.slice(0, 200), ...(near.length > 0 && { nearest: near.join(',') }) } },
     )
   }
 
   #nearest(name: string): string[] {
     if (name === '' || name.length > 100) return []
     const limit = Math.max(1, Math.floor(name.length / 3))
-    return [...this.#byName.keys()]
+    return [...this.byName.keys()]
       .map((candidate) => ({ candidate, distance: editDistance(name.toLowerCase(), candidate.toLowerCase()) }))
       .filter(({ distance }) => distance <= limit)
       .sort((a, b) => a.distance - b.distance)
@@ -50,13 +38,13 @@ export class FunctionTable {
       .map(({ candidate }) => candidate)
   }
 
-  #some(): string {
+  #firstNames(): string {
     const names = this.all.map(({ name }) => name)
     return names.slice(0, 10).join(', ') + (names.length > 10 ? `, and ${names.length - 10} more` : '')
   }
 }
 
-/** How many letters have to be added, left out, replaced or swapped with their neighbour (optimal string alignment). */
+/** How many characters must be added, removed, replaced or swapped with their neighbour (optimal string alignment). */
 function editDistance(a: string, b: string): number {
   let before: number[] = []
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)

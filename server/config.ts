@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { checkCount, MAX_PROCESSES } from '../pool/pools.js'
-import { NICEST } from '../pool/process/priority.js'
+import { MAX_NICENESS } from '../pool/process/priority.js'
 import { Failure } from '../wire/failure.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../wire/protocol.js'
 import { MAX_CONNECTIONS } from './limits/memory-budget.js'
@@ -33,9 +33,6 @@ const MAX_POOLS = 1_000
  * alone. Beyond twice as much it cuts off whoever holds most.
  */
 const MAX_HELD_BYTES = 1024 * 1024 * 1024
-
-/** Connections of one address that break HTTP/2 in a second before others of it wait. */
-const MAX_VIOLATIONS = 10
 
 /**
  * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
@@ -96,11 +93,6 @@ export interface ServeOptions {
   maxMessageBytes?: number
   /** How many connections may be open; further ones are closed at once. Default 1000. */
   maxConnections?: number
-  /**
-   * How many connections of one address may break HTTP/2 in a second; above it new ones of that address wait: so many a second are
-   * let in, those behind 5 seconds of them closed. Default 10; 0 for any number.
-   */
-  maxViolations?: number
   /**
    * How many calls of one connection may be open; its client keeps further ones back. 128 at first, and more as they stay open for
    * a second. Default 1000.
@@ -163,7 +155,6 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     maxHeldBytes: options.maxHeldBytes ?? heldBytes(options.maxMessageBytes ?? MAX_MESSAGE_BYTES),
     maxConnections: options.maxConnections ?? MAX_CONNECTIONS,
-    maxViolations: options.maxViolations ?? MAX_VIOLATIONS,
     maxStreams: options.maxStreams ?? MAX_STREAMS,
     maxMetadataBytes: options.maxMetadataBytes ?? MAX_METADATA_BYTES,
     allowTerminate: options.allowTerminate ?? false,
@@ -186,12 +177,11 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   for (const [name, value] of [
     ['max-rss-mb', config.maxRssMb],
     ['max-pools', config.maxPools],
-    ['max-violations', config.maxViolations],
   ] as const) {
     if (!(Number.isSafeInteger(value) && value >= 0)) bad(name, value, 'an integer, 0 or more')
   }
-  if (!(Number.isInteger(config.workerNice) && config.workerNice >= 0 && config.workerNice <= NICEST))
-    bad('worker-nice', config.workerNice, `an integer, from 0 to ${NICEST}`)
+  if (!(Number.isInteger(config.workerNice) && config.workerNice >= 0 && config.workerNice <= MAX_NICENESS))
+    bad('worker-nice', config.workerNice, `an integer, from 0 to ${MAX_NICENESS}`)
   // It travels on to a worker in a frame, with what stands around it.
   checkCount('max-message-bytes', config.maxMessageBytes, MAX_FRAME_BYTES / 2)
   if (!(Number.isSafeInteger(config.maxHeldBytes) && config.maxHeldBytes >= MESSAGES_HELD * config.maxMessageBytes)) {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Server } from '@grpc/grpc-js'
 import type { Pools } from '../pool/pools.js'
-import type { Spawner } from '../pool/process/launcher.js'
+import type { NodeLauncher } from '../pool/process/launcher.js'
 import { STOP_MS } from '../pool/process/worker-handle.js'
 import { unlisten } from './grpc/listen.js'
 import type { Admission } from './limits/admission.js'
@@ -14,11 +14,11 @@ const CLOSE_MS = 1_000
 export interface Drain {
   readonly server: Server
   readonly pools: Pools
-  readonly spawner: Spawner
+  readonly launcher: NodeLauncher
   readonly admission: Admission
   readonly sessions: { close(): void }
-  /** `read` resolves when all answers that have been written are on their way. */
-  readonly budget: { read(): Promise<void> }
+  /** `allRead` resolves when all answers that have been written are on their way. */
+  readonly budget: { allRead(): Promise<void> }
   readonly health: Health
   readonly logger: Logger
   readonly address: string
@@ -34,7 +34,7 @@ export interface Drain {
 export async function drain({
   server,
   pools,
-  spawner,
+  launcher,
   admission,
   sessions,
   budget,
@@ -47,30 +47,33 @@ export async function drain({
   admission.drain()
   const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
   // At once: later the file may be that of the server that comes next.
-  spawner.unlistens()
+  launcher.forgetSocketFile()
   await unlisten(address)
   if (drainMs > 0) {
-    if (admission.inside > 0) logger.info({ calls: admission.inside, drainMs }, 'waiting for calls in flight')
+    if (openTasks(pools) > 0) logger.info({ calls: openTasks(pools), drainMs }, 'waiting for calls in flight')
     const idle = await before(drainMs, answered(admission, budget))
-    if (!idle && admission.inside > 0) {
-      logger.warn({ calls: admission.inside }, 'calls are still in flight; they fail now')
+    if (!idle && openTasks(pools) > 0) {
+      logger.warn({ calls: openTasks(pools) }, 'calls are still in flight; they fail now')
     } else if (!idle) logger.warn('answers are still being read; they are cut off now')
   }
   sessions.close()
   // Workers that have nothing to do exit by themselves: their functions' own exit handlers run.
-  if (drainMs > 0 && admission.inside === 0) await before(STOP_MS, pools.close())
+  if (drainMs > 0 && openTasks(pools) === 0) await before(STOP_MS, pools.close())
   await pools.terminate()
   if (!(await before(CLOSE_MS, closed))) server.forceShutdown()
-  spawner.close()
+  launcher.close()
   logger.info('stopped')
 }
+
+const openTasks = (pools: Pools): number =>
+  pools.pools.reduce((sum, { stats }) => sum + stats.queued + stats.running, 0)
 
 /** Resolves when every call has been answered, and every answer is on its way. */
 async function answered(admission: Admission, budget: Drain['budget']): Promise<void> {
   await admission.idle()
   // The last ones are being written in this turn.
   await new Promise(setImmediate)
-  await budget.read()
+  await budget.allRead()
 }
 
 /** Whether the promise resolves in time. */

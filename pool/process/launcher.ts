@@ -3,59 +3,103 @@ import { statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { GUARD, Guard } from './orphan-reaper.js'
-import { CrashReport, KernelKills } from './out-of-memory.js'
+import { OrphanReaper, REAPER_PROGRAM } from './orphan-reaper.js'
+import { CrashReport, KernelOomKills } from './out-of-memory.js'
 import { lowerPriority } from './priority.js'
 
-/** A new worker process: its frames, and what it prints past them. */
-export interface WorkerProcess {
-  readonly child: ChildProcess
-  /**
-   * The parent's ends of the sockets whose other ends are the child's file descriptors 3, to which the server writes, and 4,
-   * from which it reads. Two, because a write to a worker that has died closes the socket, with what it had still to say.
-   */
-  readonly orders: Writable
-  readonly frames: Readable
-  readonly stdout: Readable
-  readonly stderr: Readable
-  /** From now on the server has the CPU where both want it. */
-  yieldCpu(): void
-  /** Whether it died for want of memory. To be asked once, when it has ended. */
-  oom(signal: string | undefined): 'heap' | 'kernel' | undefined
+/** How a worker process ended, as the operating system and Node's crash report tell it. */
+export interface ProcessExit {
+  readonly exitCode: number | undefined
+  readonly signal: string | undefined
+  /** It ran out of memory: of its V8 heap, or of the machine's or container's memory. */
+  readonly oom: 'heap' | 'kernel' | undefined
 }
 
-/** A worker is to take one CPU: with V8's four helpers, one that collects much garbage takes those of the other workers. */
-const ONE_CPU = process.env['NODE_OPTIONS']?.includes('--v8-pool-size') ? [] : ['--v8-pool-size=1']
+/**
+ * A worker process, as its WorkerHandle sees it. Launchers make it; a test can implement it with in-memory streams.
+ * Commands and reports are the frames of proto/farpool/worker/v1/worker.proto. They travel in two separate sockets,
+ * because a write to a worker that has just died closes its socket, and with it any reports that were not read yet.
+ */
+export interface WorkerProcess {
+  readonly pid: number
+  /** Takes commands. */
+  readonly input: Writable
+  /** Yields reports; closes when the worker has closed its end. */
+  readonly output: Readable
+  /** Text that the worker printed past its reports: native code, a crash report, a flood of text. */
+  readonly stdout: Readable
+  readonly stderr: Readable
+  /** Resolves once, when the process is gone. Never rejects. */
+  readonly exited: Promise<ProcessExit>
+  /** Kills the process, and every process that its functions have started. */
+  kill(): void
+  /** From now on, this process gives the caller's process precedence wherever both want one CPU. */
+  lowerPriority(): void
+}
+
+/**
+ * Starts worker processes for one or more pools. The pool calls `launch`; the program that made the launcher calls
+ * `close` at the end. A launcher knows how a worker of its runtime is started. It does not know what the worker runs:
+ * modules and options go to the worker in its first command.
+ */
+export interface Launcher {
+  /**
+   * Starts a worker. Returns undefined if the system has no room for a process (file descriptors, memory); then `failed`
+   * is called with the reason, in a later turn of the event loop.
+   */
+  launch(failed: (error: Error) => void): WorkerProcess | undefined
+}
+
+/** The command line of a worker of some runtime. */
+export interface WorkerCommand {
+  readonly file: string
+  readonly args: readonly string[]
+}
 
 const WORKER_MAIN = fileURLToPath(new URL('../../worker/worker-main.js', import.meta.url))
 
-/** Makes worker processes, the only place of a server that makes any, and sees to it that none outlives the server. */
-export class Spawner {
-  /** Of its own session, as the workers: what ends the server's process group must not end its guard. */
-  readonly #guard = process.platform === 'win32' ? undefined : new Guard(runGuard)
-  #spawned = 0
-  readonly #kernelKills = new KernelKills()
+/** One V8 helper thread, not four: with four, a worker that makes much garbage takes the other workers' CPUs. */
+const ONE_HELPER_THREAD = process.env['NODE_OPTIONS']?.includes('--v8-pool-size') ? [] : ['--v8-pool-size=1']
 
-  /** @param flags of Node, for every worker. @param nice by how much they are nicer than the server. */
-  constructor(
-    private readonly flags: readonly string[] = [],
-    private readonly nice = 0,
-  ) {}
+/** A worker inherits Node's flags, except a debugger's port (one process only) and profiles (one file for each process). */
+const inheritedFlags = (): string[] =>
+  process.execArgv.filter((flag) => !/^--(inspect|cpu-prof|heap-prof|report)/.test(flag))
+
+/** A worker that runs JavaScript modules in this version of Node. */
+const nodeCommand = (flags: readonly string[], report: CrashReport): WorkerCommand => ({
+  file: process.execPath,
+  args: [...ONE_HELPER_THREAD, ...inheritedFlags(), ...flags, ...report.flags, WORKER_MAIN],
+})
+
+/**
+ * Starts Node workers as child processes: the only place that makes processes. Each worker leads a process group of its
+ * own, so a terminal's Ctrl-C does not reach it, and killing the group also ends what its functions have started.
+ */
+export class NodeLauncher implements Launcher {
+  /** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
+  readonly #reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
+  readonly #kernelKills = new KernelOomKills()
+  #launched = 0
 
   /**
-   * Starts a worker. It leads a process group of its own: a terminal's Ctrl-C does not reach it, and killing it takes
-   * along what its functions have started. Undefined where the system has no room for one (file descriptors, memory):
-   * then `failed` is called with the reason, on a later turn.
+   * @param flags of Node, for every worker.
+   * @param niceness added to this process's own, for `lowerPriority`; 0 to 19.
    */
-  spawn(failed: (error: Error) => void): WorkerProcess | undefined {
-    const report = new CrashReport(String(++this.#spawned))
+  constructor(
+    private readonly flags: readonly string[] = [],
+    private readonly niceness = 0,
+  ) {}
+
+  launch(failed: (error: Error) => void): WorkerProcess | undefined {
+    const report = new CrashReport(String(++this.#launched))
     const giveUp = (error: Error) => {
       report.close(undefined)
       failed(error)
     }
+    const { file, args } = nodeCommand(this.flags, report)
     let child: ChildProcess
     try {
-      child = spawn(process.execPath, [...ONE_CPU, ...inheritedFlags(), ...this.flags, ...report.flags, WORKER_MAIN], {
+      child = spawn(file, args, {
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd],
         detached: true,
         windowsHide: true,
@@ -66,74 +110,85 @@ export class Spawner {
     }
     const { pid } = child
     if (pid === undefined) {
-      // Without file descriptors there are no streams either.
+      // Without file descriptors there may be no streams either.
       for (const stream of (child.stdio as ChildProcess['stdio'] | undefined) ?? []) stream?.destroy()
       child.once('error', giveUp)
       return undefined
     }
-    this.#guard?.come(pid)
-    child.once('exit', () => {
-      // However it ended. The number is nobody else's while there is anything of the group; the guard knows it until then.
-      killGroup(pid)
-      this.#guard?.gone(pid)
-    })
+    this.#reaper?.add(pid)
+    // A signal could not be sent, for example. Its exit is reported all the same.
+    child.on('error', () => {})
     return {
-      child,
-      orders: child.stdio[3] as Writable,
-      frames: child.stdio[4] as Readable,
+      pid,
+      input: child.stdio[3] as Writable,
+      output: child.stdio[4] as Readable,
       stdout: child.stdout as Readable,
       stderr: child.stderr as Readable,
-      yieldCpu: () => lowerPriority(pid, this.nice, () => child.exitCode === null && child.signalCode === null),
-      oom: (signal) => (report.close(signal) ? 'heap' : this.#killedByKernel(signal)),
+      exited: this.#exitOf(child, pid, report),
+      kill: () => killTree(child, pid),
+      lowerPriority: () => lowerPriority(pid, this.niceness, () => isAlive(child)),
     }
   }
 
-  /** Has the file of the server's socket removed when the server is killed. */
-  listens(path: string, ownsFolder: boolean): void {
-    // A name with a line break would be read as something else.
+  /** Has the file of the server's Unix socket removed if this process is killed, and its folder if `ownsFolder`. */
+  watchSocketFile(path: string, ownsFolder: boolean): void {
+    // The reaper reads lines: a path with a line break would be read as something else.
     if (path.includes('\n')) return
     const listen = `listen ${statSync(path).ino} ${resolve(path)}`
-    this.#guard?.listens(ownsFolder ? [listen, `folder ${dirname(resolve(path))}`] : [listen])
+    this.#reaper?.watchFile(ownsFolder ? [listen, `folder ${dirname(resolve(path))}`] : [listen])
   }
 
-  /** The server has removed the file itself, or is about to. */
-  unlistens(): void {
-    this.#guard?.unlistens()
+  /** The file has been removed, or is about to be. */
+  forgetSocketFile(): void {
+    this.#reaper?.forgetFile()
   }
 
-  #killedByKernel(signal: string | undefined): 'kernel' | undefined {
-    return signal === 'SIGKILL' && this.#kernelKills.includes() ? 'kernel' : undefined
-  }
-
-  /** When all workers have ended: lets the guard go. */
+  /** Lets the reaper go. Called when every worker has exited. */
   close(): void {
-    this.#guard?.close()
+    this.#reaper?.close()
+  }
+
+  #exitOf(child: ChildProcess, pid: number, report: CrashReport): Promise<ProcessExit> {
+    return new Promise((resolveExit) => {
+      child.once('exit', (code, signal) => {
+        // However it ended, its own children end too. The kernel does not reuse a group id while a member lives.
+        killGroup(pid)
+        this.#reaper?.remove(pid)
+        const isKernelKill = () => signal === 'SIGKILL' && this.#kernelKills.includesOneMore()
+        resolveExit({
+          exitCode: code ?? undefined,
+          signal: signal ?? undefined,
+          oom: report.close(signal ?? undefined) ? 'heap' : isKernelKill() ? 'kernel' : undefined,
+        })
+      })
+    })
   }
 }
 
-/** Undefined where the system has no room for it. */
-function runGuard(ended: () => void): Writable | undefined {
+/** Returns undefined if the system has no room for a process. */
+function startReaper(ended: () => void): Writable | undefined {
   try {
-    const guard = spawn('/bin/sh', ['-c', GUARD], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
-    guard.once('exit', ended)
-    guard.on('error', () => guard.pid === undefined && ended())
-    guard.stdin?.on('error', () => {})
-    guard.unref()
-    return guard.stdin ?? undefined
+    const reaper = spawn('/bin/sh', ['-c', REAPER_PROGRAM], { stdio: ['pipe', 'ignore', 'ignore'], detached: true })
+    reaper.once('exit', ended)
+    reaper.on('error', () => reaper.pid === undefined && ended())
+    reaper.stdin?.on('error', () => {})
+    reaper.unref()
+    return reaper.stdin ?? undefined
   } catch {
     setImmediate(ended)
     return undefined
   }
 }
 
-/** Kills a worker and what its functions have started. */
-export function killWorker(child: ChildProcess): void {
-  if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
-  // The group is gone, or the platform has none: the process itself is what is left to end.
-  if (!killGroup(child.pid)) child.kill('SIGKILL')
+const isAlive = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null
+
+function killTree(child: ChildProcess, pid: number): void {
+  if (!isAlive(child)) return
+  // Without a group (it is gone, or the platform has none), the process itself remains to be killed.
+  if (!killGroup(pid)) child.kill('SIGKILL')
 }
 
-/** False where there is no such group. */
+/** Returns false if there is no such group. */
 function killGroup(leader: number): boolean {
   try {
     return process.kill(-leader, 'SIGKILL')
@@ -141,7 +196,3 @@ function killGroup(leader: number): boolean {
     return false
   }
 }
-
-// A debugger's port belongs to one process, and a profile would be written once per worker.
-const inheritedFlags = (): string[] =>
-  process.execArgv.filter((flag) => !/^--(inspect|cpu-prof|heap-prof|report)/.test(flag))

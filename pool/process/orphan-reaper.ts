@@ -1,18 +1,17 @@
 import type { Writable } from 'node:stream'
 
 /**
- * The guard's program: it reads which worker has come and which has gone, and which file the server listens on; when
- * that ends, because the server has ended, it kills the workers that are left and removes the file, if it is still the
- * same one. So a server that is killed leaves no worker behind, also none that is busy in a loop and cannot see that
- * its socket has closed.
+ * The reaper's program, for /bin/sh. It reads which workers exist and which file the server listens on. When its input
+ * ends, because the server's process has ended, it kills the workers that are left, also one in a busy loop that cannot
+ * notice its closed socket, and removes the socket's file if that is still the same file (by inode).
  */
-export const GUARD = `
+export const REAPER_PROGRAM = `
 pids=' '
 socket= folder=
 while read -r what one two; do
   case $what in
-    come) pids="$pids$one " ;;
-    gone) pids="\${pids%% $one *} \${pids#* $one }" ;;
+    add) pids="$pids$one " ;;
+    remove) pids="\${pids%% $one *} \${pids#* $one }" ;;
     listen) inode=$one socket=$two ;;
     folder) folder="$one\${two:+ $two}" ;;
     unlisten) socket= ;;
@@ -26,64 +25,72 @@ if [ -n "$socket" ]; then
 fi
 `
 
-/** Between the ends of two guards: one that cannot be started is tried again. */
-const AGAIN_MS = 1_000
+/** The pause before a reaper that has ended is replaced, so that one that cannot start is not started in a loop. */
+const RESTART_MS = 1_000
 
-/** The guard of a server, and all that it has to know: one that is killed itself is replaced, and told again. */
-export class Guard {
+/**
+ * A small process that outlives this one, and kills the workers that a killed server leaves behind. It costs one shell.
+ * If it is killed itself, another takes its place and is told everything again.
+ */
+export class OrphanReaper {
   readonly #workers = new Set<number>()
-  #listening: readonly string[] = []
+  /** Lines about the socket's file. */
+  #file: readonly string[] = []
   #input: Writable | undefined
   #isClosed = false
-  #started = 0
+  #startedAt = 0
 
-  /** @param run runs the program; gives its input, where it can be run, and calls back on a later turn when it has ended. */
+  /**
+   * @param run starts the program. Returns its input, or undefined if it cannot be started; calls `ended` once, in a
+   * later turn of the event loop.
+   */
   constructor(private readonly run: (ended: () => void) => Writable | undefined) {
     this.#start()
   }
 
-  come(pid: number): void {
+  /** @param pid the leader of a worker's process group. */
+  add(pid: number): void {
     this.#workers.add(pid)
-    this.#tell(`come ${pid}`)
+    this.#send(`add ${pid}`)
   }
 
-  gone(pid: number): void {
+  remove(pid: number): void {
     this.#workers.delete(pid)
-    this.#tell(`gone ${pid}`)
+    this.#send(`remove ${pid}`)
   }
 
-  /** @param lines which file the server listens on. */
-  listens(lines: readonly string[]): void {
-    this.#listening = lines
-    for (const line of lines) this.#tell(line)
+  /** @param lines of the program's language: `listen INODE PATH`, and `folder PATH` for a folder to remove too. */
+  watchFile(lines: readonly string[]): void {
+    this.#file = lines
+    for (const line of lines) this.#send(line)
   }
 
-  unlistens(): void {
-    this.#listening = []
-    this.#tell('unlisten')
+  forgetFile(): void {
+    this.#file = []
+    this.#send('unlisten')
   }
 
-  /** Nothing is left to be guarded. */
+  /** Nothing is left to reap: ends the program. */
   close(): void {
     this.#isClosed = true
     this.#input?.end()
   }
 
-  #tell(line: string): void {
+  #send(line: string): void {
     this.#input?.write(`${line}\n`)
   }
 
   #start(): void {
-    this.#started = performance.now()
+    this.#startedAt = performance.now()
     this.#input = this.run(() => this.#ended())
-    for (const pid of this.#workers) this.#tell(`come ${pid}`)
-    for (const line of this.#listening) this.#tell(line)
+    for (const pid of this.#workers) this.#send(`add ${pid}`)
+    for (const line of this.#file) this.#send(line)
   }
 
   #ended(): void {
     this.#input = undefined
     if (this.#isClosed) return
-    const early = this.#started + AGAIN_MS - performance.now()
-    setTimeout(() => this.#isClosed || this.#start(), Math.max(0, early)).unref()
+    const pause = Math.max(0, this.#startedAt + RESTART_MS - performance.now())
+    setTimeout(() => this.#isClosed || this.#start(), pause).unref()
   }
 }

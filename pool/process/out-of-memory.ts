@@ -2,13 +2,13 @@ import { closeSync, fstatSync, openSync, readFileSync, readSync, unlinkSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-/** Where a worker finds the file for its report (Linux); file descriptors of other systems cannot be opened again. */
+/** Where a worker finds its open files (Linux). Other systems cannot open a file descriptor again. */
 const FDS = '/proc/self/fd'
 const REPORT_FD = 5
 
 /**
- * Node's diagnostic report of one worker, which it writes when its heap is full: the only word that tells that end from
- * an abort() of native code. The file has no name any more, so nothing is left behind whoever is killed.
+ * The diagnostic report that Node writes when a worker's heap is full: the only way to tell that end from an abort() of
+ * native code. The file has no name any more when the worker starts, so nothing stays behind, whoever is killed.
  */
 export class CrashReport {
   readonly #fd: number | undefined
@@ -20,11 +20,11 @@ export class CrashReport {
       this.#fd = openSync(path, 'wx+', 0o600)
       unlinkSync(path)
     } catch {
-      // No room for a file: then a full heap is a crash like any other.
+      // No room for a file: then a full heap looks like any other crash.
     }
   }
 
-  /** What the worker is started with; its file descriptor 5 is the file. */
+  /** Flags of Node for the worker, whose file descriptor 5 must be `fd`. */
   get flags(): readonly string[] {
     if (this.#fd === undefined) return []
     const exclude = ['--report-exclude-network', '--report-exclude-env'].filter((flag) =>
@@ -43,12 +43,12 @@ export class CrashReport {
     return this.#fd ?? 'ignore'
   }
 
-  /** Whether the heap was full. To be called once, when the worker has ended. */
+  /** Whether the heap was full. Called once, after the worker has exited. */
   close(signal: string | undefined): boolean {
     if (this.#fd === undefined) return false
     try {
       const { size } = fstatSync(this.#fd)
-      // Also of a process that was killed while it wrote. What stands in it may hold the environment: it is not passed on.
+      // A worker can also be killed while it writes. The report may contain the environment, so nothing else of it is used.
       if (signal !== 'SIGABRT' || size === 0) return false
       const bytes = Buffer.alloc(size)
       readSync(this.#fd, bytes, 0, size, 0)
@@ -63,58 +63,58 @@ export class CrashReport {
 
 const CGROUPS = '/sys/fs/cgroup'
 
-/** Of several that the kernel has ended, all are heard within so long: the last pages of a large one take a while. */
-const HEARD_MS = 5_000
+/** Exits of processes that the kernel killed together arrive within this time: freeing a large one takes a while. */
+const REPORTED_WITHIN_MS = 5_000
 
 /**
- * Tells of a worker that was killed whether the kernel did so for want of memory. The kernel gives no names, only a
- * number: as many as it has ended since the last look are taken for its own, in the order in which they are heard. So of
- * two that die within a moment, one by the kernel and one by somebody else, both may be taken for the other.
+ * Tells whether a worker that died of SIGKILL was killed by the kernel for want of memory. The kernel counts such kills
+ * but names no process, so each new kill is attributed to the next worker that exits. If two workers die within a
+ * moment, one killed by the kernel and one by a person, they may be mixed up.
  */
-export class KernelKills {
-  #known = kernelOomKills()
-  /** Ended by the kernel, and not heard yet. */
-  #unheard = 0
-  #heardBy = 0
+export class KernelOomKills {
+  #counted = countOomKills()
+  /** Kills that no exit has been attributed to. */
+  #open = 0
+  #openUntil = 0
 
-  /** To be asked once for each that has ended by SIGKILL. */
-  includes(): boolean {
-    const known = kernelOomKills()
+  /** Called once for each worker that died of SIGKILL. */
+  includesOneMore(): boolean {
+    const counted = countOomKills()
     const now = performance.now()
-    if (now > this.#heardBy) this.#unheard = 0
-    if (known > this.#known) {
-      this.#unheard += known - this.#known
-      this.#heardBy = now + HEARD_MS
+    if (now > this.#openUntil) this.#open = 0
+    if (counted > this.#counted) {
+      this.#open += counted - this.#counted
+      this.#openUntil = now + REPORTED_WITHIN_MS
     }
-    this.#known = known
-    if (this.#unheard === 0) return false
-    this.#unheard--
+    this.#counted = counted
+    if (this.#open === 0) return false
+    this.#open--
     return true
   }
 }
 
 /**
- * How many processes the kernel has ended for want of memory: in the control group of this process where that counts
- * them, else on the whole machine. 0 where neither is known.
+ * Processes that the kernel has killed for want of memory: in the control group of this process if that counts them,
+ * otherwise on the whole machine. 0 if neither is known.
  */
-function kernelOomKills(): number {
+function countOomKills(): number {
   const groups = read('/proc/self/cgroup')
-  for (const file of [...ofVersion2(groups), ...ofVersion1(groups), '/proc/vmstat']) {
+  for (const file of [...version2Files(groups), ...version1Files(groups), '/proc/vmstat']) {
     const kills = /^oom_kill (\d+)$/m.exec(read(file))?.[1]
     if (kills !== undefined) return Number(kills)
   }
   return 0
 }
 
-/** Where a container sees only its own part of the tree, its group is the root of that, whatever its name outside. */
-function* ofVersion2(groups: string): Iterable<string> {
+/** A container that sees only its own part of the tree has its group at the root, whatever its name outside is. */
+function* version2Files(groups: string): Iterable<string> {
   const group = /^0::(.*)$/m.exec(groups)?.[1]
   if (group === undefined) return
   yield join(CGROUPS, group, 'memory.events')
   yield join(CGROUPS, 'memory.events')
 }
 
-function* ofVersion1(groups: string): Iterable<string> {
+function* version1Files(groups: string): Iterable<string> {
   const group = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m.exec(groups)?.[1]
   if (group === undefined) return
   yield join(CGROUPS, 'memory', group, 'memory.oom_control')

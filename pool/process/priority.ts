@@ -1,27 +1,27 @@
 import { readdirSync, writeFileSync } from 'node:fs'
 import { getPriority, setPriority } from 'node:os'
 
-/** As nice as a process can be. */
-export const NICEST = 19
+/** The largest niceness of a process. */
+export const MAX_NICENESS = 19
 
-/** Whoever has no privileges may weigh a session ten times a second, and everybody on the machine shares that. */
-const AGAIN_MS = 100
+/** Linux lets an unprivileged process set a session's weight ten times a second, for all such processes together. */
+const RETRY_WEIGHT_MS = 100
 
 /**
- * Has a process have the CPU where the server does not want it: its niceness is the server's and so much more.
- * @param isAlive while it is, the number is nobody else's.
+ * Gives a process a lower CPU priority than this one: this process's niceness plus `by`.
+ * @param isAlive must be true as long as the pid cannot belong to another process.
  */
 export function lowerPriority(pid: number, by: number, isAlive: () => boolean): void {
   if (by === 0 || !isAlive()) return
-  const nice = Math.min(NICEST, getPriority() + by)
-  // What makes the others comes first: those that it makes from now on are as nice.
-  weighThread(pid, nice)
-  for (const thread of threadsOf(pid)) weighThread(thread, nice)
-  unweighed.push({ pid, nice, isAlive })
-  if (unweighed.length === 1) weighSessions()
+  const nice = Math.min(MAX_NICENESS, getPriority() + by)
+  // The main thread first: threads that it makes from now on inherit its niceness.
+  setNice(pid, nice)
+  for (const thread of threadsOf(pid)) setNice(thread, nice)
+  waiting.push({ pid, nice, isAlive })
+  if (waiting.length === 1) weighSessions()
 }
 
-/** None where niceness is a whole process's. */
+/** Empty on systems where niceness belongs to the whole process. */
 function threadsOf(pid: number): readonly number[] {
   try {
     return readdirSync(`/proc/${pid}/task`).map(Number)
@@ -30,7 +30,7 @@ function threadsOf(pid: number): readonly number[] {
   }
 }
 
-function weighThread(thread: number, nice: number): void {
+function setNice(thread: number, nice: number): void {
   try {
     setPriority(thread, nice)
   } catch {
@@ -38,22 +38,23 @@ function weighThread(thread: number, nice: number): void {
   }
 }
 
-/** Sessions that are still to be weighed, one after another. */
-const unweighed: { readonly pid: number; readonly nice: number; readonly isAlive: () => boolean }[] = []
+/** Sessions whose weight is still to be set, one after another. */
+const waiting: { readonly pid: number; readonly nice: number; readonly isAlive: () => boolean }[] = []
 
 /**
- * Linux may weigh sessions against each other, whatever the niceness of their processes (sched(7), autogroup); a worker leads
- * one. Nothing to be done where it does not.
+ * Linux may weigh whole sessions against each other, whatever the niceness of their processes (sched(7), autogroup). A
+ * worker leads a session, so that weight must be lowered too. On other systems there is nothing to do.
  */
 function weighSessions(): void {
-  for (let next = unweighed[0]; next; next = unweighed[0]) {
-    if (next.isAlive() && !isWeighed(next.pid, next.nice)) return void setTimeout(weighSessions, AGAIN_MS).unref()
-    unweighed.shift()
+  for (let next = waiting[0]; next; next = waiting[0]) {
+    if (next.isAlive() && !setWeight(next.pid, next.nice))
+      return void setTimeout(weighSessions, RETRY_WEIGHT_MS).unref()
+    waiting.shift()
   }
 }
 
-/** False where it has to be tried again. */
-function isWeighed(pid: number, nice: number): boolean {
+/** Returns false if it must be tried again. */
+function setWeight(pid: number, nice: number): boolean {
   try {
     writeFileSync(`/proc/${pid}/autogroup`, String(nice))
     return true

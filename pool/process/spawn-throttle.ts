@@ -1,148 +1,98 @@
-import { type Client, connectionOf } from '../scheduler/task.js'
+/** Workers of owned pools that may be starting at once. A start takes a CPU for a tenth of a second. */
+const MAX_STARTING = 8
 
-/** Who has called within so long of somebody else is not alone. */
-const TOGETHER_MS = 1_000
-
-/** Whether clients have the server to themselves, or others call meanwhile. */
-export class Company {
-  #last: object | string | undefined
-  #changedAt = Number.NEGATIVE_INFINITY
-
-  /** For every call: reads the clock only where it is another's than the one before. */
-  came(client: Client): void {
-    const connection = connectionOf(client)
-    if (connection === this.#last) return
-    if (this.#last !== undefined) this.#changedAt = performance.now()
-    this.#last = connection
-  }
-
-  /** Whether calls of more than one connection have come lately, in turns. */
-  get isThere(): boolean {
-    return performance.now() - this.#changedAt < TOGETHER_MS
-  }
+interface Start {
+  readonly begin: () => void
 }
 
-/** Entries that wait in line, by owner: owners take turns. */
-export class LinesInTurn<Entry> {
-  /** The owner whose turn it is first. Each entry is one of its own, also where the same waits twice. */
-  readonly #lines = new Map<unknown, Set<{ readonly entry: Entry }>>()
+/**
+ * Limits how many workers of owned pools start at once, so that a client that opens a very large pool, or many pools,
+ * leaves the others some CPU. Workers start in the order in which they were asked for, one in a turn of the event loop,
+ * because making a process holds the loop for milliseconds. The shared pool does not use it: all clients wait for that.
+ */
+export class SpawnThrottle {
+  readonly #waiting = new Set<Start>()
+  readonly #starting = new Set<Start>()
+  #isScheduled = false
 
-  get isEmpty(): boolean {
-    return this.#lines.size === 0
-  }
-
-  /** Behind all others of this owner. Returns how to leave the line before its turn. */
-  enter(owner: unknown, entry: Entry): () => void {
-    const place = { entry }
-    const line = this.#lines.get(owner) ?? new Set()
-    this.#lines.set(owner, line)
-    line.add(place)
+  /**
+   * Calls `begin` later: at the end of this turn, or when it is this worker's turn. The caller must call the returned
+   * function once: when the worker is ready, or has failed or exited, or is not wanted any more.
+   */
+  enter(begin: () => void): () => void {
+    const start = { begin }
+    this.#waiting.add(start)
+    this.#schedule(queueMicrotask)
     return () => {
-      line.delete(place)
-      if (line.size === 0 && this.#lines.get(owner) === line) this.#lines.delete(owner)
+      this.#waiting.delete(start)
+      if (this.#starting.delete(start)) this.#schedule(queueMicrotask)
     }
   }
 
-  /** Takes the first of the owner whose turn it is, who then stands behind all others; undefined where nobody waits. */
-  take(): Entry | undefined {
-    const [first] = this.#lines
-    if (!first) return undefined
-    const [owner, line] = first
-    const [place] = line
-    this.#lines.delete(owner)
-    if (place) line.delete(place)
-    if (line.size > 0) this.#lines.set(owner, line)
-    return place?.entry
-  }
-}
-
-/** Starting processes for clients' pools may take such a part of the event loop. */
-const SHARE = 0.2
-/** And such a one while other clients call. */
-const SHARE_IN_COMPANY = 0.05
-/** What may be taken at once has been saved for so long. */
-const SAVED_MS = 500
-
-/**
- * When processes of clients' pools start. To make one holds up the whole server for milliseconds, and its start takes CPUs, so
- * one client that opens and ends pools as fast as it can would leave the others little of them. A few start without delay,
- * one in a turn of the event loop; those of a flood, or of a very large pool, wait in line, and clients take turns. One that
- * ends while it waits costs nothing.
- */
-export class Starts {
-  readonly #lines = new LinesInTurn<() => void>()
-  #creditMs = SHARE * SAVED_MS
-  #at = performance.now()
-  #timer: NodeJS.Timeout | undefined
-
-  constructor(private readonly company: Company) {}
-
-  /** Calls `start`, now or later; returns how to leave the line before. */
-  enter(client: Client, start: () => void): () => void {
-    const leave = this.#lines.enter(client, start)
-    if (!this.#timer) this.#next()
-    return leave
+  #schedule(soon: (next: () => void) => void): void {
+    if (this.#isScheduled || this.#waiting.size === 0 || this.#starting.size >= MAX_STARTING) return
+    this.#isScheduled = true
+    soon(() => this.#next())
   }
 
   #next(): void {
-    this.#timer = undefined
-    if (this.#lines.isEmpty) return
-    const share = this.company.isThere ? SHARE_IN_COMPANY : SHARE
-    this.#refill(share)
-    try {
-      if (this.#creditMs > 0) this.#startOne()
-    } finally {
-      // One in a turn of the event loop: who calls meanwhile waits for one at most.
-      this.#timer = setTimeout(() => this.#next(), Math.max(1, -this.#creditMs / share))
+    const [start] = this.#waiting
+    if (start) {
+      this.#waiting.delete(start)
+      this.#starting.add(start)
     }
-  }
-
-  #startOne(): void {
-    const from = performance.now()
-    this.#lines.take()?.()
-    this.#creditMs -= performance.now() - from
-  }
-
-  #refill(share: number): void {
-    const now = performance.now()
-    this.#creditMs = Math.min(SAVED_MS * share, this.#creditMs + share * (now - this.#at))
-    this.#at = now
+    try {
+      start?.begin()
+    } finally {
+      this.#isScheduled = false
+      this.#schedule(setImmediate)
+    }
   }
 }
 
-/** Where starts wait for their turn: calls `start`, now or later; returns how to leave before. */
-export type Enter = (start: () => void) => () => void
+interface PendingStart {
+  hasBegun: boolean
+  /** Gives up its pause, or its place in the throttle. */
+  leave: () => void
+}
 
-/** The workers of one pool that are still to be started: after a while, or when it is their turn. */
-export class Upcoming {
-  readonly #giveUp = new Map<number, () => void>()
+/** The workers of one pool that wait to be started, and those of an owned pool that are starting. */
+export class PendingStarts {
+  readonly #starts = new Map<number, PendingStart>()
 
-  /** @param enter undefined where they need not wait. */
-  constructor(private readonly enter: Enter | undefined) {}
+  /** @param throttle undefined for workers that start without waiting for their turn. */
+  constructor(private readonly throttle: SpawnThrottle | undefined) {}
 
+  /** Calls `start` after the pause, once it is the worker's turn. */
   add(worker: number, delayMs: number, start: () => void): void {
-    const begin = () => {
-      this.#giveUp.delete(worker)
-      start()
-    }
-    const enter = () => {
-      let isBegun = false
-      const leave = this.enter?.(() => {
-        isBegun = true
-        begin()
-      })
-      if (!leave) begin()
-      else if (!isBegun) this.#giveUp.set(worker, leave)
-    }
-    if (delayMs <= 0) return enter()
-    const timer = setTimeout(enter, delayMs)
-    this.#giveUp.set(worker, () => clearTimeout(timer))
+    if (delayMs <= 0) return this.#enter(worker, start)
+    const timer = setTimeout(() => {
+      this.#starts.delete(worker)
+      this.#enter(worker, start)
+    }, delayMs)
+    this.#starts.set(worker, { hasBegun: false, leave: () => clearTimeout(timer) })
   }
 
-  /** Whether it is one of them; then it never starts. */
-  remove(worker: number): boolean {
-    const giveUp = this.#giveUp.get(worker)
-    giveUp?.()
-    return this.#giveUp.delete(worker)
+  /** Gives up a start that has not begun. Returns false if it has begun, or if there is none. */
+  cancel(worker: number): boolean {
+    if (this.#starts.get(worker)?.hasBegun !== false) return false
+    this.ended(worker)
+    return true
+  }
+
+  /** The worker is ready, has failed, or has exited. */
+  ended(worker: number): void {
+    this.#starts.get(worker)?.leave()
+    this.#starts.delete(worker)
+  }
+
+  #enter(worker: number, start: () => void): void {
+    if (!this.throttle) return start()
+    const pending: PendingStart = { hasBegun: false, leave: () => {} }
+    pending.leave = this.throttle.enter(() => {
+      pending.hasBegun = true
+      start()
+    })
+    this.#starts.set(worker, pending)
   }
 }

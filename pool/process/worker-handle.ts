@@ -8,150 +8,129 @@ import {
   writeToWorker,
 } from '../../wire/framing/frames.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
-import type { FunctionInfo } from '../function-table.js'
 import type { WorkerExit } from '../scheduler/pool-state.js'
 import { failed, type Job, type Outcome, type Task } from '../scheduler/task.js'
-import { killWorker, type WorkerProcess } from './launcher.js'
-import { type Line, Prints } from './worker-output.js'
+import type { ProcessExit, WorkerProcess } from './launcher.js'
+import { type OutputLine, WorkerOutput } from './worker-output.js'
 
 /** How long a worker may take to exit after it was told to stop. */
 export const STOP_MS = 5_000
 
-/** Messages for tasks, in order: those of one job share one. */
-export function runsOf(tasks: readonly Task[], beginBy: number): Run[] {
-  const runs: Run[] = []
-  let job: Job | undefined
-  for (const task of tasks) {
-    if (task.job !== job) runs.push(runOf(task.job, beginBy))
-    job = task.job
-    const { id, attempt, ownArgs, chunk } = task
-    runs.at(-1)?.tasks.push({ task: id, attempt, args: ownArgs as Uint8Array[], chunk })
-  }
-  return runs
+/** Node reads at most this much from a socket at once. A full read means that there may be more. */
+const FULL_READ_BYTES = 64 * 1024
+
+/** A function that a worker has loaded, as the worker describes it. */
+export interface FunctionInfo {
+  readonly name: string
+  /** Declared parameters before the first with a default. */
+  readonly parameters: number
+  /** The path of its module. */
+  readonly module: string
+  /** From `configure` in the module; 0 and false if it says nothing. */
+  readonly retries: number
+  readonly runTimeoutMs: number
+  readonly neverKilled: boolean
 }
 
-const runOf = (job: Job, beginBy: number): Run => ({
-  function: job.function,
-  args: job.args as Uint8Array[],
-  kwargs: job.kwargs,
-  spread: job.spread,
-  replyKind: job.replyKind,
-  failFast: job.failFast,
-  tasks: [],
-  beginBy,
-})
-
-/** What a worker says that became of a task. */
-export function outcomeOf(done: Done): Outcome {
-  if (done.status) return failed(statusToFailure(done.status))
-  if (!done.payload) return failed(new Failure('INTERNAL', 'the worker sent neither a result nor a failure'))
-  const failures = done.failures.map(({ item, status }) => ({
-    item,
-    failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the worker sent a failure without a status'),
-  }))
-  return { ok: true, payload: done.payload, failures }
-}
-
+/** The first command to a worker. */
 export interface WorkerInit {
   /** Absolute paths. */
   readonly modules: readonly string[]
-  /** Empty for none. */
+  /** The name of a function; empty for none. */
   readonly initializer: string
   readonly initargs: readonly Uint8Array[]
+  /** Whether failures carry the stacks of functions. */
   readonly stacks: boolean
-  /** With more memory than this a worker asks to be replaced; 0 for any. */
+  /** A worker with more resident memory asks to be replaced; 0 for no limit. */
   readonly maxRssBytes: number
   /** A larger result fails in the worker. */
   readonly maxResultBytes: number
 }
 
-/** How long a worker may take, in milliseconds; then its process is killed. */
+/** Time limits of a worker, in milliseconds. A worker that exceeds one is killed. */
 export interface WorkerTimes {
-  /** To load its modules and run its initializer; 0 for any time. */
+  /** To load its modules and run its initializer; 0 for no limit. */
   readonly startTimeoutMs: number
-  /** To end a task that was aborted. */
+  /** To end a task after its abort signal fired. */
   readonly graceMs: number
 }
 
-/** What a worker tells its pool. */
-export interface WorkerEvents {
+/** What a handle reports to its pool. Each method is called in the order in which the worker reported. */
+export interface WorkerListener {
   ready(functions: readonly FunctionInfo[], runtime: string): void
   initFailed(failure: Failure): void
   started(task: number): void
+  /** `ranMs`: how long the task kept its worker, in milliseconds. */
   done(task: number, outcome: Outcome, ranMs: number): void
-  returned(tasks: readonly number[]): void
+  handedBack(tasks: readonly number[]): void
   progressed(task: number, items: number): void
   /** It has grown beyond maxRssBytes. */
-  retire(rssBytes: number): void
-  /** A promise: whoever logs has enough for now, and reads on when it resolves. */
-  printed(lines: readonly Line[]): Promise<void> | undefined
+  retire(): void
+  /** Returns a promise if the sink is full until that resolves. */
+  printed(lines: readonly OutputLine[]): Promise<void> | undefined
+  /** Last, and once. */
   exited(exit: WorkerExit): void
 }
 
-/** What Node reads from a socket at once. */
-const FULL_PIECE_BYTES = 64 * 1024
-
 /**
- * One worker process and its conversation; the pool's scheduler knows what it works on.
- *   running   takes frames; `timer` runs while it starts, and while a task that was aborted goes on
- *   ending    has been told to stop, or is being killed; `timer` makes sure that it ends
- *   dead      has exited and its last frame has been read
+ *   running  takes commands. `timer` runs while it starts, and while a cancelled task goes on.
+ *   ending   was told to stop, or is being killed. `timer` makes sure that it ends.
+ *   dead     has exited, and its last report has been read.
  */
 type State =
   | { kind: 'running'; timer: NodeJS.Timeout | undefined }
   | { kind: 'ending'; timer: NodeJS.Timeout | undefined }
   | { kind: 'dead' }
 
+/**
+ * One worker process and the conversation with it: commands go out, reports come in. It owns the process and its timers.
+ * Which task runs where is the scheduler's business.
+ */
 export class WorkerHandle {
-  readonly #process: WorkerProcess
   #state: State = { kind: 'running', timer: undefined }
   #exit: WorkerExit | undefined
-  #framesEnded = false
-  #isPrepared = false
-  /** Frames that leave with the next flush. */
-  readonly #outgoing = new ProtoWriter()
-  /** How much came with the last read. */
-  #lastPiece = 0
-  #isReading = false
-  readonly #prints: Prints
-  /** Since when it has been with its task, by performance.now(). */
+  #outputEnded = false
+  /** It has reported `ready` or `initFailed`. */
+  #hasPrepared = false
+  /** Commands that leave with the next flush. */
+  readonly #commands = new ProtoWriter()
+  /** Bytes of the last read from the worker. */
+  #lastRead = 0
+  #isDraining = false
+  readonly #output: WorkerOutput
+  /** When it began its current task, by performance.now(). */
   #busySince = 0
-  /** Why it was killed, where it was not for a task. */
+  /** Why the pool killed it, if that was not for the sake of a task. */
   #why: string | undefined
 
   constructor(
-    process: WorkerProcess,
+    private readonly process: WorkerProcess,
     init: WorkerInit,
     private readonly times: WorkerTimes,
-    private readonly events: WorkerEvents,
+    private readonly listener: WorkerListener,
   ) {
-    this.#process = process
-    const { child, orders, frames, stdout, stderr } = this.#process
-    this.#prints = new Prints([frames, stdout, stderr], (lines) => this.events.printed(lines))
-    const reader = new FrameReader((frame) => this.#hear(frame))
-    frames.on('data', (bytes: Buffer) => {
-      this.#lastPiece = bytes.length
-      this.#trust(() => reader.push(bytes))
+    const { input, output, stdout, stderr } = process
+    this.#output = new WorkerOutput([output, stdout, stderr], (lines) => listener.printed(lines))
+    const reader = new FrameReader((frame) => this.#read(frame))
+    output.on('data', (bytes: Buffer) => {
+      this.#lastRead = bytes.length
+      this.#killIfMalformed(() => reader.push(bytes))
     })
-    // A write to a worker that has just died fails; its exit tells all there is to tell.
-    orders.on('error', () => {})
-    frames.on('error', () => {})
-    frames.on('close', () => {
-      orders.destroy()
-      this.#framesEnded = true
-      // Without frames no task can end: a worker that closed them without being told to is of no use.
+    // A write to a worker that has just died fails. Its exit says all there is to say.
+    input.on('error', () => {})
+    output.on('error', () => {})
+    output.on('close', () => {
+      input.destroy()
+      this.#outputEnded = true
+      // Without reports no task can end: a worker that closes them on its own is of no use.
       if (!this.#exit && this.#state.kind === 'running') this.kill()
       this.#finish()
     })
-    this.#prints.read(stdout, 'stdout')
-    this.#prints.read(stderr, 'stderr')
-    // That a signal cannot be sent, say: of its end its exit tells.
-    child.on('error', () => {})
-    child.on('exit', (code, signal) =>
-      this.#exited({ pid: this.pid, exitCode: code ?? undefined, signal: signal ?? undefined }),
-    )
+    this.#output.readPipe(stdout, 'stdout')
+    this.#output.readPipe(stderr, 'stderr')
+    void process.exited.then((exit) => this.#exited(exit))
     if (times.startTimeoutMs > 0) {
-      this.#state = { kind: 'running', timer: setTimeout(() => this.#late(), times.startTimeoutMs) }
+      this.#state = { kind: 'running', timer: setTimeout(() => this.#startTimedOut(), times.startTimeoutMs) }
     }
     const { modules, initializer, initargs, stacks, maxRssBytes, maxResultBytes } = init
     this.#send({
@@ -162,67 +141,67 @@ export class WorkerHandle {
   }
 
   get pid(): number {
-    return this.#process.child.pid ?? 0
+    return this.process.pid
   }
 
-  /** Nothing is being read from it: the log is full. */
-  get held(): boolean {
-    return this.#prints.held
+  /** Nothing is being read from it, because the output sink is full. */
+  get isPaused(): boolean {
+    return this.#output.isPaused
   }
 
-  /** Sends tasks, in few frames: those of one job share one. */
+  /** Sends tasks; consecutive tasks of one job share a command. */
   run(tasks: readonly Task[], beginBy: number): void {
-    if (this.#prints.task === 0) {
-      this.#prints.task = tasks[0]?.id ?? 0
+    if (this.#output.task === 0) {
+      this.#output.task = tasks[0]?.id ?? 0
       this.#busySince = performance.now()
     }
-    for (const run of runsOf(tasks, beginBy)) this.#send({ $case: 'run', value: run })
+    for (const run of runCommands(tasks, beginBy)) this.#send({ $case: 'run', value: run })
   }
 
-  /** Fires the function's abort signal; a task that has not begun will not. */
+  /** Fires the abort signal of a task. A task that has not begun will not begin. */
   abort(task: number, reason: string): void {
     if (this.#state.kind === 'running') this.#send({ $case: 'abort', value: { task, reason } })
   }
 
-  /** Without a `done` within the grace, the process is killed. */
+  /** Kills the process unless it reports `done` within the grace. */
   overdue(): void {
     if (this.#state.kind === 'running') this.#state.timer ??= setTimeout(() => this.kill(), this.times.graceMs)
   }
 
-  /** Writes what has been sent since the last time. */
+  /** Writes the commands that were sent since the last flush. */
   flush(): void {
-    if (this.#outgoing.length === 0) return
-    const pieces = this.#outgoing.takePieces()
-    const { orders } = this.#process
-    if (!orders.writable) return
-    orders.cork()
-    for (const piece of pieces) orders.write(piece)
-    orders.uncork()
+    if (this.#commands.length === 0) return
+    const pieces = this.#commands.takePieces()
+    const { input } = this.process
+    if (!input.writable) return
+    input.cork()
+    for (const piece of pieces) input.write(piece)
+    input.uncork()
   }
 
   /**
-   * Calls back when everything that the worker had said before this call has been heard. The callback of an immediate
-   * comes after sockets have been read; where one gave a full piece, or was not read because the log is full, there may
-   * be more, and a whole turn without either has to pass. One caller at a time; a second is not called back.
+   * Calls back when every report that the worker had written before this call has been read. An immediate runs after
+   * sockets have been read. If the last read was a full one, or reading was paused, there may be more, so one whole turn
+   * without either must pass. One caller at a time: while one waits, another is not called back.
    */
-  afterReading(listener: () => void): void {
-    if (this.#isReading) return
-    this.#isReading = true
-    const look = (isClear: boolean) => {
-      this.#lastPiece = 0
+  afterReading(callback: () => void): void {
+    if (this.#isDraining) return
+    this.#isDraining = true
+    const look = (wasQuiet: boolean) => {
+      this.#lastRead = 0
       setImmediate(() => {
         if (this.#state.kind === 'dead') return
-        if (this.#prints.held) return this.#prints.whenResumed(() => look(false))
-        const more = this.#process.frames.readableLength > 0 || this.#lastPiece >= FULL_PIECE_BYTES
-        if (more || !isClear) return look(!more)
-        this.#isReading = false
-        listener()
+        if (this.#output.isPaused) return this.#output.whenResumed(() => look(false))
+        const isQuiet = this.process.output.readableLength === 0 && this.#lastRead < FULL_READ_BYTES
+        if (!isQuiet || !wasQuiet) return look(isQuiet)
+        this.#isDraining = false
+        callback()
       })
     }
     look(true)
   }
 
-  /** Ends the process after what it does now; a process that does not end is killed. */
+  /** Lets the process exit after its current task, and kills it if it takes longer than STOP_MS. */
   stop(): void {
     if (this.#state.kind !== 'running') return
     this.#send({ $case: 'stop', value: {} })
@@ -230,13 +209,13 @@ export class WorkerHandle {
     this.#endWithin(STOP_MS)
   }
 
-  /** `why`: where it is for no task's sake, as the end of "it was killed: …". */
+  /** @param why completes "it was killed: …", if the pool kills it for another reason than a task. */
   kill(why?: string): void {
     if (this.#state.kind === 'dead') return
     this.#why ??= why
     clearTimeout(this.#state.timer)
     this.#state = { kind: 'ending', timer: undefined }
-    killWorker(this.#process.child)
+    this.process.kill()
   }
 
   #endWithin(ms: number): void {
@@ -246,108 +225,146 @@ export class WorkerHandle {
   }
 
   #send(frame: ToWorkerFrame): void {
-    writeToWorker(this.#outgoing, frame)
+    writeToWorker(this.#commands, frame)
   }
 
-  /** A worker that does not keep to the protocol cannot be trusted with another task. */
-  #trust(hear: () => void): void {
+  /** A worker that breaks the protocol gets no further task. */
+  #killIfMalformed(read: () => void): void {
     try {
-      hear()
+      read()
     } catch (error) {
       this.kill(`it sent a malformed frame: ${asFailure(error).message}`)
     }
   }
 
   /**
-   * What it says behind prints that the log has no room for is heard behind them: a task has its worker until its prints
-   * are out, and what comes meanwhile goes to another worker.
+   * While the output sink is full, reports wait behind the output. So a task keeps its worker until its output is
+   * written, and new tasks go to other workers.
    */
-  #hear(frame: Uint8Array): void {
-    if (this.#prints.held) return this.#prints.whenResumed(() => this.#trust(() => this.#hear(frame)))
+  #read(frame: Uint8Array): void {
+    if (this.#output.isPaused) {
+      return this.#output.whenResumed(() => this.#killIfMalformed(() => this.#read(frame)))
+    }
     this.#receive(decodeFromWorker(frame))
   }
 
-  #receive(frame: FromWorkerFrame | undefined): void {
-    switch (frame?.$case) {
+  #receive(report: FromWorkerFrame | undefined): void {
+    switch (report?.$case) {
       case 'ready':
         this.#prepared()
-        this.#endTimer()
-        return this.events.ready(frame.value.functions, frame.value.runtime)
+        this.#clearTimer()
+        return this.listener.ready(report.value.functions, report.value.runtime)
       case 'initFailed':
         this.#prepared()
-        // It exits by itself, once its last words are out.
+        // It exits by itself, once its last reports are out.
         this.#endWithin(STOP_MS)
-        return this.events.initFailed(
-          frame.value.status
-            ? statusToFailure(frame.value.status)
+        return this.listener.initFailed(
+          report.value.status
+            ? statusToFailure(report.value.status)
             : new Failure('INTERNAL', 'a worker failed to start'),
         )
       case 'started':
-        return this.events.started(frame.value.task)
+        return this.listener.started(report.value.task)
       case 'done':
-        return this.#done(frame.value)
+        return this.#done(report.value)
       case 'returned':
-        this.#endTimer()
-        return this.events.returned(frame.value.tasks)
+        this.#clearTimer()
+        return this.listener.handedBack(report.value.tasks)
       case 'progress':
-        return this.events.progressed(frame.value.task, frame.value.items)
+        return this.listener.progressed(report.value.task, report.value.items)
       case 'retire':
-        return this.events.retire(frame.value.rssBytes)
+        return this.listener.retire()
       case 'log':
-        return this.#prints.push(frame.value)
+        return this.#output.report(report.value)
       case undefined:
         return
     }
   }
 
-  /** Said once: a worker that has been ready must not say that it cannot work. */
+  /** A worker prepares once: after `ready` it must not report that it cannot work. */
   #prepared(): void {
-    if (this.#isPrepared) throw new Error('it has told before how its preparation ended')
-    this.#isPrepared = true
+    if (this.#hasPrepared) throw new Error('it has told before how its preparation ended')
+    this.#hasPrepared = true
   }
 
-  /** It has started, or what was overdue is over. */
-  #endTimer(): void {
+  /** It has started, or the cancelled task has ended. */
+  #clearTimer(): void {
     if (this.#state.kind !== 'running') return
     clearTimeout(this.#state.timer)
     this.#state.timer = undefined
   }
 
-  /** Its time to start is over. A server that was asleep itself first hears what was said meanwhile. */
-  #late(): void {
+  /** If this process was asleep itself, the worker's reports are read first. */
+  #startTimedOut(): void {
     const { startTimeoutMs } = this.times
     const { timer } = this.#state.kind === 'dead' ? {} : this.#state
     this.afterReading(() => {
-      if (this.#state.kind === 'running' && timer && this.#state.timer === timer)
-        this.kill(`its modules and its initializer did not come to an end in ${startTimeoutMs} ms (--start-timeout)`)
+      if (this.#state.kind !== 'running' || !timer || this.#state.timer !== timer) return
+      this.kill(`its modules and its initializer did not come to an end in ${startTimeoutMs} ms (--start-timeout)`)
     })
   }
 
   #done(done: Done): void {
-    this.#endTimer()
-    this.#prints.flush()
-    this.#prints.task = 0
+    this.#clearTimer()
+    if (this.#output.hasOpenLine) this.#output.endLines()
+    this.#output.task = 0
     const now = performance.now()
-    // Prints that were held have kept its worker longer than it ran.
-    const ranMs = this.#prints.takeWasHeld() ? Math.max(done.runMs, now - this.#busySince) : done.runMs
+    // Output that had to wait for the sink has kept the worker longer than the function ran.
+    const ranMs = this.#output.wasPaused ? Math.max(done.runMs, now - this.#busySince) : done.runMs
+    this.#output.wasPaused = this.#output.isPaused
     this.#busySince = now
-    this.events.done(done.task, outcomeOf(done), ranMs)
+    this.listener.done(done.task, outcomeOf(done), ranMs)
   }
 
-  #exited(exit: WorkerExit): void {
-    this.#exit = { ...exit, oom: this.#process.oom(exit.signal), why: this.#why }
-    this.#prints.release()
+  #exited(exit: ProcessExit): void {
+    this.#exit = { ...exit, pid: this.pid, why: this.#why }
+    this.#output.release()
     this.#finish()
   }
 
-  /** The exit is told after the last frame: a task whose `done` was on the way has not been lost. */
+  /** The exit is reported after the last report: a task whose `done` was on its way is not lost. */
   #finish(): void {
-    if (!this.#exit || !this.#framesEnded || this.#state.kind === 'dead') return
-    const expected = this.#state.kind === 'ending'
+    if (!this.#exit || !this.#outputEnded || this.#state.kind === 'dead') return
+    const wasEnding = this.#state.kind === 'ending'
     clearTimeout(this.#state.timer)
     this.#state = { kind: 'dead' }
-    this.#prints.flush()
-    // What has taken it along was not its pool.
-    this.events.exited({ ...this.#exit, expected: expected && this.#exit.oom === undefined && this.#why === undefined })
+    this.#output.endLines()
+    // If it ran out of memory, or had to be killed, its end was not what the pool had planned.
+    const expected = wasEnding && this.#exit.oom === undefined && this.#why === undefined
+    this.listener.exited({ ...this.#exit, expected })
   }
+}
+
+/** One command for each run of consecutive tasks of the same job. */
+function runCommands(tasks: readonly Task[], beginBy: number): Run[] {
+  const runs: Run[] = []
+  let job: Job | undefined
+  for (const task of tasks) {
+    if (task.job !== job) runs.push(runCommand(task.job, beginBy))
+    job = task.job
+    const { id, attempt, args, chunk } = task
+    runs.at(-1)?.tasks.push({ task: id, attempt, args: args as Uint8Array[], chunk })
+  }
+  return runs
+}
+
+const runCommand = (job: Job, beginBy: number): Run => ({
+  function: job.function,
+  args: job.args as Uint8Array[],
+  kwargs: job.kwargs,
+  spread: job.spread,
+  replyKind: job.replyKind,
+  failFast: job.failFast,
+  tasks: [],
+  beginBy,
+})
+
+function outcomeOf(done: Done): Outcome {
+  if (done.status) return failed(statusToFailure(done.status))
+  if (!done.payload) return failed(new Failure('INTERNAL', 'the worker sent neither a result nor a failure'))
+  const failures = done.failures.map(({ item, status }) => ({
+    item,
+    failure: status ? statusToFailure(status) : new Failure('INTERNAL', 'the worker sent a failure without a status'),
+  }))
+  return { ok: true, payload: done.payload, failures }
 }

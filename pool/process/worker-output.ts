@@ -1,23 +1,29 @@
 import { type Log, Stream } from '../../proto/gen/farpool/worker/v1/worker.js'
 
-/** A line that a worker printed, and the task that printed it (0 where none was running). */
-export interface Line {
+/** A line that a worker printed. */
+export interface OutputLine {
   readonly stream: 'stdout' | 'stderr'
+  /** The task that printed it; 0 if none was running. */
   readonly task: number
   readonly text: string
 }
 
-/** A longer line is handed on in pieces, so that one that never ends takes no memory. */
+/** Longer lines are passed on in pieces, so that a line without end takes no memory. */
 const MAX_LINE = 16 * 1024
 
-/** Cuts text into lines as it comes in pieces. A change of the task ends a line. */
+/** Cuts text into lines as it arrives. A change of task ends a line. */
 export class LineSplitter {
   #rest = ''
   #task = 0
 
-  constructor(private readonly stream: Line['stream']) {}
+  constructor(private readonly stream: OutputLine['stream']) {}
 
-  push(text: string, task: number): Line[] {
+  /** A line has begun and not ended. */
+  get hasRest(): boolean {
+    return this.#rest !== ''
+  }
+
+  push(text: string, task: number): OutputLine[] {
     const lines = task === this.#task ? [] : this.flush()
     this.#task = task
     const pieces = (this.#rest + text).split('\n')
@@ -31,15 +37,15 @@ export class LineSplitter {
     return lines
   }
 
-  /** The line that has not been ended. */
-  flush(): Line[] {
+  /** Ends the line that has begun. */
+  flush(): OutputLine[] {
     const rest = this.#rest
     this.#rest = ''
     return rest === '' ? [] : this.#cut(rest)
   }
 
-  #cut(line: string): Line[] {
-    const pieces: Line[] = []
+  #cut(line: string): OutputLine[] {
+    const pieces: OutputLine[] = []
     for (let at = 0; at === 0 || at < line.length; at += MAX_LINE) {
       pieces.push({ stream: this.stream, task: this.#task, text: line.slice(at, at + MAX_LINE).replace(/\r$/, '') })
     }
@@ -48,79 +54,76 @@ export class LineSplitter {
 }
 
 /**
- * What a worker prints, on its way to the log: in Log frames, which name their task, and past them (native code, a crash
- * report, a function that prints faster than frames are read). Where the log is full, nothing more is read from the
- * worker for a while, and it has to wait.
+ * What a worker prints, on its way to the pool's output sink. Most of it comes in Log reports, which name their task.
+ * The rest comes through the pipes: native code, a crash report, a function that prints faster than reports are read.
+ * If the sink is full, nothing more is read from this worker until it has room, so the worker has to wait.
  */
-export class Prints {
-  /** The task whose prints are being read from the pipes. */
+export class WorkerOutput {
+  /** The task that text from the pipes belongs to. */
   task = 0
-  #held = false
-  #wasHeld = false
-  /** The worker has exited: it is read to its end. */
-  #released = false
+  /** Nothing is being read from the worker, because the sink is full. */
+  isPaused = false
+  /** It has been paused since the current task began. The handle resets it. */
+  wasPaused = false
+  /** A line from Log reports has begun and not ended. */
+  hasOpenLine = false
+  /** The worker has exited: the rest is read without a pause. */
+  #hasExited = false
   #whenResumed: (() => void)[] = []
-  readonly #framed = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
+  readonly #reported = { stdout: new LineSplitter('stdout'), stderr: new LineSplitter('stderr') }
 
   constructor(
+    /** Every stream of the worker. */
     private readonly streams: readonly NodeJS.ReadableStream[],
-    /** A promise: whoever logs has enough for now, and reads on when it resolves. */
-    private readonly printed: (lines: readonly Line[]) => Promise<void> | undefined,
+    /** Takes lines. If it returns a promise, it is full until that resolves. */
+    private readonly sink: (lines: readonly OutputLine[]) => Promise<void> | undefined,
   ) {}
 
-  /** Nothing is being read from the worker. */
-  get held(): boolean {
-    return this.#held
-  }
-
-  /** Whether it has been held since this was asked last. */
-  takeWasHeld(): boolean {
-    const was = this.#wasHeld
-    this.#wasHeld = this.#held
-    return was
-  }
-
-  /** Calls back when it is read on; only while it is held. */
+  /** Calls back once when reading goes on. Only while it is paused. */
   whenResumed(listener: () => void): void {
     this.#whenResumed.push(listener)
   }
 
-  /** Reads a pipe of the worker. */
-  read(readable: NodeJS.ReadableStream, stream: 'stdout' | 'stderr'): void {
+  /** Reads one of the worker's pipes. */
+  readPipe(readable: NodeJS.ReadableStream, stream: 'stdout' | 'stderr'): void {
     const splitter = new LineSplitter(stream)
     readable.setEncoding('utf8')
-    readable.on('data', (text: string) => this.print(splitter.push(text, this.task)))
+    readable.on('data', (text: string) => this.#print(splitter.push(text, this.task)))
     readable.on('error', () => {})
-    readable.on('close', () => this.print(splitter.flush()))
+    readable.on('close', () => this.#print(splitter.flush()))
   }
 
-  push({ stream, text, task }: Log): void {
-    this.print(this.#framed[stream === Stream.STREAM_STDERR ? 'stderr' : 'stdout'].push(text, task))
+  /** Takes a Log report. */
+  report({ stream, text, task }: Log): void {
+    const { stdout, stderr } = this.#reported
+    this.#print((stream === Stream.STREAM_STDERR ? stderr : stdout).push(text, task))
+    this.hasOpenLine = stdout.hasRest || stderr.hasRest
   }
 
-  /** Lines that have not been ended. */
-  flush(): void {
-    for (const splitter of Object.values(this.#framed)) this.print(splitter.flush())
+  /** Ends the lines that have begun in Log reports. */
+  endLines(): void {
+    for (const splitter of Object.values(this.#reported)) this.#print(splitter.flush())
+    this.hasOpenLine = false
   }
 
-  print(lines: readonly Line[]): void {
-    const hold = lines.length > 0 ? this.printed(lines) : undefined
-    if (!hold || this.#released || this.#held) return
-    this.#held = true
-    this.#wasHeld = true
-    for (const stream of this.streams) stream.pause()
-    void hold.then(() => this.#resume())
-  }
-
-  /** From here on nothing holds it: its exit is told behind its last word. */
+  /** The worker has exited: nothing pauses it any more, so that its exit comes after its last line. */
   release(): void {
-    this.#released = true
+    this.#hasExited = true
     this.#resume()
   }
 
+  #print(lines: readonly OutputLine[]): void {
+    const full = lines.length > 0 ? this.sink(lines) : undefined
+    if (!full || this.#hasExited || this.isPaused) return
+    this.isPaused = true
+    this.wasPaused = true
+    for (const stream of this.streams) stream.pause()
+    void full.then(() => this.#resume())
+  }
+
   #resume(): void {
-    if (!this.#held) return
-    this.#held = false
+    if (!this.isPaused) return
+    this.isPaused = false
     for (const stream of this.streams) stream.resume()
     for (const listener of this.#whenResumed.splice(0)) listener()
   }

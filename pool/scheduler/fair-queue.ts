@@ -1,32 +1,45 @@
-import { type Client, connectionOf, type Task } from './task.js'
-
-/** So long before its time a member has its turn all the same: tasks of microseconds need not be compared one by one. */
-const TURN_MS = 1
+import type { Client, Identity, Task } from './task.js'
 
 /**
- * What a member's tasks have taken it gives back: the others have as much each before its next turn, but no more than
- * so many of them. Where there are hundreds, each with a little, nobody waits until all of them have had that.
+ * Tasks that wait for a worker, in a fair order: start-time fair queueing on two levels.
+ *
+ *   FairQueue ─▶ Rotation of Flows         one flow for each identity
+ *                  └▶ Rotation of ClientQueues   one for each client of that identity
+ *                       └▶ tasks, first in, first out
+ *
+ * Invariants; the tests cite the numbers.
+ *  Q1 A task is in at most one list, and leaves it in constant time, from any position.
+ *  Q2 Turns are for worker time, not for tasks: after its tasks have run for N ms, a flow waits until the others have
+ *     had up to N ms each. The clients of one flow share it by the same rule.
+ *  Q3 A flow or client without waiting tasks is in no rotation, but keeps its debt, up to MAX_DEBT_MS.
+ *  Q4 A task that comes back (its worker died or handed it back) goes in front: it already had its turn. If a flow may
+ *     have only so many workers, it goes in front of its own client's tasks only, because it waits for such a worker.
  */
-const MAX_SHARERS = 4
 
-/**
- * Whoever has nothing waiting for a moment, because each of its tasks comes when one before has ended, still lets the others
- * go first; but what it has run long ago, alone, is no reason to wait for ever.
- */
+/** A member whose turn is this close may take it now: tasks of microseconds are not worth comparing one by one. */
+const SAME_TURN_MS = 1
+
+/** With hundreds of members that each have little to do, a member waits for the work of at most this many others. */
+const MAX_WAITED_FOR = 4
+
+/** The longest debt of a member that comes back: work that it did long ago, while alone, is no reason to wait. */
 const MAX_DEBT_MS = 1_000
 
-/** Somebody who takes turns with others: for time, not for tasks. */
-export interface Member {
-  /** By the clock of its round: before it, others go first. */
-  nextTurn: number
-  /** It has something that can begin. */
+/** A member of a rotation. */
+interface Member {
+  /** Its turn, on the clock of its rotation: members with an earlier turn go first. The rotation writes it. */
+  turnAt: number
+  /** At least one of its tasks may begin now. */
   readonly canBegin: boolean
 }
 
-/** Those who take turns, and their clock, in milliseconds: it goes on when nobody has a turn before, and faster where they are many. */
-export class Round<M extends Member> {
+/**
+ * Members that take turns, and their virtual clock in milliseconds. The clock only moves when no member has a turn left
+ * before it, and faster if there are many members.
+ */
+class Rotation<M extends Member> {
   #now = 0
-  /** The one that is next first. */
+  /** In the order of their last turn, the longest ago first. */
   readonly #members = new Set<M>()
 
   get size(): number {
@@ -37,9 +50,9 @@ export class Round<M extends Member> {
     return this.#members.values()
   }
 
-  /** One that has something waiting again. */
+  /** Adds a member that has waiting tasks again. */
   join(member: M): void {
-    member.nextTurn = Math.min(member.nextTurn, this.#now + MAX_DEBT_MS)
+    member.turnAt = Math.min(member.turnAt, this.#now + MAX_DEBT_MS)
     this.#members.add(member)
   }
 
@@ -48,100 +61,52 @@ export class Round<M extends Member> {
   }
 
   /**
-   * Whose turn it is; the same until somebody joins, leaves, moves or pays. Undefined where none can begin anything.
-   * @param also one that can, whatever it says of itself.
+   * The member whose turn it is, or undefined if none can begin anything. The answer stays the same until a member
+   * joins, leaves, is moved back or charged.
+   * @param also a member that counts as able to begin, whatever its `canBegin` says.
    */
   next(also?: M): M | undefined {
     return this.#due(also) ?? this.#soonest(also)
   }
 
-  /** It has had its turn: the others that have one too go first. */
+  /** Puts a member behind the others whose turn it is too. */
   moveBack(member: M): void {
     if (this.#members.size > 1 && this.#members.delete(member)) this.#members.add(member)
   }
 
-  /** A task of one, also of one that has left, has taken so long. */
-  paid(member: M, ms: number): void {
-    member.nextTurn = Math.max(member.nextTurn, this.#now) + ms
-    if (this.#members.size > MAX_SHARERS) this.#now += ms / MAX_SHARERS
+  /** A task of this member, which may have left the rotation, took this long. */
+  charge(member: M, ms: number): void {
+    member.turnAt = Math.max(member.turnAt, this.#now) + ms
+    if (this.#members.size > MAX_WAITED_FOR) this.#now += ms / MAX_WAITED_FOR
   }
 
   #due(also: M | undefined): M | undefined {
     for (const member of this.#members) {
-      if (member.nextTurn <= this.#now + TURN_MS && (member === also || member.canBegin)) return member
+      if (member.turnAt <= this.#now + SAME_TURN_MS && (member === also || member.canBegin)) return member
     }
     return undefined
   }
 
-  /** Nobody has a turn before: who has the next one has it now. */
+  /** Nobody's turn has come yet: moves the clock to the next turn. */
   #soonest(also: M | undefined): M | undefined {
     let soonest = Number.POSITIVE_INFINITY
-    for (const member of this.#members)
-      if (member === also || member.canBegin) soonest = Math.min(soonest, member.nextTurn)
+    for (const member of this.#members) {
+      if (member === also || member.canBegin) soonest = Math.min(soonest, member.turnAt)
+    }
     if (soonest === Number.POSITIVE_INFINITY) return undefined
     this.#now = soonest
     return this.#due(also)
   }
 }
 
-/** What a connection has of the workers' time, however many clients it is: its RPCs and its streams take turns in it. */
-export class Share implements Member {
-  nextTurn = 0
-  /** Of those that have tasks waiting. */
-  readonly lines = new Round<Line>()
-  /** Counted where there is a limit of it. */
-  #workers = 0
-
-  /**
-   * @param round where it takes turns with others.
-   * @param maxWorkers how many workers it may have at once.
-   */
-  constructor(
-    readonly connection: object | string,
-    private readonly round: Round<Share>,
-    private readonly maxWorkers: number,
-  ) {}
-
-  /** How many tasks wait. */
-  get size(): number {
-    let size = 0
-    for (const line of this.lines) size += line.size
-    return size
-  }
-
-  /** Whether a worker can begin something of it that has nothing to do. */
-  get canBegin(): boolean {
-    return this.#workers < this.maxWorkers && this.canGoOn
-  }
-
-  /** Whether a worker that it has can. */
-  get canGoOn(): boolean {
-    for (const line of this.lines) if (line.canBegin) return true
-    return false
-  }
-
-  /** It has a worker more, until `release`. */
-  hold(): void {
-    this.#workers++
-  }
-
-  release(): void {
-    this.#workers--
-  }
-
-  paid(ms: number): void {
-    this.round.paid(this, ms)
-  }
-}
-
-/** Tasks as a doubly linked list: any of them leaves at once, however many wait. */
-export class TaskList {
+/** A doubly linked list through the tasks themselves. */
+class TaskList {
   first: Task | undefined
   last: Task | undefined
   size = 0
 
   push(task: Task): void {
-    task.line = this
+    task.list = this
     task.previous = this.last
     if (this.last) this.last.next = task
     else this.first = task
@@ -150,7 +115,7 @@ export class TaskList {
   }
 
   unshift(task: Task): void {
-    task.line = this
+    task.list = this
     task.next = this.first
     if (this.first) this.first.previous = task
     else this.last = task
@@ -163,70 +128,108 @@ export class TaskList {
     else this.first = task.next
     if (task.next) task.next.previous = task.previous
     else this.last = task.previous
-    task.line = undefined
+    task.list = undefined
     task.previous = undefined
     task.next = undefined
     this.size--
   }
 }
 
-/** A client's tasks. */
-export class Line extends TaskList implements Member {
-  nextTurn = 0
-  #share: Share
+/** The waiting tasks of one client. */
+class ClientQueue extends TaskList implements Member {
+  turnAt = 0
+  #flow: Flow
 
   constructor(
     readonly client: Client,
-    share: Share,
+    flow: Flow,
   ) {
     super()
-    this.#share = share
+    this.#flow = flow
   }
 
-  /** Where it has its turns. */
-  get share(): Share {
-    return this.#share
+  get flow(): Flow {
+    return this.#flow
   }
 
   get canBegin(): boolean {
-    return typeof this.client !== 'object' || !this.client.isFull
+    return !this.client.isFull
   }
 
-  /** Its client has come back over another connection, whose clock is another. */
-  moveTo(share: Share): void {
-    if (share !== this.#share) this.nextTurn = 0
-    this.#share = share
+  /** The client now calls under another identity (a session that came back on a new connection), whose clock differs. */
+  moveTo(flow: Flow): void {
+    if (flow !== this.#flow) this.turnAt = 0
+    this.#flow = flow
   }
 
-  /** One of its tasks has taken so long. */
-  paid(ms: number): void {
-    this.share.lines.paid(this, ms)
-    this.share.paid(ms)
+  charge(ms: number): void {
+    this.flow.queues.charge(this, ms)
+    this.flow.charge(ms)
   }
 }
 
-/**
- * Tasks that wait for a worker. Each client's are first in, first out; clients take turns, so that one with a million
- * tasks delays another's only one by a turn. Turns are for time, not for tasks: a client whose tasks have run long lets
- * the others go first, until theirs have run as long. Clients of one connection have the turns of one, and take turns in
- * these. Tasks that had their turn and come back stand in front of all; where there is a limit of how many workers a
- * connection may have, of those of their own client, since they wait for one of its workers.
- */
-export class TaskQueue {
-  readonly #round = new Round<Share>()
-  /** By client; one without tasks has no line. */
-  readonly #lines = new Map<Client, Line>()
-  /** By connection and by client, also of those that have no tasks now: what these have run they still owe. */
-  readonly #shares = new WeakMap<object, Share>()
-  readonly #known = new WeakMap<object, Line>()
-  readonly #returned = new TaskList()
+/** One identity's part of the workers' time, shared by its clients. */
+export class Flow implements Member {
+  turnAt = 0
+  /** The queues of its clients that have waiting tasks. */
+  readonly queues = new Rotation<ClientQueue>()
+  /** Workers that have a task of this flow. Counted only if there is a limit. */
+  #workers = 0
+
+  constructor(
+    readonly identity: Identity,
+    private readonly rotation: Rotation<Flow>,
+    private readonly maxWorkers: number,
+  ) {}
+
+  /** Waiting tasks of all its clients. */
+  get size(): number {
+    let size = 0
+    for (const queue of this.queues) size += queue.size
+    return size
+  }
+
+  /** An idle worker may take one of its tasks. */
+  get canBegin(): boolean {
+    return this.#workers < this.maxWorkers && this.hasReadyTask
+  }
+
+  /** A worker that it already has may take one of its tasks. */
+  get hasReadyTask(): boolean {
+    for (const queue of this.queues) if (queue.canBegin) return true
+    return false
+  }
+
+  /** Counts a worker as this flow's until `releaseWorker`. */
+  holdWorker(): void {
+    this.#workers++
+  }
+
+  releaseWorker(): void {
+    this.#workers--
+  }
+
+  charge(ms: number): void {
+    this.rotation.charge(this, ms)
+  }
+}
+
+export class FairQueue {
+  readonly #rotation = new Rotation<Flow>()
+  /** Of clients with waiting tasks. */
+  readonly #queues = new Map<Client, ClientQueue>()
+  /** Also without waiting tasks, as long as the identity or client lives: they keep the debt (Q3). */
+  readonly #knownFlows = new WeakMap<Identity, Flow>()
+  readonly #knownQueues = new WeakMap<Client, ClientQueue>()
+  /** Tasks that came back (Q4). */
+  readonly #front = new TaskList()
   #size = 0
   #bytes = 0
 
-  /** @param maxWorkers how many workers a connection may have at once. */
+  /** @param maxWorkers how many workers a flow may have at once. */
   constructor(private readonly maxWorkers = Number.POSITIVE_INFINITY) {}
 
-  /** Whether workers have to say whose they are. */
+  /** Whether a flow may have only so many workers, so that it matters whose task a worker runs. */
   get isLimited(): boolean {
     return this.maxWorkers < Number.POSITIVE_INFINITY
   }
@@ -235,61 +238,60 @@ export class TaskQueue {
     return this.#size
   }
 
-  /** The encoded bytes of all tasks that wait. */
+  /** Encoded argument bytes of all waiting tasks. */
   get bytes(): number {
     return this.#bytes
   }
 
-  /** How many of a client's wait for their turn. */
+  /** Waiting tasks of one client, without those in front (Q4). */
   sizeOf(client: Client): number {
-    return this.#lines.get(client)?.size ?? 0
+    return this.#queues.get(client)?.size ?? 0
   }
 
   push(task: Task): void {
-    const { client } = task.job
-    this.#open(client).push(task)
+    this.#open(task.job.client).push(task)
     this.#count(task, 1)
   }
 
-  /** Puts a task in front: it had its turn. */
+  /** Puts a task that comes back in front (Q4). */
   unshift(task: Task): void {
-    const list = this.isLimited ? this.#open(task.job.client) : this.#returned
+    const list = this.isLimited ? this.#open(task.job.client) : this.#front
     list.unshift(task)
     this.#count(task, 1)
   }
 
   /**
-   * The task whose turn it is; it stays. Undefined where all that wait have to go on waiting: their clients are full, or
-   * have as many workers as they may.
+   * The next task, which stays in the queue. Undefined if every waiting task has to go on waiting, because its client is
+   * full or its flow has all the workers that it may have.
    */
   peek(): Task | undefined {
-    return this.#returned.first ?? this.#round.next()?.lines.next()?.first
+    return this.#front.first ?? this.#rotation.next()?.queues.next()?.first
   }
 
   /**
-   * The same for a worker that is a share's: undefined where its share has no turn. For as long as others can begin
-   * something it has to become theirs.
-   * @param isTurn this is still the turn in which it became the share's.
+   * The next task for a worker that belongs to a flow. Undefined if another flow is next, unless that flow may have no
+   * worker anyway.
+   * @param isFirstTurn the worker became this flow's in this very turn, so the flow may fill its run queue.
    */
-  peekOf(share: Share, isTurn: boolean): Task | undefined {
-    if (!share.canGoOn || !(isTurn || this.#round.next(share) === share)) return undefined
-    return share.lines.next()?.first
+  peekOf(flow: Flow, isFirstTurn: boolean): Task | undefined {
+    if (!flow.hasReadyTask || !(isFirstTurn || this.#rotation.next(flow) === flow)) return undefined
+    return flow.queues.next()?.first
   }
 
-  /** Takes out the task whose turn it is, as `peek` has given it; tells whose its worker is now, where that matters. */
-  take(task: Task): Share | undefined {
-    const { line } = task
+  /** Takes out the task that `peek` returned. Returns the flow that its worker belongs to now, if there is a limit. */
+  take(task: Task): Flow | undefined {
+    const { list } = task
     this.remove(task)
-    if (!(line instanceof Line)) return undefined
-    task.payer = line
-    line.share.lines.moveBack(line)
-    this.#round.moveBack(line.share)
-    return this.isLimited ? line.share : undefined
+    if (!(list instanceof ClientQueue)) return undefined
+    task.payer = list
+    list.flow.queues.moveBack(list)
+    this.#rotation.moveBack(list.flow)
+    return this.isLimited ? list.flow : undefined
   }
 
-  /** Takes out all, also those of clients that are full. */
+  /** Takes out every task, also those of full clients. */
   *drain(): Iterable<Task> {
-    for (const list of [this.#returned, ...this.#lines.values()]) {
+    for (const list of [this.#front, ...this.#queues.values()]) {
       for (let { first } = list; first; { first } = list) {
         this.remove(first)
         yield first
@@ -297,45 +299,43 @@ export class TaskQueue {
     }
   }
 
-  /** Takes a task out wherever it stands; false where it does not wait here. */
+  /** Takes a task out from any position; false if it is not in the queue. */
   remove(task: Task): boolean {
-    const { line } = task
-    if (!(line instanceof TaskList)) return false
-    line.remove(task)
-    if (line instanceof Line && !line.first) this.#close(line)
+    const { list } = task
+    if (!(list instanceof TaskList)) return false
+    list.remove(task)
+    if (list instanceof ClientQueue && !list.first) this.#close(list)
     this.#count(task, -1)
     return true
   }
 
-  #open(client: Client): Line {
-    const connection = connectionOf(client)
-    const open = this.#lines.get(client)
-    if (open?.share.connection === connection) return open
-    // A session that has come back over another connection: what waits, and what has still to be paid, is there from now on.
+  #open(client: Client): ClientQueue {
+    const { identity } = client
+    const open = this.#queues.get(client)
+    if (open?.flow.identity === identity) return open
+    // The client calls under another identity now: its waiting tasks and its debt move along.
     if (open) this.#close(open)
-    const share = this.#shareOf(connection)
-    const known = typeof client === 'object' ? this.#known.get(client) : undefined
-    const line = known ?? new Line(client, share)
-    line.moveTo(share)
-    if (typeof client === 'object') this.#known.set(client, line)
-    this.#lines.set(client, line)
-    if (share.lines.size === 0) this.#round.join(share)
-    share.lines.join(line)
-    return line
+    const flow = this.#flowOf(identity)
+    const queue = this.#knownQueues.get(client) ?? new ClientQueue(client, flow)
+    queue.moveTo(flow)
+    this.#knownQueues.set(client, queue)
+    this.#queues.set(client, queue)
+    if (flow.queues.size === 0) this.#rotation.join(flow)
+    flow.queues.join(queue)
+    return queue
   }
 
-  #shareOf(connection: object | string): Share {
-    const known = typeof connection === 'object' ? this.#shares.get(connection) : undefined
-    const share = known ?? new Share(connection, this.#round, this.maxWorkers)
-    if (typeof connection === 'object') this.#shares.set(connection, share)
-    return share
+  #flowOf(identity: Identity): Flow {
+    const flow = this.#knownFlows.get(identity) ?? new Flow(identity, this.#rotation, this.maxWorkers)
+    this.#knownFlows.set(identity, flow)
+    return flow
   }
 
-  #close(line: Line): void {
-    const { client, share } = line
-    this.#lines.delete(client)
-    share.lines.leave(line)
-    if (share.lines.size === 0) this.#round.leave(share)
+  #close(queue: ClientQueue): void {
+    const { client, flow } = queue
+    this.#queues.delete(client)
+    flow.queues.leave(queue)
+    if (flow.queues.size === 0) this.#rotation.leave(flow)
   }
 
   #count(task: Task, sign: 1 | -1): void {

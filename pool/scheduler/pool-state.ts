@@ -2,37 +2,37 @@ import { Failure } from '../../wire/failure.js'
 import { RETRY_MS } from '../../wire/protocol.js'
 import type { Task } from './task.js'
 
-/** Whether a pool takes tasks. */
+/** Whether a pool accepts tasks. The transitions are drawn in scheduler.ts. */
 export type PoolState =
   | { readonly kind: 'open' }
-  /** Accepts nothing; completes what it has accepted. */
+  /** Accepts no new tasks; completes the ones that it has. */
   | { readonly kind: 'closing' }
   | { readonly kind: 'closed' }
   | { readonly kind: 'terminated' }
-  /** Its workers have come to die as soon as they start. All calls fail with this failure; it goes on trying to start one. */
+  /** Its workers keep dying before they are ready. Every call fails with this failure; the pool keeps trying to start a worker. */
   | { readonly kind: 'broken'; readonly failure: Failure }
-  /** Its workers cannot start. What was running is completed, all else fails with this failure. */
+  /** Its workers never could start. Running tasks complete, everything else fails with this failure. */
   | { readonly kind: 'failed'; readonly failure: Failure }
+
+export type WorkerPhase = 'starting' | 'idle' | 'busy' | 'stopping'
 
 /** How a worker process ended. */
 export interface WorkerExit {
+  /** 0 if it never was a process. */
   readonly pid: number
   readonly exitCode: number | undefined
   readonly signal: string | undefined
-  /** It died for want of memory: its own heap's, or the machine's or container's. */
+  /** It ran out of memory: of its own V8 heap, or of the machine's or container's memory (the kernel killed it). */
   readonly oom?: 'heap' | 'kernel' | undefined
-  /** Why its pool killed it, where it did so of its own accord. */
+  /** Why the pool killed it on the pool's own initiative (watchdog, protocol error). */
   readonly why?: string | undefined
-  /** It was told to end, or killed by its pool. */
+  /** The pool had told it to stop, or killed it for the sake of a task. */
   readonly expected?: boolean
   /** Why it could not be started at all. */
   readonly error?: string
 }
 
-/** What a worker does, as its pool sees it. */
-export type WorkerPhase = 'starting' | 'idle' | 'busy' | 'stopping'
-
-/** Why a pool in this state takes no task. */
+/** The failure of a task that is submitted to a pool in this state. */
 export function refusal(state: Exclude<PoolState, { kind: 'open' }>): Failure {
   switch (state.kind) {
     case 'failed':
@@ -46,7 +46,7 @@ export function refusal(state: Exclude<PoolState, { kind: 'open' }>): Failure {
   }
 }
 
-/** The failure of a task that was there when its pool was terminated. */
+/** The failure of a task whose pool was terminated. */
 export function terminated({ job }: Task, started: boolean | 'unknown'): Failure {
   const message = `the pool was terminated while ${job.function} was ${started === true ? 'running' : 'waiting'}`
   return new Failure('POOL_TERMINATED', message, { started })
@@ -72,14 +72,14 @@ export function crash({ job, attempt, itemsDone, chunk }: Task, exit: WorkerExit
   })
 }
 
-/** The failure of a task that waits for another try, which its pool cannot give it: it has run, so it has crashed. */
+/** The failure of a task that waits for a retry in a pool that can run nothing any more. It has run, so it counts as crashed. */
 export const notRunAgain = ({ reason, message, metadata }: Failure, why: Failure): Failure =>
   new Failure(reason, `${message}; it did not run again: ${why.message}`, { metadata })
 
-/** The failure of a task of which workers die before it begins. It is taken for begun: nobody shall send it again. */
+/** The failure of a task that kills workers before it begins. It counts as begun, so that no client sends it again. */
 export function neverBegins(task: Task, exit: WorkerExit): Failure {
   const { reason, metadata } = crash(task, exit)
-  const message = `${task.fatalities} workers in a row died when they were given ${task.job.function}; the last one`
+  const message = `${task.fatalWorkers} workers in a row died when they were given ${task.job.function}; the last one`
   return new Failure(reason, `${message} (pid ${exit.pid}) ${describe(exit)}`, { metadata })
 }
 

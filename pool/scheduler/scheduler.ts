@@ -1,7 +1,7 @@
 import { Failure } from '../../wire/failure.js'
 import { RETRY_MS } from '../../wire/protocol.js'
-import type { Edges } from './effects.js'
-import { TaskQueue } from './fair-queue.js'
+import type { SchedulerEffects, TaskEvent } from './effects.js'
+import { FairQueue } from './fair-queue.js'
 import {
   crash,
   neverBegins,
@@ -13,542 +13,492 @@ import {
   type WorkerExit,
 } from './pool-state.js'
 import { Estimates } from './run-queue.js'
-import { type Client, failed, type Job, type Outcome, type Owner, Task } from './task.js'
-import { Crew, type Slot } from './worker-table.js'
+import { type Client, failed, type Outcome, Task, type TaskRequest } from './task.js'
+import { type WorkerSlot, WorkerTable } from './worker-table.js'
 
-/** A worker that dies so often in a row before it is ready makes its pool fail. */
+/**
+ * Which task runs where: every decision of a pool, without a process, a socket or a timer. Events come in as method
+ * calls. Actions go out through SchedulerEffects, which pool.ts connects to real workers and a unit test to a list.
+ *
+ *                 submit              dispatch, prefetch             done
+ *      (caller) ──────────▶ queue ───────────────────────▶ run queue ─────▶ settled
+ *                             │ ▲    crash, late, handed back │
+ *                             │ └─────────────────────────────┤
+ *                             └────────── end(reason) ────────┴───────────▶ settled
+ *
+ * The state of the pool:
+ *
+ *            #break               close           no work left
+ *      broken ◀──▶ open ───────────────▶ closing ──────────────▶ closed
+ *            ready  │ ╲ terminate      ╱    │
+ *             #fail ▼  ▶ terminated ◀──      ▼ #fail, #break
+ *                 failed                   failed
+ *
+ * Invariants; the tests cite the numbers.
+ *  P1 A task is in exactly one place: the fair queue, one worker's run queue, or settled.
+ *  P2 A task is settled once, by #settle. Whatever comes later finds it settled and changes nothing.
+ *  P3 A worker gets no task before it is ready. It gets tasks ahead of time only of kinds that have run before, as many
+ *     as are expected to take PREFETCH_MS together (or one of up to LONG_PREFETCH_MS, if many wait), and only while no
+ *     idle worker could run them.
+ *  P4 While the pool can accept or has work, its starting, idle and busy workers together are `processes`.
+ *  P5 A worker whose current task was cancelled gets nothing more until it reports `done`.
+ *  P6 A task whose worker died runs again if it had not begun (unless it kills workers, see #isFatal) or if `retries`
+ *     allow it. Otherwise it fails.
+ *  P7 closed, terminated and failed are final. A pool in one of them has ended when its last worker is gone.
+ *  P8 Only the first task of a run queue can have begun. The others are taken back only after their begin-by time, once
+ *     everything that the worker had reported by then has been read. The worker gets no more until it has handed them back.
+ *  P9 If there is a limit of workers per flow, no flow has more. A worker belongs to a flow from its first task of that
+ *     flow until its run queue is empty.
+ *
+ * Cancellation, a deadline, a dead client and the end of the pool are one event: end(task, reason).
+ */
+
+/** A pool fails, or breaks, when this many workers in a row die before they are ready. */
 const START_ATTEMPTS = 3
 
-/** A task fails when so many workers in a row have died of being given it, before it began. */
+/** A task fails when this many workers in a row die of being given it, before it begins. */
 const BEGIN_ATTEMPTS = 3
 
-/** The tasks that a pool has accepted: how many, and what became of them. Each is settled once. */
-export class Ledger {
-  readonly counters = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 }
-  #next = 1
-  #open = 0
-
-  /** How many have not been settled. */
-  get open(): number {
-    return this.#open
-  }
-
-  accept(
-    job: Job,
-    args: readonly Uint8Array[] | undefined,
-    chunk: Uint8Array | undefined,
-    owner: Owner,
-    key: number,
-  ): Task {
-    this.counters.submitted++
-    this.#open++
-    return new Task(this.#next++, job, args, chunk, owner, key)
-  }
-
-  /** A worker has said what became of it. */
-  done(task: Task, outcome: Outcome): void {
-    this.#settle(task, outcome, outcome.ok ? 'succeeded' : 'failed')
-  }
-
-  fail(task: Task, failure: Failure): void {
-    this.#settle(task, failed(failure), 'failed')
-  }
-
-  cancel(task: Task, failure: Failure): void {
-    this.#settle(task, failed(failure), 'cancelled')
-  }
-
-  /** It is run again, in spite of this. */
-  retry(task: Task, crash: Failure): void {
-    task.attempt++
-    task.crash = crash
-    task.waitsUntil = 0
-    task.itemsDone = 0
-    task.putBack()
-    this.counters.retried++
-  }
-
-  #settle(task: Task, outcome: Outcome, as: 'succeeded' | 'failed' | 'cancelled'): void {
-    if (task.settled) return
-    this.counters[as]++
-    this.#open--
-    task.settle(outcome)
-  }
-}
-
-/** How much may wait in a pool. */
+/** Limits of what may wait in a pool. A task beyond them is refused with QUEUE_FULL. */
 export interface QueueLimits {
-  /** Tasks of all clients, and of one. */
   readonly maxQueued: number
   readonly maxQueuedPerClient: number
-  /** Bytes of the arguments of all that wait. */
+  /** Encoded argument bytes of all waiting tasks. */
   readonly maxQueuedBytes: number
 }
 
-/** Whether a queue has room for one more. What is already over a limit by one request's worth is let be. */
-export class Room {
-  constructor(
-    private readonly queue: TaskQueue,
-    private readonly limits: QueueLimits,
-  ) {}
-
-  /** Throws QUEUE_FULL, which says what is full. */
-  check(client: Client): void {
-    const { queue, limits } = this
-    if (queue.size >= limits.maxQueued) throw full(queue.size, 'tasks', limits.maxQueued, 'pool')
-    if (queue.bytes >= limits.maxQueuedBytes) throw full(queue.bytes, 'bytes', limits.maxQueuedBytes, 'pool')
-    // A stream of calls is not refused but read no further (rpc/calls.ts). And no client has more than all have.
-    if ((typeof client !== 'string' && client.isHeldBack) || queue.size < limits.maxQueuedPerClient) return
-    const mine = queue.sizeOf(client)
-    if (mine >= limits.maxQueuedPerClient) throw full(mine, 'tasks', limits.maxQueuedPerClient, 'client')
-  }
-}
-
-function full(waiting: number, what: 'tasks' | 'bytes', limit: number, of: 'pool' | 'client'): Failure {
-  const whose = of === 'pool' ? 'in the pool' : 'of this client'
-  return new Failure('QUEUE_FULL', `${waiting} ${what} ${whose} wait already; at most ${limit} may. Try again later`, {
-    retryDelayMs: RETRY_MS,
-    metadata: { limit: String(limit), of, what },
-  })
-}
-
-/**
- * Whether a pool takes tasks, and what becomes of those that it has when it does not (P4, P7):
- *
- *        break                close            no work left
- *   broken ◀──▶ open ─────────────▶ closing ─────────────────▶ closed
- *        recover │ ╲ terminate     ╱    │
- *           fail ▼  ▶ terminated ◀      ▼ fail, break
- *             failed                 failed
- */
-export class Life {
-  #state: PoolState = { kind: 'open' }
-  /** Requests that were accepted and still bring tasks. */
-  #holds = 0
-  #hasEnded = false
-
-  constructor(
-    private readonly queue: TaskQueue,
-    private readonly crew: Crew,
-    private readonly ledger: Ledger,
-    private readonly edges: Edges,
-  ) {}
-
-  get state(): PoolState {
-    return this.#state
-  }
-
-  /** Throws the Failure that says why a task is not accepted; one of a request that holds the pool is, while it closes. */
-  check(held: boolean): void {
-    if (this.#state.kind !== 'open' && !(held && this.#state.kind === 'closing')) throw refusal(this.#state)
-  }
-
-  hold(): () => void {
-    this.check(false)
-    this.#holds++
-    return () => {
-      this.#holds--
-      this.settle()
-    }
-  }
-
-  /** How many workers there should be. A broken pool tries with one. */
-  wanted(processes: number): number {
-    if (this.#state.kind === 'open' || (this.#state.kind === 'closing' && this.#isBusy)) return processes
-    return this.#state.kind === 'broken' ? 1 : 0
-  }
-
-  /** Whether a task whose worker died can run again. */
-  get runs(): boolean {
-    return this.#state.kind === 'open' || this.#state.kind === 'closing' || this.#state.kind === 'broken'
-  }
-
-  close(): void {
-    if (this.#state.kind !== 'open' && this.#state.kind !== 'broken') return
-    this.#state = { kind: 'closing' }
-    this.settle()
-  }
-
-  terminate(): void {
-    if (this.#state.kind === 'terminated' || (this.#state.kind === 'closed' && this.#hasEnded)) return
-    // Whoever still calls one that has failed is to hear why, as long as its processes die.
-    if (this.#state.kind !== 'failed') this.#state = { kind: 'terminated' }
-    for (const task of this.queue.drain()) this.ledger.cancel(task, terminated(task, task.attempt > 1))
-    for (const slot of this.crew) {
-      // One in a hand may have begun before that was heard here.
-      for (const task of slot.hand) this.ledger.cancel(task, terminated(task, task.started || 'unknown'))
-      this.edges.kill(slot.id)
-    }
-    this.settle()
-  }
-
-  /** Its workers cannot start, and never will. */
-  fail(failure: Failure): void {
-    if (!this.runs) return
-    this.#state = { kind: 'failed', failure }
-    this.#failQueued(failure)
-  }
-
-  /** Its workers die as soon as they start. One that could once may again: it goes on trying. */
-  break(failure: Failure): void {
-    if (this.#state.kind !== 'open' && this.#state.kind !== 'broken') return this.fail(failure)
-    this.#state = { kind: 'broken', failure }
-    this.#failQueued(failure)
-  }
-
-  /** A worker is ready. */
-  recover(): void {
-    if (this.#state.kind === 'broken') this.#state = { kind: 'open' }
-  }
-
-  /** P7: where no work is left for a pool that takes none, its workers end; after the last one, so does the pool. */
-  settle(): void {
-    if (this.#state.kind === 'open' || this.#state.kind === 'broken' || this.#hasEnded) return
-    if (this.#state.kind !== 'terminated' && !this.#isBusy) {
-      if (this.#state.kind === 'closing') this.#state = { kind: 'closed' }
-      for (const slot of this.crew)
-        if (slot.phase === 'idle' || slot.phase === 'starting') this.edges.stop(this.crew.stop(slot))
-    }
-    if (this.crew.size > 0) return
-    // Where the pool has failed: what came back from its last workers.
-    this.#failQueued(refusal(this.#state))
-    this.#hasEnded = true
-    this.edges.ended()
-  }
-
-  get #isBusy(): boolean {
-    return this.ledger.open > 0 || (this.#holds > 0 && this.#state.kind === 'closing')
-  }
-
-  #failQueued(failure: Failure): void {
-    for (const task of this.queue.drain()) {
-      this.ledger.fail(task, task.crash ? notRunAgain(task.crash, failure) : failure)
-    }
-  }
-}
-
-/** What becomes of the tasks in the hand of a worker that has died (P6). */
-export class Losses {
-  constructor(
-    private readonly queue: TaskQueue,
-    private readonly crew: Crew,
-    private readonly ledger: Ledger,
-    private readonly life: Life,
-    private readonly edges: Edges,
-  ) {}
-
-  take(slot: Slot, exit: WorkerExit): void {
-    const { first } = slot.hand
-    for (const task of [...slot.hand].reverse()) {
-      if (task.settled) continue
-      if (task.started) this.#crashed(task, exit)
-      else if (task === first && this.#isFatal(slot, task)) this.ledger.fail(task, neverBegins(task, exit))
-      else this.queue.unshift(task)
-    }
-    slot.hand.leave()
-  }
-
-  #crashed(task: Task, exit: WorkerExit): void {
-    const failure = crash(task, exit)
-    if (!this.life.runs || task.attempt > task.job.retries) return this.ledger.fail(task, failure)
-    this.ledger.retry(task, failure)
-    this.queue.unshift(task)
-    this.edges.waits(task)
-  }
-
-  /**
-   * Whether workers die of being given the task (of its size, say). Only such count as were started after the last that did:
-   * whatever ends all workers at once is not the task's fault.
-   */
-  #isFatal(slot: Slot, task: Task): boolean {
-    if (slot.id <= task.fatalUpTo) return false
-    task.fatalUpTo = this.crew.started
-    return ++task.fatalities >= BEGIN_ATTEMPTS
-  }
-}
-
-/**
- * Which task runs where: the decisions of a pool, without a process, a socket or a timer. Events come in as method
- * calls; what has to be done goes out through `Edges`, which pool.ts connects to real workers and a test to a list.
- *
- *                    submit               dispatch, feed           done
- *        (caller) ───────────▶ queue ───────────────────────▶ hand ──────▶ settle
- *                                │  ▲   lost, reclaim, returned │
- *                                │  └───────────────────────────┤
- *                                └───────── end(reason) ────────┴────────▶ settle
- *
- * Invariants; the tests cite the numbers.
- *  P1 A task is in exactly one place: the queue, one worker's hand, or settled.
- *  P2 A task's owner is told once (ledger.ts); whatever comes second finds the task settled and changes nothing.
- *  P3 A worker has nothing in hand before it is ready. More than one task only of kinds that have run before, expected
- *     to take PREFETCH_MS together (or one of LONG_PREFETCH_MS, from a deep queue), and only while no worker is idle that could run it.
- *  P4 Starting, idle and busy workers together are `processes`, as long as the pool can still get or has work.
- *  P5 A worker whose task was ended from outside gets the next task only after it has said done, or never.
- *  P6 A task whose worker died runs again if it never started (unless workers die of it, losses.ts), or if `retries` allow
- *     it; otherwise it fails.
- *  P7 closed, terminated and failed are final (life.ts); a pool without workers in one of them has ended.
- *  P8 Only the first in a hand can have begun. The others are reclaimed only when their lease has passed and all that
- *     the worker had said by then has been heard; until it has returned them, it gets no others.
- *  P9 Where there is a limit, no connection has more workers: one is its own from the first task until it has nothing in hand.
- *
- * Cancellation, deadline, the caller's death and the pool's end are one event: end(task, reason).
- */
-
 export interface SchedulerOptions {
   readonly processes: number
-  /** A worker is replaced after so many tasks; undefined for never. */
+  /** A worker is replaced after this many tasks; undefined for never. */
   readonly maxTasksPerChild: number | undefined
-  /** How many workers a connection may have at once; undefined for all. */
+  /** Workers that one identity may have at once; undefined for all. */
   readonly maxRunningPerClient: number | undefined
   readonly limits: QueueLimits
 }
 
 export class Scheduler {
-  readonly #queue: TaskQueue
+  readonly #queue: FairQueue
   readonly #estimates = new Estimates()
-  readonly #crew = new Crew()
-  readonly #ledger = new Ledger()
-  readonly #life: Life
-  readonly #losses: Losses
-  readonly #room: Room
+  readonly #workers = new WorkerTable()
+  readonly #counters = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 }
+  /** Tasks that are not settled. */
+  #open = 0
+  #nextTask = 1
+  #state: PoolState = { kind: 'open' }
+  /** Accepted requests that still bring tasks. */
+  #holds = 0
+  #hasEnded = false
 
+  /** @param observe is called for each change of a task, if there is an observer. */
   constructor(
     private readonly options: SchedulerOptions,
-    private readonly edges: Edges,
+    private readonly effects: SchedulerEffects,
+    private readonly observe?: ((event: TaskEvent) => void) | undefined,
   ) {
     const { processes, maxRunningPerClient = processes } = options
-    this.#queue = new TaskQueue(maxRunningPerClient < processes ? maxRunningPerClient : undefined)
-    this.#life = new Life(this.#queue, this.#crew, this.#ledger, edges)
-    this.#losses = new Losses(this.#queue, this.#crew, this.#ledger, this.#life, edges)
-    this.#room = new Room(this.#queue, options.limits)
+    this.#queue = new FairQueue(maxRunningPerClient < processes ? maxRunningPerClient : undefined)
   }
 
   get state(): PoolState {
-    return this.#life.state
-  }
-  get stats() {
-    const { running, started } = this.#crew
-    const { open, counters } = this.#ledger
-    return { queued: open - running, queuedBytes: this.#queue.bytes, running, workersStarted: started, ...counters }
+    return this.#state
   }
 
-  /** What a worker does now; undefined for one that is gone. */
-  worker(id: number): Readonly<Slot> | undefined {
-    return this.#crew.get(id)
+  get stats() {
+    const { running, started } = this.#workers
+    return {
+      queued: this.#open - running,
+      queuedBytes: this.#queue.bytes,
+      running,
+      workersStarted: started,
+      ...this.#counters,
+    }
   }
+
+  /** The state of a worker; undefined if it is gone. */
+  worker(id: number): Readonly<WorkerSlot> | undefined {
+    return this.#workers.get(id)
+  }
+
+  /** Starts the workers. */
   start(): void {
     this.#fill()
   }
 
-  /**
-   * Accepts a request that brings its tasks bit by bit, also after close(); the caller calls the returned function once,
-   * after the last. Throws the Failure that says why not.
-   */
-  hold(): () => void {
-    return this.#life.hold()
-  }
+  // Tasks come and go.
 
   /**
-   * Accepts a task, of a request that holds the pool where `held`: that has been let in, and only its first is refused
-   * for want of room. Throws the Failure that says why not. `owner.settled(key, …)` is called exactly once.
+   * Accepts a task; its owner is told the outcome exactly once.
+   * @throws Failure POOL_CLOSED, POOL_TERMINATED, NO_WORKERS or the reason why the pool failed; QUEUE_FULL.
    */
-  submit(
-    job: Job,
-    args: readonly Uint8Array[] | undefined,
-    chunk: Uint8Array | undefined,
-    owner: Owner,
-    key: number,
-    held = false,
-  ): Task {
-    this.#life.check(held)
-    if (!held) this.#room.check(job.client)
-    const task = this.#ledger.accept(job, args, chunk, owner, key)
+  submit(request: TaskRequest): Task {
+    this.#checkOpen(request.isHeld)
+    if (!request.isHeld) this.#checkRoom(request.job.client)
+    const task = new Task(this.#nextTask++, request)
+    this.#counters.submitted++
+    this.#open++
+    this.observe?.({ kind: 'submitted', task })
     this.#queue.push(task)
     this.dispatch()
     return task
   }
 
-  /** Ends a task from outside: its caller is gone or gave up. Queued: dropped. In a hand: settled now, aborted there. */
+  /**
+   * Accepts a request that brings its tasks over time, also after close(). The caller calls the returned function once,
+   * after its last task. @throws Failure as `submit`.
+   */
+  hold(): () => void {
+    this.#checkOpen(false)
+    this.#holds++
+    return () => {
+      this.#holds--
+      this.#settleLifecycle()
+    }
+  }
+
+  /** Ends a task from outside. In the queue, it is dropped; in a run queue, it is settled now and aborted in its worker. */
   end(task: Task, reason: Failure): void {
     if (task.settled) return
     const wasQueued = this.#queue.remove(task)
     const { reason: why, message, metadata } = reason
-    // One in a hand may have begun before that was heard here.
-    const started = wasQueued ? task.attempt > 1 : task.started || 'unknown'
-    this.#ledger.cancel(task, new Failure(why, message, { started, metadata }))
-    if (wasQueued) return this.#life.settle()
-    for (const slot of this.#crew) {
-      if (!slot.hand.has(task)) continue
-      this.edges.abort(slot.id, task, reason)
+    this.#cancel(task, new Failure(why, message, { started: startOf(task, wasQueued), metadata }))
+    if (wasQueued) return this.#settleLifecycle()
+    for (const slot of this.#workers) {
+      if (!slot.runQueue.has(task)) continue
+      this.effects.abort(slot.id, task, reason)
       this.#hurry(slot)
     }
   }
 
+  /** Gives waiting tasks to idle workers. Also called when a client is no longer full. */
+  dispatch(): void {
+    for (;;) {
+      const slot = this.#workers.longestIdle
+      const task = slot && this.#queue.peek()
+      if (!task) return
+      this.#workers.setBusy(slot)
+      slot.runQueue.assign(task, this.#estimates, this.#queue.take(task))
+      this.observe?.({ kind: 'assigned', task, worker: slot.id, prefetched: false })
+      this.effects.run(slot.id, [task], 0)
+    }
+  }
+
+  // Prefetching (P3, P8).
+
+  /** Fills the run queues of busy workers, evenly. Returns whether any worker got a task. */
+  prefetch(now: number): boolean {
+    if (this.#queue.size === 0) return false
+    // Idle workers come first. With a limit per flow, some may stay idle; and a client may have stopped being full unnoticed.
+    if (this.#queue.isLimited) this.dispatch()
+    else if (this.#workers.hasIdle) return false
+    let any = false
+    for (const [{ id }, tasks] of this.#workers.prefetch(
+      this.#queue,
+      this.#estimates,
+      this.options.maxTasksPerChild,
+      now,
+    )) {
+      if (this.observe) for (const task of tasks) this.observe({ kind: 'assigned', task, worker: id, prefetched: true })
+      this.effects.run(id, tasks, tasks[0]?.beginBy ?? 0)
+      any = true
+    }
+    return any
+  }
+
+  get hasPrefetched(): boolean {
+    return this.#workers.hasPrefetched
+  }
+
+  /** Workers with prefetched tasks past their begin-by time. Before takeBackLate, the caller reads all they have sent (P8). */
+  late(now: number): number[] {
+    return [...this.#workers].filter(({ runQueue }) => runQueue.isLate(now)).map(({ id }) => id)
+  }
+
+  /** Takes late tasks of a worker back into the queue. */
+  takeBackLate(workerId: number, now: number): void {
+    const back = this.#workers.get(workerId)?.runQueue.takeBackLate(this.#queue, now) ?? []
+    if (this.observe) for (const task of back) this.observe({ kind: 'handed-back', task, worker: workerId })
+    this.dispatch()
+  }
+
+  // What workers report.
+
   ready(workerId: number): void {
-    const slot = this.#crew.get(workerId)
+    const slot = this.#workers.get(workerId)
     if (slot?.phase !== 'starting') return
-    this.#crew.ready(slot)
-    this.#life.recover()
+    this.#workers.becameReady(slot)
+    if (this.#state.kind === 'broken') this.#state = { kind: 'open' }
     this.#rest(slot)
     this.#fill()
   }
 
-  /** The worker's modules or initializer failed: another fares better only where others have before. */
+  /** The worker's modules or initializer failed. Once all workers have been ready, that is worth more attempts. */
   initFailed(workerId: number, failure: Failure): void {
-    const slot = this.#crew.get(workerId)
-    // One that has been ready may say so too, and end: that no worker can be is not to be had from it.
+    const slot = this.#workers.get(workerId)
+    // Ignored after ready: it proves nothing about other workers.
     if (slot?.phase !== 'starting') return
-    this.#crew.startFailed(slot)
-    if (!this.#crew.wasReady) this.#life.fail(failure)
-    else if (this.#crew.deadStarts >= START_ATTEMPTS) this.#life.break(failure)
+    this.#workers.startFailed(slot)
+    if (!this.#workers.wasReady) this.#fail(failure)
+    else if (this.#workers.deadStarts >= START_ATTEMPTS) this.#break(failure)
     this.#fill()
-    this.#life.settle()
+    this.#settleLifecycle()
   }
 
   started(workerId: number, taskId: number): void {
-    const task = this.#crew.get(workerId)?.hand.first
-    if (task?.id === taskId) this.#begin(task)
+    const task = this.#workers.get(workerId)?.runQueue.first
+    if (task?.id === taskId) this.#begin(task, workerId)
   }
 
-  /** How many items of a chunk have ended. */
+  /** @param items how many items of the chunk have ended. */
   progressed(workerId: number, taskId: number, items: number): void {
-    const task = this.#crew.get(workerId)?.hand.first
+    const task = this.#workers.get(workerId)?.runQueue.first
     if (task?.id === taskId) task.itemsDone = items
   }
 
-  /** The worker is to be replaced when it has done what it has in hand. */
+  /** A task has ended. A worker runs its tasks in order, so a report about any but its first task comes too late. */
+  done(workerId: number, taskId: number, outcome: Outcome, ranMs: number): void {
+    const slot = this.#workers.get(workerId)
+    if (!slot) return
+    const task = slot.runQueue.first
+    if (task?.id === taskId) {
+      slot.runQueue.finishFirst()
+      this.#workers.finishedTask(slot)
+      if (!task.settled) this.#estimates.learn(task, ranMs)
+      this.#settle(task, outcome, outcome.ok ? 'succeeded' : 'failed', ranMs)
+      const next = slot.runQueue.first
+      if (next) this.#begin(next, workerId)
+      this.#hurry(slot)
+    } else slot.runQueue.forget(taskId)
+    if (slot.phase === 'busy') this.#rest(slot)
+  }
+
+  /** The worker has skipped these tasks, because their begin-by time had passed. */
+  handedBack(workerId: number, taskIds: readonly number[]): void {
+    const slot = this.#workers.get(workerId)
+    if (!slot) return
+    for (const task of slot.runQueue.handedBack(this.#queue, taskIds)) {
+      this.observe?.({ kind: 'handed-back', task, worker: workerId })
+      this.effects.waits(task)
+    }
+    this.#hurry(slot)
+    if (slot.phase === 'busy') this.#rest(slot)
+    this.dispatch()
+  }
+
+  /** The worker asks to be replaced, after the tasks that it has. */
   retire(workerId: number): void {
-    const slot = this.#crew.get(workerId)
+    const slot = this.#workers.get(workerId)
     if (!slot) return
     slot.isRetiring = true
     if (slot.phase === 'idle') this.#rest(slot)
   }
-  /** A worker runs what it has in order: what comes for another task than the first of its hand comes too late. */
-  done(workerId: number, taskId: number, outcome: Outcome, ranMs: number): void {
-    const slot = this.#crew.get(workerId)
-    const task = slot?.hand.first
-    if (!slot) return
-    if (task?.id !== taskId) {
-      slot.hand.forget(taskId)
-      // It may have been the last that its worker was waited for.
-      if (slot.phase === 'busy') this.#rest(slot)
-      return
-    }
-    slot.hand.drop()
-    this.#crew.didTask(slot)
-    if (!task.settled) this.#estimates.learn(task, ranMs)
-    this.#ledger.done(task, outcome)
-    this.#first(slot)
-    if (slot.phase === 'busy') this.#rest(slot)
-  }
-
-  /** The worker has not begun these in time, and will not. */
-  returned(workerId: number, taskIds: readonly number[]): void {
-    const slot = this.#crew.get(workerId)
-    if (!slot) return
-    for (const task of slot.hand.returned(this.#queue, taskIds)) this.edges.waits(task)
-    this.#hurry(slot)
-    if (slot.phase === 'busy') this.#rest(slot)
-    this.dispatch()
-  }
 
   exited(workerId: number, exit: WorkerExit): void {
-    const slot = this.#crew.get(workerId)
+    const slot = this.#workers.get(workerId)
     if (!slot) return
-    const isDeadStart = this.#crew.remove(slot, exit)
-    this.#losses.take(slot, exit)
-    if (isDeadStart && this.#crew.deadStarts >= START_ATTEMPTS) {
-      const failure = noWorkers(this.#crew.deadStarts, exit)
-      if (this.#crew.wasReady) this.#life.break(failure)
-      else this.#life.fail(failure)
+    const isDeadStart = this.#workers.remove(slot, exit)
+    this.#recover(slot, exit)
+    if (isDeadStart && this.#workers.deadStarts >= START_ATTEMPTS) {
+      const failure = noWorkers(this.#workers.deadStarts, exit)
+      if (this.#workers.wasReady) this.#break(failure)
+      else this.#fail(failure)
     }
     this.#fill()
     this.dispatch()
-    this.#life.settle()
+    this.#settleLifecycle()
   }
 
-  /** Fills the hands of busy workers from the queue, evenly: at the end of a turn. Tells whether anything has been lent. */
-  feed(now: number): boolean {
-    if (this.#queue.size === 0) return false
-    // Workers may stay idle for somebody else; but whoever may have one gets it first: a client can stop being full unnoticed.
-    if (this.#queue.isLimited) this.dispatch()
-    else if (this.#crew.hasIdle) return false
-    let lent = false
-    for (const [slot, tasks] of this.#crew.lend(this.#queue, this.#estimates, this.options.maxTasksPerChild, now)) {
-      this.edges.run(slot.id, tasks, tasks[0]?.beginBy ?? 0)
-      lent = true
-    }
-    return lent
-  }
+  // The lifecycle of the pool.
 
-  get lends(): boolean {
-    return this.#crew.lends
-  }
-  /** Workers with tasks to reclaim, each once it has been heard to the end (P8). */
-  late(now: number): number[] {
-    return [...this.#crew].filter(({ hand }) => hand.isLate(now)).map(({ id }) => id)
-  }
-
-  /** Takes back what was lent and has not begun in time. */
-  reclaim(workerId: number, now: number): void {
-    this.#crew.get(workerId)?.hand.reclaim(this.#queue, now)
-    this.dispatch()
-  }
-
+  /** Accepts no more tasks; completes the ones that it has. */
   close(): void {
-    this.#life.close()
+    if (this.#state.kind !== 'open' && this.#state.kind !== 'broken') return
+    this.#state = { kind: 'closing' }
+    this.#settleLifecycle()
   }
 
+  /** Cancels every task and kills every worker. */
   terminate(): void {
-    this.#life.terminate()
+    if (this.#state.kind === 'terminated' || (this.#state.kind === 'closed' && this.#hasEnded)) return
+    // A failed pool stays failed, so that late callers hear why.
+    if (this.#state.kind !== 'failed') this.#state = { kind: 'terminated' }
+    for (const task of this.#queue.drain()) this.#cancel(task, terminated(task, startOf(task, true)))
+    for (const slot of this.#workers) {
+      for (const task of slot.runQueue) this.#cancel(task, terminated(task, startOf(task, false)))
+      this.effects.kill(slot.id)
+    }
+    this.#settleLifecycle()
   }
 
-  /** The next in hand begins, for all that is known here. */
-  #first(slot: Slot): void {
-    const task = slot.hand.first
-    if (task) this.#begin(task)
-    this.#hurry(slot)
+  /** Its workers cannot start, and never could. */
+  #fail(failure: Failure): void {
+    if (!this.#canRun) return
+    this.#state = { kind: 'failed', failure }
+    this.#failQueued(failure)
   }
 
-  #begin(task: Task): void {
+  /** Its workers keep dying early. Since they could start once, the pool keeps trying. */
+  #break(failure: Failure): void {
+    if (this.#state.kind !== 'open' && this.#state.kind !== 'broken') return this.#fail(failure)
+    this.#state = { kind: 'broken', failure }
+    this.#failQueued(failure)
+  }
+
+  #failQueued(failure: Failure): void {
+    for (const task of this.#queue.drain()) {
+      this.#settle(task, failed(task.crash ? notRunAgain(task.crash, failure) : failure), 'failed', undefined)
+    }
+  }
+
+  /** P7: a pool that accepts nothing and has no work left stops its workers; after the last one, it has ended. */
+  #settleLifecycle(): void {
+    if (this.#state.kind === 'open' || this.#state.kind === 'broken' || this.#hasEnded) return
+    if (this.#state.kind !== 'terminated' && !this.#hasWork) {
+      if (this.#state.kind === 'closing') this.#state = { kind: 'closed' }
+      for (const slot of this.#workers) if (slot.phase === 'idle' || slot.phase === 'starting') this.#stop(slot)
+    }
+    if (this.#workers.size > 0) return
+    // In a failed pool: tasks that came back from its last workers.
+    this.#failQueued(refusal(this.#state))
+    this.#hasEnded = true
+    this.effects.ended()
+  }
+
+  get #hasWork(): boolean {
+    return this.#open > 0 || (this.#holds > 0 && this.#state.kind === 'closing')
+  }
+
+  /** Whether a task whose worker died can run again. */
+  get #canRun(): boolean {
+    return this.#state.kind === 'open' || this.#state.kind === 'closing' || this.#state.kind === 'broken'
+  }
+
+  #checkOpen(isHeld: boolean): void {
+    if (this.#state.kind === 'open' || (isHeld && this.#state.kind === 'closing')) return
+    throw refusal(this.#state)
+  }
+
+  /** Throws QUEUE_FULL. The limits may be exceeded by the size of one request: they are checked before it. */
+  #checkRoom(client: Client): void {
+    const { maxQueued, maxQueuedBytes, maxQueuedPerClient } = this.options.limits
+    const { size, bytes } = this.#queue
+    if (size >= maxQueued) throw queueFull(size, 'tasks', maxQueued, 'pool')
+    if (bytes >= maxQueuedBytes) throw queueFull(bytes, 'bytes', maxQueuedBytes, 'pool')
+    if (client.isPaced || size < maxQueuedPerClient) return
+    const mine = this.#queue.sizeOf(client)
+    if (mine >= maxQueuedPerClient) throw queueFull(mine, 'tasks', maxQueuedPerClient, 'client')
+  }
+
+  // Workers.
+
+  /** P4: starts the workers that are missing. A broken pool tries with one. */
+  #fill(): void {
+    const { processes } = this.options
+    const { kind } = this.#state
+    const isOpen = kind === 'open' || (kind === 'closing' && this.#hasWork)
+    const wanted = isOpen ? processes : kind === 'broken' ? 1 : 0
+    for (const { id } of this.#workers.fill(wanted)) this.effects.spawn(id, this.#workers.startDelayMs(processes))
+  }
+
+  #stop(slot: WorkerSlot): void {
+    this.#workers.setStopping(slot)
+    this.effects.stop(slot.id)
+  }
+
+  /** A worker with an empty run queue is replaced, or takes the next task, or becomes idle. */
+  #rest(slot: WorkerSlot): void {
+    if (!slot.runQueue.isEmpty) return
+    const max = this.options.maxTasksPerChild
+    if (slot.isRetiring || (max !== undefined && slot.finished >= max)) {
+      this.#stop(slot)
+      this.#fill()
+    } else this.#workers.setIdle(slot)
+    this.dispatch()
+    this.#settleLifecycle()
+  }
+
+  /** If the worker's current task was cancelled, it must end within the grace, unless its function forbids that. */
+  #hurry({ id, runQueue: { first } }: WorkerSlot): void {
+    if (first?.settled && !first.job.neverKilled) this.effects.overdue(id)
+  }
+
+  // Crash recovery (P6).
+
+  /** Decides what becomes of the tasks of a worker that has died. */
+  #recover({ id, runQueue }: WorkerSlot, exit: WorkerExit): void {
+    const { first } = runQueue
+    // From the last to the first, because each goes in front of the queue.
+    for (const task of [...runQueue].reverse()) {
+      if (task.settled) continue
+      if (task.started) this.#crashed(task, id, exit)
+      else if (task === first && this.#isFatal(task, id)) {
+        this.#settle(task, failed(neverBegins(task, exit)), 'failed', undefined)
+      } else {
+        this.#queue.unshift(task)
+        this.observe?.({ kind: 'handed-back', task, worker: id })
+      }
+    }
+    runQueue.release()
+  }
+
+  /** The worker died while it ran this task. */
+  #crashed(task: Task, worker: number, exit: WorkerExit): void {
+    const failure = crash(task, exit)
+    if (!this.#canRun || task.attempt > task.job.retries) {
+      return this.#settle(task, failed(failure), 'failed', undefined)
+    }
+    task.attempt++
+    task.crash = failure
+    task.waitsUntil = 0
+    task.itemsDone = 0
+    task.resetStart()
+    this.#counters.retried++
+    this.#queue.unshift(task)
+    this.observe?.({ kind: 'retried', task, worker, crash: failure })
+    this.effects.waits(task)
+  }
+
+  /**
+   * Whether workers die of receiving this task, because of its size for example. Of several workers that die together
+   * only one counts, so the next to count must have been started after the last that did.
+   */
+  #isFatal(task: Task, worker: number): boolean {
+    if (worker <= task.fatalUpTo) return false
+    task.fatalUpTo = this.#workers.started
+    return ++task.fatalWorkers >= BEGIN_ATTEMPTS
+  }
+
+  // Tasks.
+
+  #begin(task: Task, worker: number): void {
     if (task.started) return
     task.started = true
-    task.fatalities = 0
-    if (!task.settled) this.edges.began(task)
+    task.fatalWorkers = 0
+    this.observe?.({ kind: 'started', task, worker })
+    if (!task.settled) this.effects.began(task)
   }
 
-  /** Where it may be running a task that was ended, it has to end soon, or be killed; unless the function forbids that. */
-  #hurry({ id, hand }: Slot): void {
-    if (hand.first?.settled && !hand.first.job.neverKilled) this.edges.overdue(id)
+  #cancel(task: Task, failure: Failure): void {
+    this.#settle(task, failed(failure), 'cancelled', undefined)
   }
 
-  /** A worker that has nothing in hand is recycled, or takes the next task, or waits. */
-  #rest(slot: Slot): void {
-    if (!slot.hand.isEmpty) return
-    const max = this.options.maxTasksPerChild
-    if (slot.isRetiring || (max !== undefined && slot.tasks >= max)) {
-      this.edges.stop(this.#crew.stop(slot))
-      this.#fill()
-    } else this.#crew.rest(slot)
-    this.dispatch()
-    this.#life.settle()
+  /** P2: the only place that settles a task. */
+  #settle(task: Task, outcome: Outcome, as: 'succeeded' | 'failed' | 'cancelled', ranMs: number | undefined): void {
+    if (task.settled) return
+    this.#counters[as]++
+    this.#open--
+    task.settle(outcome)
+    this.observe?.({ kind: 'settled', task, as, outcome, ranMs })
   }
+}
 
-  /** Gives waiting tasks to idle workers; also to be called when a client is no longer full. */
-  dispatch(): void {
-    for (;;) {
-      const slot = this.#crew.longestIdle
-      const task = slot && this.#queue.peek()
-      if (!task) return
-      this.#crew.work(slot)
-      slot.hand.give(task, this.#estimates, this.#queue.take(task))
-      this.edges.run(slot.id, [task], 0)
-    }
-  }
+/** Whether a cancelled task had started. In a run queue it may have begun before that was reported. */
+const startOf = (task: Task, wasQueued: boolean): boolean | 'unknown' =>
+  wasQueued ? task.attempt > 1 : task.started || 'unknown'
 
-  /** P4 */
-  #fill(): void {
-    for (const { id } of this.#crew.fill(this.#life.wanted(this.options.processes)))
-      this.edges.spawn(id, this.#crew.startDelayMs(this.options.processes))
-  }
+function queueFull(waiting: number, what: 'tasks' | 'bytes', limit: number, of: 'pool' | 'client'): Failure {
+  const whose = of === 'pool' ? 'in the pool' : 'of this client'
+  return new Failure('QUEUE_FULL', `${waiting} ${what} ${whose} wait already; at most ${limit} may. Try again later`, {
+    retryDelayMs: RETRY_MS,
+    metadata: { limit: String(limit), of, what },
+  })
 }

@@ -1,129 +1,152 @@
 import type { Failure } from '../../wire/failure.js'
 
-/** Whoever has tasks: clients take turns. An address, or an object; the same one is the same client. */
-export type Client =
-  | string
-  | {
-      /** Its outcomes are not being read: no more of its tasks begin. */
-      readonly isFull: boolean
-      /** Somebody keeps it from sending too many tasks: none is refused because of those that wait. */
-      readonly isHeldBack: boolean
-      /** With whose other clients it shares its turns: its connection. Where there is none it stands for itself. */
-      readonly connection?: object | undefined
-    }
+/**
+ * The party that calls: the unit of fairness and of per-client limits. Today it is a connection
+ * (`Account` in server/limits); two identities are the same if they are the same object.
+ */
+export interface Identity {
+  /** For logs and messages, for example the peer's address. */
+  readonly name: string
+}
 
-/** Whose turns a client has. */
-export const connectionOf = (client: Client): object | string =>
-  typeof client === 'string' ? client : (client.connection ?? client)
+/**
+ * One source of tasks: a stream of calls, or all single RPCs of one connection. Each client has a queue of its own in
+ * every pool. Implemented by `CallStream` and `Account` in server/. The scheduler only reads it.
+ */
+export interface Client {
+  /** Clients with one identity share its part of the workers' time. */
+  readonly identity: Identity
+  /** Too many of its outcomes have not been read: none of its tasks begins until `Pool.resume()`. */
+  readonly isFull: boolean
+  /** Its owner stops reading its requests in time, so the per-client queue limit does not refuse its tasks. */
+  readonly isPaced: boolean
+}
 
-/** What a worker is asked to do: what the tasks of one request have in common. Payloads are encoded and stay so. */
+/** What the tasks of one request have in common. Payloads are encoded, and stay encoded. */
 export interface Job {
   readonly function: string
-  /** The arguments that stand before each task's own, or before each item of a chunk. */
+  /** Arguments in front of each task's own arguments, or in front of each item of a chunk. */
   readonly args: readonly Uint8Array[]
   readonly kwargs: Uint8Array | undefined
+  /** Each item of a chunk is an array of arguments (starmap). */
   readonly spread: boolean
   /** A farpool.v1.PayloadKind. */
   readonly replyKind: number
-  /** How often a task is run again after its worker died while running it. */
+  /** How many more times a task runs if its worker dies while running it. */
   readonly retries: number
   readonly failFast: boolean
-  /** How long a task may wait for a worker, and how long it may run, in milliseconds; 0 for any time. */
+  /** Longest time in the queue, and longest run, in milliseconds; 0 for no limit. */
   readonly queueTimeoutMs: number
   readonly runTimeoutMs: number
-  /** The process that runs it lives on when the task was ended and it goes on all the same. */
+  /** A task that goes on after its abort signal never costs its worker process the life. */
   readonly neverKilled: boolean
   readonly client: Client
 }
 
-/** An item of a chunk that failed. */
+/** The failure of one item of a chunk. */
 export interface ItemFailure {
   readonly item: number
   readonly failure: Failure
 }
 
-/** What became of a task: a payload (and, for a chunk, the items that failed), or one failure for all of it. */
+/** The result of a task: a payload (with the failed items, for a chunk), or one failure for the whole task. */
 export type Outcome =
   | { readonly ok: true; readonly payload: Uint8Array; readonly failures: readonly ItemFailure[] }
   | { readonly ok: false; readonly failure: Failure }
 
 export const failed = (failure: Failure): Outcome => ({ ok: false, failure })
 
-/** Who waits for a task: told once, with the number by which it knows the task. */
-export interface Owner {
+/** Receives the outcome of a task, exactly once. */
+export interface TaskOwner {
+  /** @param key the number under which the owner submitted the task. */
   settled(key: number, outcome: Outcome): void
 }
 
-/** What a task costs its worker and the server besides, in milliseconds: the smallest take their turns by number. */
-const TASK_MS = 0.1
+/** What a caller hands to `submit`. */
+export interface TaskRequest {
+  readonly job: Job
+  /** The task's own arguments; undefined for a chunk. */
+  readonly args: readonly Uint8Array[] | undefined
+  /** The encoded items of a chunk of a map; undefined for a single call. */
+  readonly chunk: Uint8Array | undefined
+  readonly owner: TaskOwner
+  readonly key: number
+  /** It belongs to a request that holds the pool: it is accepted while the pool closes, and whatever the queue limits say. */
+  readonly isHeld: boolean
+}
+
+/** Added to each run time for its cost outside of the function, in milliseconds: tiny tasks then share the workers by number. */
+const OVERHEAD_MS = 0.1
 
 const NO_ARGS: readonly Uint8Array[] = []
 
 /**
- * A task that the pool has accepted. Made by the million: everything that is known of a task stands in this one object,
- * also its place in the queue (queue.ts).
+ * A task that the pool has accepted. There can be millions, so everything about a task is in this one object, also its
+ * links in the queue (fair-queue.ts).
  */
 export class Task {
-  /** 1 for the first try. */
-  attempt = 1
-  /** The worker has said that it began this try. */
-  started = false
-  /** Its owner has been told; whatever comes after is too late. */
-  settled = false
-  /** In a worker's hand: when it must have begun, by the monotonic clock; 0 for whenever. */
-  beginBy = 0
-  /** In a worker's hand: how long it is expected to run, in milliseconds. */
-  expectedMs = 0
-  /** Of a chunk in this try: how many items have ended, as far as is known. */
-  itemsDone = 0
-  /** Workers that died of being given it, one after another; of those up to this one no further counts (losses.ts). */
-  fatalities = 0
-  fatalUpTo = 0
-  /** Why its last try failed, where it is to run again. */
-  crash: Failure | undefined
-  /** When it has waited too long for a worker, by the monotonic clock; 0 where nothing has been said, or not yet. */
-  waitsUntil = 0
-  /** Ends it when it has waited, or run, too long. */
-  timer: NodeJS.Timeout | undefined
-  /** The encoded bytes that it holds, without those of its job. */
+  readonly job: Job
+  readonly args: readonly Uint8Array[]
+  readonly chunk: Uint8Array | undefined
+  /** Encoded bytes of its arguments or its chunk, without those of its job. */
   readonly bytes: number
-  /** While it waits: the line in which it stands, and its neighbours there (queue.ts). */
-  line: unknown
+  /** 1 for the first run, 2 for the first retry. */
+  attempt = 1
+  /** The worker has reported the start of this attempt. */
+  started = false
+  /** The owner has its outcome. A later outcome changes nothing. */
+  settled = false
+  /** In a run queue: the time by which it must have begun (monotonic clock); 0 for no limit. */
+  beginBy = 0
+  /** In a run queue: its estimated run time in milliseconds. */
+  expectedMs = 0
+  /** Items of the chunk that have ended in this attempt, as far as the worker has reported. */
+  itemsDone = 0
+  /** Workers in a row that died when they were given this task, before it began. */
+  fatalWorkers = 0
+  /** Workers up to this number are not counted again in `fatalWorkers` (crash recovery in scheduler.ts). */
+  fatalUpTo = 0
+  /** The failure of the attempt before this one, while the task waits for its retry. */
+  crash: Failure | undefined
+  /** The end of its time in the queue (monotonic clock); 0 for no limit. */
+  waitsUntil = 0
+  /** The timer of its queue timeout or run timeout. pool.ts owns it. */
+  timer: NodeJS.Timeout | undefined
+  /** Its list in the queue, and its neighbours there; undefined outside of the queue. */
+  list: unknown
   previous: Task | undefined
   next: Task | undefined
-  /** Who pays for its run with later turns: the line in which it stood. */
-  payer: { paid(ms: number): void } | undefined
+  /** Pays for its run with later turns: the client queue that it came from. */
+  payer: { charge(ms: number): void } | undefined
+  private readonly owner: TaskOwner
+  private readonly key: number
 
   constructor(
     readonly id: number,
-    readonly job: Job,
-    readonly args: readonly Uint8Array[] | undefined,
-    /** Present for a chunk of a map. */
-    readonly chunk: Uint8Array | undefined,
-    private readonly owner: Owner,
-    private readonly key: number,
+    { job, args = NO_ARGS, chunk, owner, key }: TaskRequest,
   ) {
+    this.job = job
+    this.args = args
+    this.chunk = chunk
+    this.owner = owner
+    this.key = key
     let bytes = chunk?.length ?? 0
-    if (args) for (const arg of args) bytes += arg.length
+    for (const arg of args) bytes += arg.length
     this.bytes = bytes
   }
 
-  get ownArgs(): readonly Uint8Array[] {
-    return this.args ?? NO_ARGS
-  }
-
-  /** It goes back to the queue: what was known of its run is void. */
-  putBack(): void {
+  /** Forgets the current attempt's start, because the task goes back to the queue. */
+  resetStart(): void {
     if (this.started) clearTimeout(this.timer)
     this.started = false
   }
 
-  /** It has run for so long, whatever it was expected to. */
-  ran(ms: number): void {
-    this.payer?.paid(ms + TASK_MS)
+  /** Charges its client for a run of this length. */
+  charge(ms: number): void {
+    this.payer?.charge(ms + OVERHEAD_MS)
   }
 
-  /** For the ledger, which sees to it that it happens once. */
+  /** Called by the scheduler, once. */
   settle(outcome: Outcome): void {
     this.settled = true
     if (this.timer) clearTimeout(this.timer)

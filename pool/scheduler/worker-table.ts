@@ -1,34 +1,36 @@
-import type { Share, TaskQueue } from './fair-queue.js'
+import type { FairQueue, Flow } from './fair-queue.js'
 import type { WorkerExit, WorkerPhase } from './pool-state.js'
-import { type Estimates, Hand } from './run-queue.js'
+import { type Estimates, RunQueue } from './run-queue.js'
 import type { Task } from './task.js'
 
-/** The longest wait before another worker is started after many that died for nothing, and after many that died in tasks. */
+/** Longest pause before a worker replaces one that died without having done anything, and one that died in a task. */
 const MAX_START_DELAY_MS = 10_000
 const MAX_CRASH_DELAY_MS = 1_000
 
-/** A worker, as the scheduler knows it. */
-export interface Slot {
+/** A worker as the scheduler sees it. */
+export interface WorkerSlot {
+  /** Counts up; a worker that replaces another has a larger number. */
   readonly id: number
   phase: WorkerPhase
-  /** A task stays here after it was ended from outside, until the worker says done. */
-  readonly hand: Hand
-  /** How many tasks it has done. */
-  tasks: number
-  /** It is to be replaced when it has nothing in hand. */
+  /** A cancelled task stays here until the worker reports `done`. */
+  readonly runQueue: RunQueue
+  /** Tasks that it has finished. */
+  finished: number
+  /** To be replaced as soon as its run queue is empty. */
   isRetiring: boolean
 }
 
-/** The workers of a pool, and what each of them does. */
-export class Crew {
-  readonly #slots = new Map<number, Slot>()
-  /** The one that has waited longest first. */
-  readonly #idle = new Set<Slot>()
-  #next = 1
+/** The workers of a pool: their phases, their run queues, and the record of early deaths. */
+export class WorkerTable {
+  readonly #slots = new Map<number, WorkerSlot>()
+  /** The longest idle first. */
+  readonly #idle = new Set<WorkerSlot>()
+  #nextId = 1
+  /** Workers in a row that died, or failed, before they were ready. */
   #deadStarts = 0
-  /** Workers that exited, one after another, before they had done anything. */
+  /** Workers in a row that exited idle, before they had finished a task. */
   #idleExits = 0
-  /** Workers that died in a task, one after another, without any that did one meanwhile. */
+  /** Workers in a row that died in a task, while no other finished one. */
   #crashes = 0
   #wasReady = false
 
@@ -36,15 +38,15 @@ export class Crew {
     return this.#slots.size
   }
 
-  /** How many there have been. */
+  /** How many workers there have ever been; also the number of the newest. */
   get started(): number {
-    return this.#next - 1
+    return this.#nextId - 1
   }
 
-  /** How many run a task that somebody waits for. */
+  /** Workers whose current task has not been cancelled. */
   get running(): number {
     let running = 0
-    for (const { hand } of this.#slots.values()) if (hand.first?.settled === false) running++
+    for (const { runQueue } of this.#slots.values()) if (runQueue.first?.settled === false) running++
     return running
   }
 
@@ -52,22 +54,27 @@ export class Crew {
     return this.#idle.size > 0
   }
 
-  get longestIdle(): Slot | undefined {
+  get longestIdle(): WorkerSlot | undefined {
     for (const slot of this.#idle) return slot
     return undefined
   }
 
-  /** Workers that died, or failed, one after another, before they were ready. */
   get deadStarts(): number {
     return this.#deadStarts
   }
 
-  /** Whether all of the first workers came to be ready: then others can. */
+  /** All of the first workers became ready, so the modules and the initializer can work. */
   get wasReady(): boolean {
     return this.#wasReady
   }
 
-  /** Before the next is started: the longer, the more have died for nothing. None in the first round of crashes. */
+  /** Some worker has prefetched tasks. */
+  get hasPrefetched(): boolean {
+    for (const { runQueue } of this.#slots.values()) if (runQueue.size > 1) return true
+    return false
+  }
+
+  /** The pause before the next start: it grows with each early death, and with each full round of crashes in tasks. */
   startDelayMs(processes: number): number {
     const rounds = Math.floor(Math.max(0, this.#crashes - 1) / processes)
     return Math.max(
@@ -76,105 +83,98 @@ export class Crew {
     )
   }
 
-  get(id: number): Slot | undefined {
+  get(id: number): WorkerSlot | undefined {
     return this.#slots.get(id)
   }
 
-  [Symbol.iterator](): Iterator<Slot> {
+  [Symbol.iterator](): Iterator<WorkerSlot> {
     return this.#slots.values()
   }
 
-  /** Makes as many as are missing to `processes`; they have to be started. */
-  fill(processes: number): Slot[] {
-    const made: Slot[] = []
+  /** Adds slots until `processes` of them are not stopping. Returns the new ones, whose processes the caller starts. */
+  fill(processes: number): WorkerSlot[] {
+    const added: WorkerSlot[] = []
     let living = 0
     for (const { phase } of this.#slots.values()) if (phase !== 'stopping') living++
     for (; living < processes; living++) {
-      const slot: Slot = { id: this.#next++, phase: 'starting', hand: new Hand(), tasks: 0, isRetiring: false }
-      this.#slots.set(slot.id, slot)
-      made.push(slot)
+      const id = this.#nextId++
+      const slot: WorkerSlot = { id, phase: 'starting', runQueue: new RunQueue(), finished: 0, isRetiring: false }
+      this.#slots.set(id, slot)
+      added.push(slot)
     }
-    return made
+    return added
   }
 
-  /** Whether any of them has been lent tasks. */
-  get lends(): boolean {
-    for (const { hand } of this.#slots.values()) if (hand.size > 1) return true
-    return false
-  }
-
-  /** Fills the hands of busy workers from the queue, evenly. */
-  *lend(
-    queue: TaskQueue,
+  /** Fills the run queues of busy workers evenly. Yields each worker that got tasks. */
+  *prefetch(
+    queue: FairQueue,
     estimates: Estimates,
     maxTasks: number | undefined,
     now: number,
-  ): Iterable<readonly [Slot, readonly Task[]]> {
-    for (const [share, slots] of this.#busy) {
-      const { size } = share ?? queue
+  ): Iterable<readonly [WorkerSlot, readonly Task[]]> {
+    for (const [flow, slots] of this.#busyByFlow) {
+      const { size } = flow ?? queue
       const each = Math.ceil(size / slots.length)
       const isDeep = size > 2 * slots.length
       for (const slot of slots) {
-        const left = maxTasks === undefined ? each : maxTasks - slot.tasks - slot.hand.size
-        const tasks = slot.hand.fill(queue, estimates, Math.min(each, left), now, isDeep)
+        const most = maxTasks === undefined ? each : Math.min(each, maxTasks - slot.finished - slot.runQueue.size)
+        const tasks = slot.runQueue.prefetch(queue, estimates, most, now, isDeep)
         if (tasks.length > 0) yield [slot, tasks]
       }
     }
   }
 
-  /** By whose they are: where there is no limit of that, nobody's. */
-  get #busy(): Map<Share | undefined, Slot[]> {
-    const busy = new Map<Share | undefined, Slot[]>()
+  /** Without a limit of workers for a flow, all of them are under `undefined`. */
+  get #busyByFlow(): Map<Flow | undefined, WorkerSlot[]> {
+    const busy = new Map<Flow | undefined, WorkerSlot[]>()
     for (const slot of this.#slots.values()) {
       if (slot.phase !== 'busy' || slot.isRetiring) continue
-      const slots = busy.get(slot.hand.share)
+      const slots = busy.get(slot.runQueue.flow)
       if (slots) slots.push(slot)
-      else busy.set(slot.hand.share, [slot])
+      else busy.set(slot.runQueue.flow, [slot])
     }
     return busy
   }
 
-  rest(slot: Slot): void {
+  setIdle(slot: WorkerSlot): void {
     slot.phase = 'idle'
     this.#idle.add(slot)
   }
 
-  work(slot: Slot): void {
+  setBusy(slot: WorkerSlot): void {
     slot.phase = 'busy'
     this.#idle.delete(slot)
   }
 
-  /** It is to be told to end; gives its name. */
-  stop(slot: Slot): number {
+  setStopping(slot: WorkerSlot): void {
     slot.phase = 'stopping'
     this.#idle.delete(slot)
-    return slot.id
   }
 
-  ready(slot: Slot): void {
+  becameReady(slot: WorkerSlot): void {
     this.#deadStarts = 0
     this.#wasReady ||= [...this.#slots.values()].every((other) => other === slot || other.phase !== 'starting')
   }
 
-  /** Its modules or initializer failed; it ends by itself. */
-  startFailed(slot: Slot): void {
+  /** Its modules or its initializer failed; the process exits by itself. */
+  startFailed(slot: WorkerSlot): void {
     this.#deadStarts++
-    this.stop(slot)
+    this.setStopping(slot)
   }
 
-  didTask(slot: Slot): void {
-    slot.tasks++
+  finishedTask(slot: WorkerSlot): void {
+    slot.finished++
     this.#idleExits = 0
     this.#crashes = 0
   }
 
-  /** It has exited; tells whether it died while it started. */
-  remove(slot: Slot, exit: WorkerExit): boolean {
+  /** Removes a worker that has exited. Returns whether it died while starting. */
+  remove(slot: WorkerSlot, exit: WorkerExit): boolean {
     const isDeadStart = slot.phase === 'starting'
     if (isDeadStart) this.#deadStarts++
     else if (slot.phase === 'busy' && !exit.expected) this.#crashes++
-    // One that was killed from outside says nothing about the next.
-    else if (slot.phase === 'idle' && slot.tasks === 0 && exit.signal === undefined) this.#idleExits++
+    // A signal from outside says nothing about the next worker.
+    else if (slot.phase === 'idle' && slot.finished === 0 && exit.signal === undefined) this.#idleExits++
     this.#slots.delete(slot.id)
     this.#idle.delete(slot)
     return isDeadStart

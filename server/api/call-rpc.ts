@@ -4,83 +4,82 @@ import type { Call, Requests } from '../grpc/adapter.js'
 import { CallStream } from '../session/call-stream.js'
 import type { RpcContext } from './rpc-context.js'
 
-/** Call: a stream of calls, many in a message; each is a task with its own timeout, cancellation and outcome. */
+/** Call: a stream of calls, many in a message. Each is a task with its own timeout, cancellation and outcome. */
 export async function* callStream(
   context: RpcContext,
   requests: Requests<CallRequest>,
   call: Call,
 ): AsyncGenerator<Uint8Array> {
-  const begun = await begin(context, requests, call)
-  if (!begun) return
-  const { calls, turn, session } = begun
-  const isTaken = () => calls.turn !== turn
+  const opened = await open(context, requests, call)
+  if (!opened) return
+  const { calls, epoch, session } = opened
+  const isReplaced = () => calls.epoch !== epoch
   call.onEnd((reason) => {
-    if (isTaken()) return
-    // The calls of a session outlive a stream that breaks; its deadline ends them, and that of any other does.
-    if (session && reason.reason === 'CANCELLED') detach(context, begun)
+    if (isReplaced()) return
+    // The calls of a session outlive a stream that breaks. Any other end of a stream ends them.
+    if (session && reason.reason === 'CANCELLED') detach(context, opened)
     else calls.abandon(reason)
   })
-  const stopListening = context.admission.onDrain(() => calls.inputEnded())
+  const stopListening = context.admission.onDrain(() => calls.endInput())
   try {
     if (session) yield calls.greeting()
-    for (let message = await calls.take(turn); message; message = await calls.take(turn)) yield message
+    for (let message = await calls.take(epoch); message; message = await calls.take(epoch)) yield message
   } finally {
     stopListening()
-    // Where another stream has taken the calls over, or may, they are none of this one's business any more.
-    if (!isTaken()) {
+    // After a detach, or in a later epoch, the calls do not belong to this stream any more.
+    if (!isReplaced()) {
       calls.end(new Failure('CANCELLED', 'the stream of the call has ended'))
       if (session) context.sessions.remove(session.id)
     }
   }
 }
 
-/** The stream of a session has broken, or ended without its last word. */
-function detach({ sessions }: RpcContext, { calls, session }: Begun): void {
-  if (!session || calls.isLast) return
+interface OpenedStream {
+  readonly calls: CallStream
+  readonly epoch: number
+  readonly session: Session | undefined
+}
+
+/** The stream of a session has broken, or ended without its last message. */
+function detach({ sessions }: RpcContext, { calls, session }: OpenedStream): void {
+  if (!session || calls.hasSaidLast) return
   calls.detach()
   sessions.detach(session.id)
 }
 
-interface Begun {
-  readonly calls: CallStream
-  readonly turn: number
-  readonly session: Session | undefined
-}
-
 /**
- * Waits for the first message, which says whether the calls are those of a session. Undefined where none comes. A server
- * that drains takes no new calls, but goes on with those of a session.
+ * Waits for the first message, which says whether the calls belong to a session. Undefined if the stream ends without
+ * one. A server that drains opens nothing new, but resumes sessions.
  */
-function begin(context: RpcContext, requests: Requests<CallRequest>, call: Call): Promise<Begun | undefined> {
+function open(context: RpcContext, requests: Requests<CallRequest>, call: Call): Promise<OpenedStream | undefined> {
   return new Promise((resolve, reject) => {
-    let begun: Begun | undefined
+    let opened: OpenedStream | undefined
     let isOver = false
-    const isMine = () => begun !== undefined && begun.calls.turn === begun.turn
-    const open = (first: CallRequest) => {
+    const isCurrent = () => opened !== undefined && opened.calls.epoch === opened.epoch
+    const begin = (first: CallRequest) => {
       const { session, groups, cancelled } = first
       if (session && groups.length + cancelled.length > 0) {
         throw new Failure('BAD_REQUEST', 'the first message of a session brings no calls and gives none up')
       }
       if (!session?.resumed) context.admission.check()
-      const make = () => new CallStream(context, session !== undefined)
-      const calls = session ? context.sessions.attach(session, make) : make()
-      const connection = typeof call.client === 'object' ? call.client : undefined
-      begun = { calls, turn: calls.attach(requests, first.received, connection), session }
-      resolve(begun)
+      const create = () => new CallStream(context, session !== undefined, call.account)
+      const calls = session ? context.sessions.attach(session, create) : create()
+      opened = { calls, epoch: calls.attach(requests, first.received, call.account), session }
+      resolve(opened)
       if (!session) calls.accept(first)
     }
     requests.listen({
       message: (request) => {
-        if (isMine()) begun?.calls.accept(request)
-        else if (!begun && !isOver) open(request)
+        if (isCurrent()) opened?.calls.accept(request)
+        else if (!opened && !isOver) begin(request)
       },
       end: () => {
-        if (!begun) resolve(undefined)
-        else if (isMine() && begun.session) detach(context, begun)
-        else if (isMine()) begun.calls.inputEnded()
+        if (!opened) resolve(undefined)
+        else if (isCurrent() && opened.session) detach(context, opened)
+        else if (isCurrent()) opened.calls.endInput()
       },
       fail: (error) => {
-        if (isMine()) begun?.calls.abandon(asFailure(error))
+        if (isCurrent()) opened?.calls.abandon(asFailure(error))
         else reject(error)
       },
     })

@@ -1,79 +1,61 @@
 import type { ChunkOutcome, IMapResponse, MapRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
-import { IMAP_WINDOW_CHUNKS } from '../../wire/chunks.js'
-import { Failure } from '../../wire/failure.js'
+import { imapWindow, ReorderBuffer } from '../../wire/chunks.js'
 import { FRAME_TARGET_BYTES } from '../../wire/protocol.js'
+import { itemFailures } from '../calls/call-path.js'
+import { RequestRun, type RunResult } from '../calls/request-run.js'
 import type { Call } from '../grpc/adapter.js'
-import { type ChunkResult, ChunkRun } from './chunk-run.js'
-import { failuresOf } from './map-rpc.js'
+import { failFast } from './map-rpc.js'
 import type { RpcContext } from './rpc-context.js'
 
-/** Packs what is ready into few messages of a bounded size: grpc-js counts messages, not bytes, for backpressure. */
-export function* pack<T>(items: readonly T[], bytesOf: (item: T) => number): Generator<T[]> {
-  let packed: T[] = []
-  let bytes = 0
-  for (const item of items) {
-    packed.push(item)
-    bytes += bytesOf(item)
-    if (bytes < FRAME_TARGET_BYTES) continue
-    yield packed
-    packed = []
-    bytes = 0
-  }
-  if (packed.length > 0) yield packed
-}
-
-/** IMap: every chunk is a task; outcomes are sent as they end, or in the order of the chunks. */
+/** IMap: every chunk is a task; outcomes are sent as they come, or in the order of the chunks if the request says so. */
 export async function* imap(context: RpcContext, request: MapRequest, call: Call): AsyncGenerator<IMapResponse> {
   context.admission.enter()
   try {
-    const window = Math.max(IMAP_WINDOW_CHUNKS, 4 * context.pools.get(request.pool).options.processes)
-    const run = new ChunkRun(context, request, window, call, (bytes) => call.holdUnread(bytes))
-    const order = new Reorder()
+    const run = new RequestRun(
+      context,
+      request,
+      request.chunks.map((chunk) => ({ chunk })),
+      {
+        window: imapWindow(context.engine.pool(request.pool).options.processes),
+        client: call.account,
+        hold: (bytes) => call.holdUnread(bytes),
+      },
+    )
+    call.onEnd((reason) => run.end(reason))
+    const order = new ReorderBuffer<RunResult>()
     for (let results = await run.take(); results.length > 0; results = await run.take()) {
-      const ready = request.ordered ? order.push(results) : results
-      for (const outcomes of pack(ready.map(outcomeOf), outcomeBytes)) {
-        // From here on it counts as what is written and not sent.
+      const ready = request.ordered ? results.flatMap((result) => order.push(result.index, result)) : results
+      for (const outcomes of inMessages(ready.map(toReply))) {
+        // From here on, the adapter counts them as written and not sent.
         for (const { payload } of outcomes) call.holdUnread(-(payload?.length ?? 0))
         yield { outcomes }
       }
-      if (request.onError === OnError.ON_ERROR_FAIL_FAST) failOnFirst(run, results)
+      if (request.onError === OnError.ON_ERROR_FAIL_FAST) for (const result of results) failFast(run, result)
     }
   } finally {
     context.admission.leave()
   }
 }
 
-function failOnFirst(run: ChunkRun, results: readonly ChunkResult[]): void {
-  for (const result of results) {
-    const failure = run.failureOf(result)
-    if (!failure) continue
-    run.end(new Failure('CANCELLED', 'another item of the map has failed'))
-    throw failure
-  }
-}
-
-/** Holds what came early until its turn. The window of ChunkRun bounds how much that can be. */
-class Reorder {
-  readonly #early = new Map<number, ChunkResult>()
-  #next = 0
-
-  push(results: readonly ChunkResult[]): ChunkResult[] {
-    for (const result of results) this.#early.set(result.chunk, result)
-    const ready: ChunkResult[] = []
-    for (let result = this.#early.get(this.#next); result; result = this.#early.get(this.#next)) {
-      this.#early.delete(this.#next++)
-      ready.push(result)
-    }
-    return ready
-  }
-}
-
-const outcomeOf = ({ chunk, outcome }: ChunkResult): ChunkOutcome => ({
-  chunk,
+const toReply = ({ index, outcome }: RunResult): ChunkOutcome => ({
+  chunk: index,
   payload: outcome.ok ? outcome.payload : undefined,
-  failures: failuresOf(chunk, outcome),
+  failures: itemFailures(index, outcome),
 })
 
-/** What an outcome takes; a failure is small, and bounded where it was made. */
-const outcomeBytes = ({ payload, failures }: ChunkOutcome): number => (payload?.length ?? 0) + 1024 * failures.length
+/** Groups outcomes into messages of a bounded size: grpc-js counts messages, not bytes, for backpressure. */
+function* inMessages(outcomes: readonly ChunkOutcome[]): Generator<ChunkOutcome[]> {
+  let message: ChunkOutcome[] = []
+  let bytes = 0
+  for (const outcome of outcomes) {
+    message.push(outcome)
+    // A failure is small, and bounded where it was made.
+    bytes += (outcome.payload?.length ?? 0) + 1024 * outcome.failures.length
+    if (bytes < FRAME_TARGET_BYTES) continue
+    yield message
+    message = []
+    bytes = 0
+  }
+  if (message.length > 0) yield message
+}

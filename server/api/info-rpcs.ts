@@ -10,14 +10,13 @@ import {
 import { failureToStatus } from '../../wire/failure.js'
 import type { RpcContext } from './rpc-context.js'
 
-/** GetServerInfo */
-export async function getServerInfo({ pools, limits, version }: RpcContext): Promise<GetServerInfoResponse> {
-  const pool = pools.get('')
+export async function getServerInfo({ engine, maxMessageBytes, version }: RpcContext): Promise<GetServerInfoResponse> {
+  const pool = engine.pool('')
   return {
     version,
     runtime: pool.runtime,
     processes: pool.options.processes,
-    maxMessageBytes: limits.maxMessageBytes,
+    maxMessageBytes,
     graceMs: pool.options.graceMs,
     runTimeoutMs: pool.options.runTimeoutMs,
     maxQueued: pool.options.limits.maxQueued,
@@ -25,9 +24,9 @@ export async function getServerInfo({ pools, limits, version }: RpcContext): Pro
   }
 }
 
-/** ListFunctions. Of a module only the file's name: where it lies on the server is nobody's business. */
-export async function listFunctions({ pools }: RpcContext): Promise<ListFunctionsResponse> {
-  return { functions: pools.functions.all.map((info) => ({ ...info, module: basename(info.module) })) }
+/** ListFunctions. It gives only the file name of a module: its place on the server is nobody's business. */
+export async function listFunctions({ engine }: RpcContext): Promise<ListFunctionsResponse> {
+  return { functions: engine.functions.all.map((info) => ({ ...info, module: basename(info.module) })) }
 }
 
 const POOL_STATES = {
@@ -46,14 +45,13 @@ const WORKER_STATES = {
   stopping: WorkerState.WORKER_STATE_STOPPING,
 } as const
 
-/** GetPool */
-export async function getPool({ pools }: RpcContext, request: GetPoolRequest): Promise<GetPoolResponse> {
-  const pool = pools.get(request.pool)
+export async function getPool({ engine }: RpcContext, request: GetPoolRequest): Promise<GetPoolResponse> {
+  const pool = engine.pool(request.pool)
   const { state } = pool
   const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, workersStarted } = pool.stats
   return {
     pool: pool.name,
-    shared: pools.isShared(pool),
+    shared: engine.isShared(pool),
     state: POOL_STATES[state.kind],
     failure: state.kind === 'failed' || state.kind === 'broken' ? failureToStatus(state.failure) : undefined,
     processes: pool.options.processes,

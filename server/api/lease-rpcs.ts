@@ -1,4 +1,4 @@
-import type { Pool } from '../../pool/pool.js'
+import type { EnginePool } from '../../pool/engine.js'
 import type { OpenPoolRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import type {
   ClosePoolRequest,
@@ -10,30 +10,34 @@ import type {
   TerminateResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure } from '../../wire/failure.js'
+import { Channel } from '../calls/channel.js'
 import type { Call } from '../grpc/adapter.js'
-import { Channel } from './channel.js'
 import type { RpcContext } from './rpc-context.js'
 
-/** OpenPool: the stream is the lease. When it ends, for whatever reason, the pool's processes are gone. */
+/** OpenPool: the stream is the lease of an owned pool. When it ends, for any reason, the pool's workers are gone. */
 export async function* openPool(
-  { pools, admission }: RpcContext,
+  { engine, admission }: RpcContext,
   request: OpenPoolRequest,
   call: Call,
 ): AsyncGenerator<OpenPoolResponse> {
   admission.check()
   const events = new Channel<OpenPoolResponse>()
-  const pool = pools.open(
+  const pool = engine.open(
     {
       processes: request.processes,
       initializer: request.initializer,
       initargs: request.initargs,
       maxTasksPerChild: request.maxtasksperchild,
     },
-    call.client,
     {
-      workerExited: ({ pid, exitCode, signal }) =>
-        events.push({ event: { $case: 'workerExited', value: { pid, exitCode, signal: signal ?? '' } } }),
-      failed: (failure) => events.end(failure),
+      worker: (event) => {
+        if (event.kind !== 'exited') return
+        const { pid, exitCode, signal } = event.exit
+        events.push({ event: { $case: 'workerExited', value: { pid, exitCode, signal: signal ?? '' } } })
+      },
+      state: (state) => {
+        if (state.kind === 'failed') events.end(state.failure)
+      },
     },
   )
   call.onEnd(() => events.end())
@@ -43,20 +47,23 @@ export async function* openPool(
     yield* events
     yield { event: { $case: 'closed', value: {} } }
   } finally {
-    await pools.remove(pool)
+    await engine.release(pool)
   }
 }
 
-/** ClosePool. On a pool that has ended, this and the two below have nothing to do, as in Python. */
+/** ClosePool. Like JoinPool and Terminate, it has nothing to do if the pool has ended, as in Python. */
 export async function closePool(context: RpcContext, request: ClosePoolRequest): Promise<ClosePoolResponse> {
-  if (!context.pools.hasEnded(request.pool)) own(context, request.pool, 'close').close()
+  if (!context.engine.hasEnded(request.pool)) endablePool(context, request.pool, 'close').close()
   return {}
 }
 
-/** JoinPool */
-export async function joinPool({ pools }: RpcContext, request: JoinPoolRequest, call: Call): Promise<JoinPoolResponse> {
-  if (pools.hasEnded(request.pool)) return {}
-  const pool = pools.get(request.pool)
+export async function joinPool(
+  { engine }: RpcContext,
+  request: JoinPoolRequest,
+  call: Call,
+): Promise<JoinPoolResponse> {
+  if (engine.hasEnded(request.pool)) return {}
+  const pool = engine.pool(request.pool)
   if (pool.state.kind === 'open') {
     throw new Failure('POOL_NOT_CLOSED', `pool ${JSON.stringify(pool.name)} is open; close or terminate it before join`)
   }
@@ -64,16 +71,15 @@ export async function joinPool({ pools }: RpcContext, request: JoinPoolRequest, 
   return {}
 }
 
-/** Terminate */
 export async function terminate(context: RpcContext, request: TerminateRequest): Promise<TerminateResponse> {
-  if (!context.pools.hasEnded(request.pool)) await own(context, request.pool, 'terminate').terminate()
+  if (!context.engine.hasEnded(request.pool)) await endablePool(context, request.pool, 'terminate').terminate()
   return {}
 }
 
-/** The pool, if the caller may end it: who knows the name of an owned pool owns it; a shared one belongs to all. */
-function own({ pools, allowTerminate }: RpcContext, name: string, verb: string): Pool {
-  const pool = pools.get(name)
-  if (!pools.isShared(pool) || allowTerminate) return pool
+/** The pool, if the caller may end it. Whoever knows the name of an owned pool owns it; the shared pool belongs to all. */
+function endablePool({ engine, allowTerminate }: RpcContext, name: string, verb: string): EnginePool {
+  const pool = engine.pool(name)
+  if (!engine.isShared(pool) || allowTerminate) return pool
   throw new Failure(
     'PERMISSION_DENIED',
     `a client may not ${verb} the shared pool; start the server with --allow-terminate to let it`,

@@ -1,139 +1,165 @@
+import { createHash } from 'node:crypto'
+import { DEFAULT_POOL } from '../../pool/engine.js'
 import { Failure } from '../../wire/failure.js'
 import { RESUME_MS } from '../../wire/protocol.js'
+import { truncateUtf8 } from '../../wire/truncate.js'
+import type { Call } from '../grpc/adapter.js'
 
-const LONGEST_ID_BYTES = 64
-/** How many calls with a name are remembered after their end, and for how long. */
-const REMEMBERED = 10_000
+const MAX_ID_BYTES = 64
+
+/** Limits of the calls that are remembered after their end: how many, for how long, and how large altogether. */
+const REMEMBERED_CALLS = 10_000
 const REMEMBER_MS = 60_000
-/** What became of them takes no more than this altogether. */
 const REMEMBERED_BYTES = 64 * 1024 * 1024
 
-/** A call that goes on when its caller is gone. */
-export interface Begun<T> {
+/** A call that goes on without its caller. */
+export interface StartedCall<T> {
   readonly outcome: Promise<T>
-  /** Ends it; its outcome is then this failure, or what it was. */
+  /** Ends it. */
   readonly cancel: (reason: Failure) => void
 }
 
-interface Named {
+interface NamedCall {
   readonly outcome: Promise<unknown>
   cancel: (reason: Failure) => void
   /** What it asks for. */
-  readonly what: string
+  readonly fingerprint: string
+  /** Callers that wait for its outcome. */
   waiting: number
-  isOver: boolean
-  /** Of what became of it. */
+  hasEnded: boolean
+  /** The size of its outcome, once it has ended. */
   bytes: number
-  /** Ends it when nobody has come back for it, or forgets it. */
+  /** While nobody waits: cancels it, or forgets it if it has ended. */
   timer: NodeJS.Timeout | undefined
 }
 
 /**
- * Calls that their clients have named, so that they can be sent again when an answer was lost: the second joins the first,
- * or gets what became of it. One that nobody waits for any more goes on for a while, in case that it is sent again.
+ * Calls with a `request_id`, which a client may send again if it lost the answer: the second joins the first, or gets its
+ * outcome, for a minute after its end. A call for which nobody waits goes on for RESUME_MS, in case it is sent again.
  */
-export class Joins {
-  readonly #calls = new Map<string, Named>()
-  /** Of these: those that have ended, the first to end first. */
-  readonly #over = new Map<string, Named>()
+export class RequestDeduplication {
+  readonly #calls = new Map<string, NamedCall>()
+  /** Those that have ended, the earliest first. */
+  readonly #ended = new Map<string, NamedCall>()
   #bytes = 0
 
   /**
-   * Waits for the call of that name, which `start` begins where there is none; `onEnd` tells when this caller is gone.
-   *
-   * @param what the call asks for: one of the same name that asks for something else is a mistake.
-   * @throws Failure BAD_REQUEST for a name that is too long, or another call's.
+   * Waits for the call of this id, and starts it if there is none.
+   * @param fingerprint what the call asks for: the same id for another request is a mistake.
+   * @throws Failure BAD_REQUEST for an id that is too long or that belongs to another request.
    */
-  async join<T>(
-    id: string,
-    what: string,
-    start: () => Begun<T>,
-    onEnd: (listener: (reason: Failure) => void) => void,
-  ): Promise<T> {
-    if (Buffer.byteLength(id) > LONGEST_ID_BYTES) {
-      throw new Failure('BAD_REQUEST', `request_id has ${Buffer.byteLength(id)} bytes; it may have ${LONGEST_ID_BYTES}`)
+  async join<T>(id: string, fingerprint: string, start: () => StartedCall<T>, caller: Call): Promise<T> {
+    if (Buffer.byteLength(id) > MAX_ID_BYTES) {
+      throw new Failure('BAD_REQUEST', `request_id has ${Buffer.byteLength(id)} bytes; it may have ${MAX_ID_BYTES}`)
     }
-    const call = this.#calls.get(id) ?? this.#begin(id, what, start)
-    if (call.what !== what) {
-      throw new Failure('BAD_REQUEST', `request_id names another call: ${call.what}, and not ${what}`)
+    const call = this.#calls.get(id) ?? this.#start(id, fingerprint, start)
+    if (call.fingerprint !== fingerprint) {
+      const message = `request_id names another call: ${call.fingerprint}, and not ${fingerprint}`
+      throw new Failure('BAD_REQUEST', message)
     }
     clearTimeout(call.timer)
     call.waiting++
     try {
       const gone = new Promise<never>((_, reject) =>
-        onEnd((reason) => {
-          // Its time is over, and so is that of every other try.
+        caller.onEnd((reason) => {
+          // The deadline of the only caller is the deadline of the call.
           if (reason.reason === 'TASK_TIMEOUT' && call.waiting === 1) call.cancel(reason)
           reject(reason)
         }),
       )
       return (await Promise.race([call.outcome, gone])) as T
     } finally {
-      if (--call.waiting === 0) this.#leave(id, call)
+      if (--call.waiting === 0) this.#setTimer(id, call)
     }
   }
 
-  #begin(id: string, what: string, start: () => Begun<unknown>): Named {
+  #start(id: string, fingerprint: string, start: () => StartedCall<unknown>): NamedCall {
     const { outcome, cancel } = start()
-    const call: Named = { what, outcome, cancel, waiting: 0, isOver: false, bytes: 0, timer: undefined }
+    const call: NamedCall = {
+      fingerprint,
+      outcome,
+      cancel,
+      waiting: 0,
+      hasEnded: false,
+      bytes: 0,
+      timer: undefined,
+    }
     this.#calls.set(id, call)
     void outcome
       .catch((error: unknown) => error)
       .then((answer) => {
-        // Whoever sends it again is to have it run.
+        // If it was refused before it began, the same id starts afresh.
         if (hasNotBegun(answer)) return this.#drop(id, call)
-        const bytes = bytesIn(answer)
-        call.isOver = true
-        // It holds the request.
+        call.hasEnded = true
+        // It would keep the request in memory.
         call.cancel = () => {}
-        call.bytes = bytes
-        this.#bytes += bytes
-        this.#over.set(id, call)
-        if (call.waiting === 0) this.#leave(id, call)
-        for (const oldest of this.#over.keys()) {
-          if (this.#over.size <= REMEMBERED && this.#bytes <= REMEMBERED_BYTES) break
+        call.bytes = sizeOf(answer)
+        this.#bytes += call.bytes
+        this.#ended.set(id, call)
+        if (call.waiting === 0) this.#setTimer(id, call)
+        for (const oldest of this.#ended.keys()) {
+          if (this.#ended.size <= REMEMBERED_CALLS && this.#bytes <= REMEMBERED_BYTES) break
           this.#forget(oldest)
         }
       })
     return call
   }
 
-  #leave(id: string, call: Named): void {
+  #setTimer(id: string, call: NamedCall): void {
     if (this.#calls.get(id) !== call) return
     clearTimeout(call.timer)
     const gone = new Failure('CANCELLED', 'the client of the call is gone')
     call.timer = setTimeout(
-      () => (call.isOver ? this.#forget(id) : call.cancel(gone)),
-      call.isOver ? REMEMBER_MS : RESUME_MS,
+      () => (call.hasEnded ? this.#forget(id) : call.cancel(gone)),
+      call.hasEnded ? REMEMBER_MS : RESUME_MS,
     ).unref()
   }
 
-  #drop(id: string, call: Named): void {
+  #drop(id: string, call: NamedCall): void {
     clearTimeout(call.timer)
     this.#calls.delete(id)
   }
 
   #forget(id: string): void {
-    const call = this.#over.get(id)
+    const call = this.#ended.get(id)
     if (!call) return
-    this.#over.delete(id)
-    this.#calls.delete(id)
-    clearTimeout(call.timer)
+    this.#ended.delete(id)
+    this.#drop(id, call)
     this.#bytes -= call.bytes
   }
 }
 
-/** An answer is a failure, or an outcome that may be one, or what a call gives that has none. */
+/** What a request asks for, in words that can stand in an error message. */
+export function fingerprint(
+  rpc: string,
+  {
+    pool,
+    function: name,
+    kwargs,
+  }: { readonly pool: string; readonly function: string; readonly kwargs?: Uint8Array | undefined },
+  parts: readonly Uint8Array[],
+): string {
+  const hash = createHash('sha256')
+  let bytes = 0
+  for (const part of [...parts, kwargs ?? new Uint8Array()]) {
+    bytes += part.length
+    hash.update(`${part.length}:`).update(part)
+  }
+  const payloads = `${bytes} bytes (SHA-256 ${hash.digest('hex').slice(0, 32)})`
+  return `${rpc} of ${truncateUtf8(name, 100)} in ${truncateUtf8(pool || DEFAULT_POOL, 100)} with ${payloads}`
+}
+
+/** An answer is a failure, an outcome that may contain one, or the response of an RPC. */
 function hasNotBegun(answer: unknown): boolean {
   const failure = answer instanceof Failure ? answer : (answer as { failure?: unknown } | undefined)?.failure
   return failure instanceof Failure && failure.started === false
 }
 
-/** What an answer takes, as far as it can be large: payloads, and the messages and stacks of failures. */
-function bytesIn(answer: unknown): number {
+/** The size of an answer as far as it can be large: payloads, and the messages and stacks of failures. */
+function sizeOf(answer: unknown): number {
   if (answer instanceof Uint8Array) return answer.length
   if (typeof answer === 'string') return 2 * answer.length
   if (typeof answer !== 'object' || answer === null) return 8
   const parts = answer instanceof Error ? [answer.message, ...Object.values(answer)] : Object.values(answer)
-  return parts.reduce((sum: number, part) => sum + bytesIn(part), 64)
+  return parts.reduce((sum: number, part) => sum + sizeOf(part), 64)
 }

@@ -1,6 +1,11 @@
-import type { UntypedServiceImplementation } from '@grpc/grpc-js'
-import { duplex, type Edge, serverStreaming, unary } from '../grpc/adapter.js'
-import { codecs } from '../grpc/definition.js'
+import type { BinaryReader } from '@bufbuild/protobuf/wire'
+import type { MethodDefinition, Server, ServiceDefinition } from '@grpc/grpc-js'
+import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
+import * as api from '../../proto/gen/farpool/v1/pool_service.js'
+import { decodeCallRequest } from '../../wire/framing/call-codec.js'
+import { checkFields, decodeStrictly, type Shape } from '../../wire/framing/protobuf.js'
+import { MAX_FIELDS } from '../../wire/protocol.js'
+import { type AdapterOptions, type Codec, duplex, serverStreaming, unary } from '../grpc/adapter.js'
 import { apply } from './apply-rpc.js'
 import { callStream } from './call-rpc.js'
 import { imap } from './imap-rpc.js'
@@ -9,17 +14,83 @@ import { closePool, joinPool, openPool, terminate } from './lease-rpcs.js'
 import { map } from './map-rpc.js'
 import type { RpcContext } from './rpc-context.js'
 
-/** Method → handler, as grpc-js wants them. */
-export const implementation = (context: RpcContext, edge: Edge): UntypedServiceImplementation => ({
-  apply: unary(codecs.apply, (request, call) => apply(context, request, call), edge),
-  map: unary(codecs.map, (request, call) => map(context, request, call), edge),
-  iMap: serverStreaming(codecs.iMap, (request, call) => imap(context, request, call), edge),
-  call: duplex(codecs.call, (requests, call) => callStream(context, requests, call), edge),
-  openPool: serverStreaming(codecs.openPool, (request, call) => openPool(context, request, call), edge),
-  closePool: unary(codecs.closePool, (request) => closePool(context, request), edge),
-  joinPool: unary(codecs.joinPool, (request, call) => joinPool(context, request, call), edge),
-  terminate: unary(codecs.terminate, (request) => terminate(context, request), edge),
-  getServerInfo: unary(codecs.getServerInfo, () => getServerInfo(context), edge),
-  listFunctions: unary(codecs.listFunctions, () => listFunctions(context), edge),
-  getPool: unary(codecs.getPool, (request) => getPool(context, request), edge),
+interface Message<T> {
+  decode(bytes: BinaryReader): T
+  encode(message: T): { finish(): Uint8Array }
+}
+
+/** @param request the name of the request message in farpool.v1. */
+const codec = <Req, Res>(request: string, requests: Message<Req>, responses: Message<Res>): Codec<Req, Res> => ({
+  request: `farpool.v1.${request}`,
+  decode: (bytes) => {
+    checkFields(bytes, {}, MAX_FIELDS)
+    return decodeStrictly(requests, bytes)
+  },
+  encode: (response) => responses.encode(response).finish(),
 })
+
+/** Fields to count in a CallRequest: groups, with their calls and the arguments of these; and cancelled ids. */
+const CALL_REQUEST: Shape = { 1: { 10: {} }, 2: 'packed' }
+
+/** Messages with payloads use the routing view of the contract, in which a payload is a slice of the received bytes. */
+const codecs = {
+  apply: codec('ApplyRequest', routing.ApplyRequest, routing.ApplyResponse),
+  map: codec('MapRequest', routing.MapRequest, routing.MapResponse),
+  iMap: codec('IMapRequest', routing.MapRequest, routing.IMapResponse),
+  call: {
+    request: 'farpool.v1.CallRequest',
+    decode: (bytes: Uint8Array) => {
+      checkFields(bytes, CALL_REQUEST, MAX_FIELDS)
+      return decodeCallRequest(bytes)
+    },
+    // The replay buffer has encoded it, outcome by outcome.
+    encode: (response: Uint8Array) => response,
+  },
+  openPool: codec('OpenPoolRequest', routing.OpenPoolRequest, api.OpenPoolResponse),
+  closePool: codec('ClosePoolRequest', api.ClosePoolRequest, api.ClosePoolResponse),
+  joinPool: codec('JoinPoolRequest', api.JoinPoolRequest, api.JoinPoolResponse),
+  terminate: codec('TerminateRequest', api.TerminateRequest, api.TerminateResponse),
+  getServerInfo: codec('GetServerInfoRequest', api.GetServerInfoRequest, api.GetServerInfoResponse),
+  listFunctions: codec('ListFunctionsRequest', api.ListFunctionsRequest, api.ListFunctionsResponse),
+  getPool: codec('GetPoolRequest', api.GetPoolRequest, api.GetPoolResponse),
+}
+
+/** Adds farpool.v1.PoolService to a gRPC server: for each method its codec, its kind and its handler. */
+export function addPoolService(server: Server, context: RpcContext, options: AdapterOptions): void {
+  server.addService(definition, {
+    apply: unary(codecs.apply, (request, call) => apply(context, request, call), options),
+    map: unary(codecs.map, (request, call) => map(context, request, call), options),
+    iMap: serverStreaming(codecs.iMap, (request, call) => imap(context, request, call), options),
+    call: duplex(codecs.call, (requests, call) => callStream(context, requests, call), options),
+    openPool: serverStreaming(codecs.openPool, (request, call) => openPool(context, request, call), options),
+    closePool: unary(codecs.closePool, (request) => closePool(context, request), options),
+    joinPool: unary(codecs.joinPool, (request, call) => joinPool(context, request, call), options),
+    terminate: unary(codecs.terminate, (request) => terminate(context, request), options),
+    getServerInfo: unary(codecs.getServerInfo, () => getServerInfo(context), options),
+    listFunctions: unary(codecs.listFunctions, () => listFunctions(context), options),
+    getPool: unary(codecs.getPool, (request) => getPool(context, request), options),
+  })
+}
+
+/** The service as grpc-js sees it: bytes in, bytes out. The adapter applies the codecs, so that a bad message gets a reason. */
+const definition: ServiceDefinition = Object.fromEntries(
+  (Object.keys(codecs) as (keyof typeof codecs)[]).map((name): [string, MethodDefinition<Uint8Array, Uint8Array>] => {
+    const { path, requestStream, responseStream } = api.PoolServiceService[name]
+    return [
+      name,
+      {
+        path,
+        requestStream,
+        responseStream,
+        requestSerialize: asBuffer,
+        requestDeserialize: (bytes) => bytes,
+        responseSerialize: asBuffer,
+        responseDeserialize: (bytes) => bytes,
+      },
+    ]
+  }),
+)
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+}

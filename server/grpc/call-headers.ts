@@ -1,32 +1,30 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
+import { PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
-import { serviceDefinition } from './definition.js'
-
-/** What a status says again of a call's headers: longer than any path or encoding that there is. */
-const ECHO_CHARACTERS = 256
 
 /** The units of grpc-timeout, in milliseconds. */
 const UNITS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 }
 
-/** What grpc-js takes for the name and the value of metadata. */
+/** Names and values of metadata that grpc-js accepts. */
 const NAME = /^[0-9a-z_.-]+$/
 const VALUE = /^[ -~]*$/
 
-/** Headers whose value grpc-js says again in the status of a call that cannot be. */
+/** Headers whose value grpc-js repeats in the status of a call that it refuses, and the most that it may repeat. */
 const ECHOED = [':path', 'grpc-timeout', 'grpc-encoding'] as const
+const ECHO_CHARACTERS = 256
 
 /**
- * Changes what a call's headers say where grpc-js would take harm from it, before it sees them:
- * - A long path, timeout or encoding stands again in `grpc-message`: near 64 KiB that hangs the connection. It is cut;
- *   none that is as long has a meaning.
- * - Metadata that it does not take it prints on standard error, all of it, for each call: it is left out.
+ * Changes headers that would harm grpc-js, before it sees them:
+ * - grpc-js repeats a long path, timeout or encoding in `grpc-message`. Near 64 KiB that hangs the connection, so the
+ *   value is cut; none that is as long has a meaning.
+ * - grpc-js prints metadata that it does not accept on standard error, for each call, so it is left out.
  */
-export function tame(headers: IncomingHttpHeaders): void {
+export function sanitize(headers: IncomingHttpHeaders): void {
   for (const name in headers) {
     if (name.startsWith(':') || name.endsWith('-bin')) continue
     const value = headers[name]
-    const legal = typeof value === 'string' ? VALUE.test(value) : value?.every((part) => VALUE.test(part))
-    if (!legal || !NAME.test(name)) delete headers[name]
+    const isLegal = typeof value === 'string' ? VALUE.test(value) : value?.every((part) => VALUE.test(part))
+    if (!isLegal || !NAME.test(name)) delete headers[name]
   }
   for (const name of ECHOED) {
     const value = headers[name]
@@ -36,16 +34,16 @@ export function tame(headers: IncomingHttpHeaders): void {
   }
 }
 
-const OURS: ReadonlySet<unknown> = new Set(Object.values(serviceDefinition).map(({ path }) => path))
+const OUR_PATHS: ReadonlySet<unknown> = new Set(Object.values(PoolServiceService).map(({ path }) => path))
 const deadlines = new WeakMap<ServerHttp2Stream, number>()
 
-/** When a call of ours has to end, in Unix milliseconds; Infinity for never. */
+/** The deadline of a call of our service, in Unix milliseconds; Infinity for none. */
 export const deadlineOf = (stream: ServerHttp2Stream): number => deadlines.get(stream) ?? Number.POSITIVE_INFINITY
 
 /**
- * Keeps the time that a call has from grpc-js, where the call is one of ours: its own timer ends a stream in the middle of
- * what is being written, with the wrong status or with none. And a timeout of more than 24.8 days overflows that
- * timer: it is none. One that cannot be read is left for grpc-js to refuse.
+ * Takes the timeout of a call of our service out of the headers and remembers it for `deadlineOf`. grpc-js's own timer
+ * ends a stream in the middle of a message, with a wrong status or none. It also overflows at 24.8 days and then fires
+ * at once; such a timeout counts as none. A timeout that cannot be read is left for grpc-js to refuse.
  */
 export function keepDeadline(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): void {
   const timeout = headers['grpc-timeout']
@@ -53,6 +51,6 @@ export function keepDeadline(stream: ServerHttp2Stream, headers: IncomingHttpHea
   const [, count, unit = ''] = /^(\d{1,8})\s*([HMSmun])$/.exec(timeout) ?? []
   const ms = Math.floor(Number(count) * (UNITS[unit] ?? Number.NaN))
   const isNone = ms > MAX_TIMER_MS
-  if (isNone || (ms >= 0 && OURS.has(headers[':path']))) delete headers['grpc-timeout']
+  if (isNone || (ms >= 0 && OUR_PATHS.has(headers[':path']))) delete headers['grpc-timeout']
   if (!isNone && ms >= 0) deadlines.set(stream, Date.now() + ms)
 }

@@ -1,68 +1,205 @@
 import { EventEmitter } from 'node:events'
-import type { Http2Server, ServerHttp2Session, ServerOptions } from 'node:http2'
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
+import type { Server as NetServer, Socket } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
+import { Failure, failureToTrailer } from '../../wire/failure.js'
+import { keepDeadline, sanitize } from './call-headers.js'
 
-/** Where a server holds much already: Node's own, the least that a peer may count on before it has greeted. */
-const NARROW_WINDOW_BYTES = 64 * 1024 - 1
-
-/** What we touch of grpc-js's Server beside its public side: the one place, looked at before it is used. */
-interface Inside {
+/**
+ * The HTTP/2 server below grpc-js: limits and windows for which grpc-js has no options. This file touches two private
+ * members of grpc-js's Server. It checks them first, and changes nothing if they are not as expected.
+ */
+interface GrpcServerInternals {
   commonServerOptions: ServerOptions
   createHttp2Server(credentials: unknown): unknown
 }
 
+/** The stream window that is announced under memory pressure: Node's own, the least that HTTP/2 lets a peer count on. */
+const NARROW_WINDOW_BYTES = 64 * 1024 - 1
+
+/** A connection that has not sent its first SETTINGS after this time is closed: they take one round trip. */
+const HANDSHAKE_MS = 5_000
+
 /**
- * Gives the HTTP/2 servers of a gRPC server options that grpc-js has none for, and each of them to `made`, once it is
- * there. To be called before the server is bound; what is bound by then stays as it is.
- *
- * @returns false, with nothing changed, where this grpc-js is built otherwise.
+ * A connection that resets more streams than this is closed. These are Node's defaults, except that the burst is at
+ * least twice the stream limit: a client that gives up all its calls at once does no harm.
  */
-export function adjustHttp2(server: Server, options: ServerOptions, made: (http2: Http2Server) => void): boolean {
-  const inside: Partial<Inside> = server as unknown as Inside
-  const { commonServerOptions: common, createHttp2Server: create } = inside
+const RESET_BURST = 1_000
+const RESETS_PER_SECOND = 33
+
+/** How long written data may take to leave after its session has ended. */
+const LINGER_MS = 5_000
+
+/** The log mentions refused connections at most this often. */
+const WARN_MS = 10_000
+
+export interface Http2Options {
+  /** Further connections are closed at once. */
+  readonly maxConnections: number
+  /** Open calls of one connection. */
+  readonly maxStreams: number
+  /** All headers of a call together, plus 32 bytes for each as HTTP/2 counts. */
+  readonly maxMetadataBytes: number
+  /**
+   * What a client may send ahead on each stream and each connection. grpc-js's Server has no option for it
+   * (grpc/grpc-node#3058), and Node's 64 KiB would bind every upload to 64 KiB for each round trip.
+   */
+  readonly windowBytes: number
+}
+
+export interface Http2Control {
+  /** Announces narrow windows (true) or wide ones again (false): unread streams must not hold a wide window each. */
+  narrowWindows(isNarrow: boolean): void
+}
+
+type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void
+
+/**
+ * Sets limits and windows. Call it before the server is bound. Node itself already limits floods of SETTINGS, PING and
+ * empty frames, and headers without end.
+ * @param refused is called now and then while connections are refused.
+ * @returns undefined, with nothing changed, if this version of grpc-js is built differently.
+ */
+export function configureHttp2(server: Server, options: Http2Options, refused: () => void): Http2Control | undefined {
+  const { maxConnections, maxStreams, maxMetadataBytes, windowBytes } = options
+  const windows = new Windows(windowBytes)
+  const http2Options = {
+    settings: {
+      maxConcurrentStreams: maxStreams,
+      maxHeaderListSize: maxMetadataBytes,
+      initialWindowSize: windowBytes,
+    },
+    // Both exist since Node 22.9 and 20.19; an older Node ignores them.
+    streamResetBurst: Math.max(RESET_BURST, 2 * maxStreams),
+    streamResetRate: RESETS_PER_SECOND,
+  }
+  const isAdjusted = adjust(server, http2Options, (http2) => {
+    const net = http2 as Http2Server & NetServer
+    net.maxConnections = maxConnections
+    net.on('drop', atMostEvery(WARN_MS, refused))
+    const listeners = http2.listeners('stream')
+    http2.removeAllListeners('stream')
+    const begin: StreamListener = (stream, headers, ...rest) => {
+      const bytes = headerListSize(headers)
+      if (bytes > maxMetadataBytes) return refuseHeaders(stream, bytes, maxMetadataBytes)
+      sanitize(headers)
+      keepDeadline(stream, headers)
+      for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
+    }
+    http2.on('stream', begin)
+    // Node makes a session while it handles 'connection', so this is the session's socket.
+    let socket: Socket | undefined
+    net.prependListener('connection', (connected: Socket) => {
+      socket = connected
+    })
+    http2.on('session', (session) => {
+      closeWithoutHandshake(session)
+      if (socket) closeSocketAfter(session, socket)
+      windows.add(session)
+    })
+  })
+  return isAdjusted ? { narrowWindows: (isNarrow) => windows.narrow(isNarrow) } : undefined
+}
+
+/** Gives the HTTP/2 servers of a gRPC server further options, and each new one to `created`. */
+function adjust(server: Server, options: ServerOptions, created: (http2: Http2Server) => void): boolean {
+  const internals: Partial<GrpcServerInternals> = server as unknown as GrpcServerInternals
+  const { commonServerOptions: common, createHttp2Server: create } = internals
   if (typeof common !== 'object' || common === null || typeof create !== 'function') return false
   Object.assign(common, options, { settings: { ...common.settings, ...options.settings } })
-  inside.createHttp2Server = (credentials) => {
+  internals.createHttp2Server = (credentials) => {
     const http2 = create.call(server, credentials)
-    if (http2 instanceof EventEmitter) made(http2 as Http2Server)
+    if (http2 instanceof EventEmitter) created(http2 as Http2Server)
     return http2
   }
   return true
 }
 
-/**
- * Lets clients send `bytes` ahead of what has been read, on each stream and on each connection. grpc-js's Server has no
- * option for it (grpc/grpc-node#3058 would give it the client's), and Node's 64 KiB bind every upload to 64 KiB per
- * round trip. To be called before the server is bound; what is bound by then stays as it is.
- */
-export class Windows {
+/** The receive windows of all sessions. */
+class Windows {
   readonly #sessions = new Set<ServerHttp2Session>()
   #isNarrow = false
 
   constructor(private readonly bytes: number) {}
 
-  /** @returns false, with nothing changed, where this grpc-js is built otherwise. */
-  widen(server: Server): boolean {
-    return adjustHttp2(server, { settings: { initialWindowSize: this.bytes } }, (http2) => {
-      http2.on('session', (session) => {
-        if (session.destroyed) return
-        session.setLocalWindowSize(this.bytes)
-        this.#sessions.add(session)
-        session.once('close', () => this.#sessions.delete(session))
-        if (this.#isNarrow) this.#tell(session)
-      })
-    })
+  add(session: ServerHttp2Session): void {
+    if (session.destroyed) return
+    session.setLocalWindowSize(this.bytes)
+    this.#sessions.add(session)
+    session.once('close', () => this.#sessions.delete(session))
+    if (this.#isNarrow) this.#announce(session)
   }
 
-  /** Where much is held already, streams that are not read shall not hold a wide window each besides. */
   narrow(isNarrow: boolean): void {
     this.#isNarrow = isNarrow
-    for (const session of this.#sessions) this.#tell(session)
+    for (const session of this.#sessions) this.#announce(session)
   }
 
-  /** One that does not confirm is told ten times, then Node closes it. */
-  #tell(session: ServerHttp2Session): void {
+  /** A peer that never acknowledges is told ten times, then Node closes its connection. */
+  #announce(session: ServerHttp2Session): void {
     if (session.destroyed || session.closed) return
     session.settings({ initialWindowSize: this.#isNarrow ? NARROW_WINDOW_BYTES : this.bytes })
+  }
+}
+
+/** As HTTP/2 counts. Node does not hold a peer to the limit that never acknowledged it: 64 KiB and more come through. */
+function headerListSize(headers: IncomingHttpHeaders): number {
+  let bytes = 0
+  for (const name in headers) {
+    const value = headers[name]
+    for (const one of typeof value === 'string' ? [value] : (value ?? [])) bytes += name.length + one.length + 32
+  }
+  return bytes
+}
+
+function refuseHeaders(stream: ServerHttp2Stream, bytes: number, limit: number): void {
+  const message = `the headers of the call take ${bytes} bytes; they may take ${limit}`
+  const { code, details } = failureToTrailer(new Failure('PAYLOAD_TOO_LARGE', message))
+  // The peer may be gone by now.
+  stream.on('error', () => {})
+  stream.respond(
+    {
+      ':status': 200,
+      'content-type': 'application/grpc+proto',
+      'grpc-status': code,
+      'grpc-message': encodeURI(message),
+      'grpc-status-details-bin': Buffer.from(details).toString('base64'),
+    },
+    { endStream: true },
+  )
+  stream.resume()
+}
+
+/** Keepalive pings only work once the handshake is done, so until then a connection has a timer of its own. */
+function closeWithoutHandshake(session: ServerHttp2Session): void {
+  const timer = setTimeout(() => session.destroy(), HANDSHAKE_MS)
+  timer.unref()
+  const stop = () => clearTimeout(timer)
+  session.once('remoteSettings', stop)
+  session.once('close', stop)
+}
+
+/**
+ * Destroys the socket of a session that has ended. Node waits until everything that was written has been read, so a peer
+ * that neither reads nor closes would keep its connection, and everything that waits for it, for ever.
+ */
+function closeSocketAfter(session: ServerHttp2Session, socket: Socket): void {
+  const destroySession = session.destroy.bind(session)
+  session.destroy = (...args: Parameters<typeof destroySession>) => {
+    if (!session.destroyed) {
+      const timer = setTimeout(() => socket.destroy(), LINGER_MS).unref()
+      socket.once('close', () => clearTimeout(timer))
+    }
+    destroySession(...args)
+  }
+}
+
+function atMostEvery(ms: number, action: () => void): () => void {
+  let last = Number.NEGATIVE_INFINITY
+  return () => {
+    const now = performance.now()
+    if (now - last < ms) return
+    last = now
+    action()
   }
 }

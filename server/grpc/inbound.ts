@@ -1,43 +1,38 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
-import { createGunzip, createInflate } from 'node:zlib'
+import { promisify } from 'node:util'
+import { gunzip, inflate } from 'node:zlib'
 import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
-import { LinesInTurn } from '../../pool/process/spawn-throttle.js'
 import { Failure } from '../../wire/failure.js'
-import { Join, LARGE_BYTES } from '../../wire/framing/chunk-assembler.js'
-import { MAX_TIMER_MS, RETRY_MS } from '../../wire/protocol.js'
-import { once } from '../api/once.js'
+import { ChunkAssembler } from '../../wire/framing/chunk-assembler.js'
+import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import {
-  type Account,
-  type Connections,
+  type CallMemory,
+  type ConnectionAccounts,
   cutOff,
-  type HeldCall,
   heldTooMuch,
   UNSENT_COPIES,
 } from '../limits/memory-budget.js'
 import { deadlineOf } from './call-headers.js'
 
-/** A stream whose deadline has passed and whose end is not read is reset after so long. */
-const RESET_MS = 1_000
-
-/** What stands in front of each message in a stream: a flag and a length. */
-const MESSAGE_PREFIX_BYTES = 5
-
 /**
- * What compressed messages of all clients take while they are unpacked and until their handlers have them. gzip packs
- * a thousand to one: 100 messages of 72 KiB would be 7 GiB. Never less than one message may take.
+ * Counts the memory of each call between the network and its handler, and refuses what the budget cannot hold. It hooks
+ * into the objects that grpc-js makes for a call, because interceptors see messages only after they have arrived and
+ * were unpacked. Everything private that it touches is declared in these two interfaces, and checked before use.
  */
-const UNPACKED_BYTES = 128 * 1024 * 1024
+interface GrpcCallInternals {
+  readonly stream: ServerHttp2Stream
+  readonly incomingEncoding: string
+  readonly decoder: Deframer
+  decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>
+  getPeer(): string
+  getDeadline(): number
+  sendMessage(message: unknown, callback: () => void): void
+  sendStatus(status: object): void
+}
 
-/** What the end of an answer counts until its stream is closed. */
-const END_BYTES = 64
-
-/** A message that comes in pieces of less than PIECE_BYTES on average is joined, so many pieces at a time: each costs 130 bytes. */
-const PIECES = 512
-const PIECE_BYTES = 1_024
-
-/** What cuts what comes into messages, in grpc-js: what we touch of it. A message has its prefix before it. */
-export interface Decoder {
-  /** Of the message that has not come whole. */
+/** The part of grpc-js that splits bytes into messages. A message is handed on with its prefix. */
+interface Deframer {
+  /** Pieces of the message that has not arrived completely. */
   readPartialMessage: Buffer[]
   readState: number
   readonly readCompressFlag: Buffer
@@ -47,255 +42,120 @@ export interface Decoder {
   write(data: Buffer): Buffer[]
 }
 
-/** Its states: between two messages, and behind the prefix of one. */
+/** States of the deframer: between two messages, and behind the prefix of a message. */
 const NO_DATA = 0
 const READING_MESSAGE = 2
 
-/** One that is built otherwise is left as it is. */
-export const isDecoder = (decoder: Partial<Decoder> | undefined): decoder is Decoder =>
-  typeof decoder?.write === 'function' &&
-  Array.isArray(decoder.readPartialMessage) &&
-  [decoder.readState, decoder.readMessageSize, decoder.readMessageRemaining].every(Number.isInteger) &&
-  [decoder.readCompressFlag, decoder.readPartialSize].every(Buffer.isBuffer)
+/** In front of each message: a compression flag, and the length in four bytes. */
+const MESSAGE_PREFIX_BYTES = 5
 
-/** What its `write` does, with large messages joined as they come, and small pieces joined so many at a time. */
-export function messagesOf(decoder: Decoder): (data: Buffer) => Buffer[] {
-  const { write } = Object.getPrototypeOf(decoder) as Decoder
-  let large: Join | undefined
-  return function messages(data: Buffer): Buffer[] {
-    if (!large) {
-      const whole = write.call(decoder, data)
-      large = largeOf(decoder)
-      if (!large) joinSmallPieces(decoder)
-      return whole
-    }
-    const rest = large.fill(data)
-    if (!rest) return []
-    const message = large.take()
-    large = undefined
-    decoder.readState = NO_DATA
-    return rest.length === 0 ? [message] : [message, ...messages(rest)]
-  }
-}
+/** If the pieces of a message are smaller than PIECE_BYTES on average, PIECES of them at a time are joined: each costs 130 bytes. */
+const PIECES = 512
+const PIECE_BYTES = 1_024
 
-/** Takes over a large message of which enough has come; until then it may come byte by byte. */
-function largeOf(decoder: Decoder): Join | undefined {
-  const { readState, readMessageSize: size, readMessageRemaining: remaining } = decoder
-  if (readState !== READING_MESSAGE || !Join.isEnough(size - remaining, size)) return undefined
-  const large = new Join(size + MESSAGE_PREFIX_BYTES)
-  for (const piece of [decoder.readCompressFlag, decoder.readPartialSize, ...decoder.readPartialMessage])
-    large.add(piece)
-  decoder.readPartialMessage = []
-  return large
-}
+/** A stream whose deadline has passed, and whose end is not read, is reset after this time. */
+const RESET_MS = 1_000
 
-/** How many of the pieces of a message need no further look. */
-const looked = new WeakMap<Buffer[], number>()
+/** What the end of an answer counts as until its stream is closed. */
+const END_BYTES = 64
 
-/** Each byte is copied once. */
-function joinSmallPieces({ readPartialMessage: pieces }: Decoder): void {
-  if (pieces.length < PIECES) return
-  const first = looked.get(pieces) ?? 0
-  if (pieces.length - first < PIECES) return
-  const recent = pieces.slice(first)
-  const small = recent.reduce((sum, piece) => sum + piece.length, 0) < recent.length * PIECE_BYTES
-  if (small) pieces.splice(first, recent.length, Buffer.concat(recent))
-  looked.set(pieces, pieces.length)
-}
+const unpackers = { gzip: promisify(gunzip), deflate: promisify(inflate) } as const
 
-/** What one may do at a time; of those who wait for it clients take turns. */
-export class OneAtATime {
-  #isTaken = false
-  readonly #lines = new LinesInTurn<() => void>()
+export class InboundMemory {
+  readonly #calls = new WeakMap<Uint8Array, CallMemory>()
 
-  /** Resolves when it is the caller's turn, with what ends that. */
-  async enter(client: object): Promise<() => void> {
-    if (this.#isTaken) await new Promise<void>((resolve) => this.#lines.enter(client, resolve))
-    this.#isTaken = true
-    return once(() => this.#leave())
-  }
-
-  #leave(): void {
-    const next = this.#lines.take()
-    this.#isTaken = next !== undefined
-    next?.()
-  }
-}
-
-/** What compressed messages take from being unpacked until their handlers have them, by client. */
-export class Unpacked {
-  readonly #by = new Map<Account, number>()
-  #all = 0
-
-  constructor(private readonly limitBytes: number) {}
-
-  /** More bytes, or fewer where negative. */
-  add(client: Account, bytes: number): void {
-    this.#all += bytes
-    const own = (this.#by.get(client) ?? 0) + bytes
-    if (own === 0) this.#by.delete(client)
-    else this.#by.set(client, own)
-  }
-
-  /** All take too much, and this one not less than its part; or far too much. */
-  isOver(client: Account): boolean {
-    if (this.#all <= this.limitBytes) return false
-    return (this.#by.get(client) ?? 0) > this.limitBytes / this.#by.size || this.#all > 2 * this.limitBytes
-  }
-}
-
-/** What we touch of a call of grpc-js beside its public side: the one place, looked at before it is used. */
-interface Inside {
-  readonly stream: ServerHttp2Stream
-  readonly incomingEncoding: string
-  readonly decoder: Decoder
-  decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>
-  getPeer(): string
-  getDeadline(): number
-  sendMessage(message: unknown, callback: () => void): void
-  sendStatus(status: object): void
-}
-
-/**
- * Bounds what a call takes of memory between the network and its handler, and behind it. What has come and what has not
- * been sent is counted (budget.ts). Of what comes, two things cost more than was sent: compressed messages grow a
- * thousandfold, and one that comes byte by byte takes a hundred bytes for each. grpc-js holds every message of every
- * stream to the largest size, and knows nothing of all together.
- */
-export class Incoming {
-  readonly #unpacked: Unpacked
-  /** What takes long to unpack takes threads of its own, and the event loop its CPU: not more than one at a time. */
-  readonly #largeOnes = new OneAtATime()
-  readonly #releases = new WeakMap<Uint8Array, () => void>()
-  readonly #calls = new WeakMap<Uint8Array, HeldCall>()
-
-  /** @param statusOf makes a failure what grpc-js sends. */
+  /** @param statusOf converts a failure into the status object that grpc-js sends. */
   constructor(
     private readonly maxMessageBytes: number,
-    private readonly connections: Connections,
+    private readonly connections: ConnectionAccounts,
     private readonly statusOf: (failure: Failure) => object,
-  ) {
-    this.#unpacked = new Unpacked(Math.max(UNPACKED_BYTES, maxMessageBytes))
-  }
+  ) {}
 
-  /** For the option of a server; costs a call nothing to speak of. */
+  /** To be passed to grpc-js's Server in its option `interceptors`. */
   readonly interceptor: ServerInterceptor = ({ requestStream, responseStream }, call) => {
-    // As it came, which is what grpc-js works with where there are no interceptors.
+    // The object that grpc-js passes and expects back; its type hides what it is.
     const same = call as ServerInterceptingCall
-    const inside: Partial<Inside> = call as unknown as Inside
-    const session = inside.stream?.session as ServerHttp2Session | undefined
-    if (!session || !isAsWeKnowIt(inside)) return same
+    const internals: Partial<GrpcCallInternals> = call as unknown as GrpcCallInternals
+    const session = internals.stream?.session as ServerHttp2Session | undefined
+    if (!session || !isAsExpected(internals)) return same
     const { peer, account } = this.connections.of(session)
-    inside.getPeer = () => peer
-    inside.getDeadline = () => deadlineOf(inside.stream)
-    if (requestStream || responseStream) atDeadline(inside.stream, RESET_MS, () => reset(inside.stream))
+    internals.getPeer = () => peer
+    internals.getDeadline = () => deadlineOf(internals.stream)
+    if (requestStream || responseStream) atDeadline(internals.stream, RESET_MS, () => reset(internals.stream))
     if (account.isOver) {
-      inside.sendStatus(this.statusOf(heldTooMuch()))
+      internals.sendStatus(this.statusOf(heldTooMuch()))
       return same
     }
-    const held = this.connections.begin(account, inside.stream)
-    // A handler sees to it itself (call.ts); one that waits for its message has not begun.
+    const memory = this.connections.openCall(account, internals.stream)
+    // Once a handler has the message, it watches the deadline itself (adapter.ts).
     if (!requestStream) {
-      atDeadline(inside.stream, 0, () => held.isTaken || inside.sendStatus(this.statusOf(lateRequest())))
+      atDeadline(internals.stream, 0, () => memory.isTaken || internals.sendStatus(this.statusOf(lateRequest())))
     }
-    this.#countMessages(inside, held, requestStream)
-    // Those of a stream are counted where they are written (call.ts).
-    if (!responseStream) countAnswer(inside, held)
-    countEnd(inside, held)
+    this.#countRequest(internals, memory, requestStream)
+    // The adapter counts the messages of a response stream, where it writes them.
+    if (!responseStream) countResponse(internals, memory)
+    countEnd(internals, memory)
     return same
   }
 
   /**
-   * A handler has the message. The only one of its call counts until the call has ended; of one of many, what it goes on to
-   * hold is counted where calls are (calls.ts).
+   * A handler has received this message.
+   * @param isOnly the call has no other. It then counts until the call ends; one of many is counted by its handler.
    */
   taken(message: Uint8Array, isOnly: boolean): void {
-    this.#releases.get(message)?.()
-    const held = this.#calls.get(message)
-    if (!held) return
-    held.isTaken = true
-    if (!isOnly) held.add(-message.length - MESSAGE_PREFIX_BYTES)
+    const memory = this.#calls.get(message)
+    if (!memory) return
+    memory.isTaken = true
+    if (!isOnly) memory.add(-message.length - MESSAGE_PREFIX_BYTES)
   }
 
-  #countMessages(inside: Inside, held: HeldCall, isStream: boolean): void {
-    const { decoder, decompressMessage } = inside
-    const write = messagesOf(decoder)
+  #countRequest(internals: GrpcCallInternals, memory: CallMemory, isStream: boolean): void {
+    const { decoder, decompressMessage } = internals
+    const write = deframe(decoder)
     decoder.write = (data) => {
-      held.add(data.length)
-      if (!held.account.isOver) return write(data)
-      inside.sendStatus(this.statusOf(isStream ? cutOff() : heldTooMuch()))
+      memory.add(data.length)
+      if (!memory.account.isOver) return write(data)
+      internals.sendStatus(this.statusOf(isStream ? cutOff() : heldTooMuch()))
       return []
     }
-    inside.decompressMessage = (message, encoding) => {
-      const isPacked = encoding === 'gzip' || encoding === 'deflate'
-      if (isPacked) return this.#unpack(encoding, message.subarray(MESSAGE_PREFIX_BYTES), held)
-      const content = decompressMessage.call(inside, message, encoding)
-      if (content instanceof Uint8Array) this.#calls.set(content, held)
+    internals.decompressMessage = (message, encoding) => {
+      if (encoding === 'gzip' || encoding === 'deflate') {
+        return this.#unpack(encoding, message.subarray(MESSAGE_PREFIX_BYTES), memory)
+      }
+      const content = decompressMessage.call(internals, message, encoding)
+      if (content instanceof Uint8Array) this.#calls.set(content, memory)
       return content
     }
   }
 
-  async #unpack(encoding: 'gzip' | 'deflate', packed: Buffer, held: HeldCall): Promise<Buffer> {
-    // The event loop has to do with each piece: a bomb would come in thousands.
-    const chunkSize = Math.min(LARGE_BYTES, Math.max(UNPACKED_PIECE_BYTES, UNPACKED_TIMES * packed.length))
-    const unpacker = encoding === 'gzip' ? createGunzip({ chunkSize }) : createInflate({ chunkSize })
-    const parts = new Join(encoding === 'gzip' ? sizeOfGzip(packed, this.maxMessageBytes) : 0)
-    let length = 0
-    let leave: (() => void) | undefined
-    const { account } = held
-    const release = once(() => this.#unpacked.add(account, -length))
+  /** Unpacks a compressed message. Node runs at most four at once (its thread pool), and each is bounded by the message limit. */
+  async #unpack(encoding: 'gzip' | 'deflate', packed: Buffer, memory: CallMemory): Promise<Buffer> {
     try {
-      unpacker.end(packed)
-      for await (const part of unpacker as AsyncIterable<Buffer>) {
-        if (length > LARGE_BYTES) leave ??= await this.#largeOnes.enter(account)
-        if (held.isGone) throw new Failure('CANCELLED', 'the client is gone')
-        parts.add(part)
-        length += part.length
-        this.#unpacked.add(account, part.length)
-        held.add(part.length)
-        if (length > this.maxMessageBytes) {
-          throw new Failure('PAYLOAD_TOO_LARGE', `the request takes more than ${this.maxMessageBytes} bytes unpacked`)
-        }
-        if (account.isOver) throw heldTooMuch()
-        if (this.#unpacked.isOver(account)) {
-          throw new Failure('QUEUE_FULL', 'too many compressed messages at once; send it again, or uncompressed', {
-            retryDelayMs: RETRY_MS,
-          })
-        }
+      const message = await unpackers[encoding](packed, { maxOutputLength: this.maxMessageBytes })
+      const grown = message.length - packed.length
+      memory.add(grown)
+      if (memory.account.isOver) {
+        memory.add(-grown)
+        throw heldTooMuch()
       }
+      this.#calls.set(message, memory)
+      return message
     } catch (error) {
-      release()
-      // What the peer packed is no fault of ours.
-      const why = error instanceof Error ? error.message : String(error)
-      throw this.statusOf(
-        error instanceof Failure ? error : new Failure('BAD_REQUEST', `the request cannot be unpacked: ${why}`),
-      )
-    } finally {
-      leave?.()
+      throw this.statusOf(error instanceof Failure ? error : this.#unpackFailure(error as NodeJS.ErrnoException))
     }
-    const message = parts.take()
-    held.add(-packed.length)
-    this.#calls.set(message, held)
-    this.#releases.set(message, release)
-    held.onClose(release)
-    return message
   }
-}
 
-/** How much is unpacked in one go, at least: Node's own default, and so many times what came. */
-const UNPACKED_PIECE_BYTES = 16 * 1024
-const UNPACKED_TIMES = 8
-
-/** What its last four bytes say that it takes unpacked; 0 where that cannot be. */
-function sizeOfGzip(packed: Buffer, most: number): number {
-  const size = packed.length < 4 ? 0 : packed.readUInt32LE(packed.length - 4)
-  return size <= most ? size : 0
+  #unpackFailure({ code, message }: NodeJS.ErrnoException): Failure {
+    return code === 'ERR_BUFFER_TOO_LARGE'
+      ? new Failure('PAYLOAD_TOO_LARGE', `the request takes more than ${this.maxMessageBytes} bytes unpacked`)
+      : new Failure('BAD_REQUEST', `the request cannot be unpacked: ${message}`)
+  }
 }
 
 const lateRequest = (): Failure =>
   new Failure('TASK_TIMEOUT', "the call's deadline passed before its request had come", { started: false })
 
-/** Calls back so many milliseconds behind a call's deadline, unless its stream has been closed by then. */
+/** Calls back this many milliseconds after a call's deadline, unless its stream has closed by then. */
 function atDeadline(stream: ServerHttp2Stream, delayMs: number, late: () => void): void {
   const left = deadlineOf(stream) - Date.now() + delayMs
   if (left > MAX_TIMER_MS) return
@@ -303,31 +163,87 @@ function atDeadline(stream: ServerHttp2Stream, delayMs: number, late: () => void
   stream.once('close', () => clearTimeout(timer))
 }
 
-/** The end of a stream stands behind what its client does not read: it would keep its place for ever. */
+/** The end of a stream waits behind data that its client does not read, so without a reset it would stay open for ever. */
 const reset = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_CANCEL)
 
-/** A grpc-js that is built otherwise is left as it is. */
-const isAsWeKnowIt = (inside: Partial<Inside>): inside is Inside =>
-  isDecoder(inside.decoder) &&
-  [inside.decompressMessage, inside.sendMessage, inside.sendStatus].every((method) => typeof method === 'function')
+const isAsExpected = (internals: Partial<GrpcCallInternals>): internals is GrpcCallInternals =>
+  isDeframer(internals.decoder) &&
+  [internals.decompressMessage, internals.sendMessage, internals.sendStatus].every(
+    (method) => typeof method === 'function',
+  )
 
-/** The end of an answer has not been read as long as its stream is not closed: a server that drains waits for that. */
-function countEnd(inside: Inside, held: HeldCall): void {
-  const { sendStatus } = inside
-  inside.sendStatus = (status) => {
-    held.addUnread(END_BYTES)
-    sendStatus.call(inside, status)
+const isDeframer = (decoder: Partial<Deframer> | undefined): decoder is Deframer =>
+  typeof decoder?.write === 'function' &&
+  Array.isArray(decoder.readPartialMessage) &&
+  [decoder.readState, decoder.readMessageSize, decoder.readMessageRemaining].every(Number.isInteger) &&
+  [decoder.readCompressFlag, decoder.readPartialSize].every(Buffer.isBuffer)
+
+/**
+ * A replacement for the deframer's `write`. It assembles large messages while they arrive (joining 70 MB at the end
+ * would hold the event loop for 60 ms), and joins small pieces, because each piece costs memory of its own.
+ */
+function deframe(decoder: Deframer): (data: Buffer) => Buffer[] {
+  const { write } = Object.getPrototypeOf(decoder) as Deframer
+  let large: ChunkAssembler | undefined
+  return function next(data: Buffer): Buffer[] {
+    if (!large) {
+      const messages = write.call(decoder, data)
+      large = takeOverLarge(decoder)
+      if (!large) joinSmallPieces(decoder)
+      return messages
+    }
+    const rest = large.fill(data)
+    if (!rest) return []
+    const message = large.take()
+    large = undefined
+    decoder.readState = NO_DATA
+    return rest.length === 0 ? [message] : [message, ...next(rest)]
   }
 }
 
-/** An answer that is written and not sent. */
-function countAnswer(inside: Inside, held: HeldCall): void {
-  const { sendMessage } = inside
-  inside.sendMessage = (message, callback) => {
+/** Takes over a large message once enough of it has arrived to make a buffer of its full size worthwhile. */
+function takeOverLarge(decoder: Deframer): ChunkAssembler | undefined {
+  const { readState, readMessageSize: size, readMessageRemaining: remaining } = decoder
+  if (readState !== READING_MESSAGE || !ChunkAssembler.isEnough(size - remaining, size)) return undefined
+  const large = new ChunkAssembler(size + MESSAGE_PREFIX_BYTES)
+  for (const piece of [decoder.readCompressFlag, decoder.readPartialSize, ...decoder.readPartialMessage]) {
+    large.add(piece)
+  }
+  decoder.readPartialMessage = []
+  return large
+}
+
+/** Pieces of each unfinished message that have been looked at. */
+const checked = new WeakMap<Buffer[], number>()
+
+/** Copies each byte at most once. */
+function joinSmallPieces({ readPartialMessage: pieces }: Deframer): void {
+  if (pieces.length < PIECES) return
+  const first = checked.get(pieces) ?? 0
+  if (pieces.length - first < PIECES) return
+  const recent = pieces.slice(first)
+  const isSmall = recent.reduce((sum, piece) => sum + piece.length, 0) < recent.length * PIECE_BYTES
+  if (isSmall) pieces.splice(first, recent.length, Buffer.concat(recent))
+  checked.set(pieces, pieces.length)
+}
+
+/** The end of an answer has not been read until its stream is closed. A server that drains waits for that. */
+function countEnd(internals: GrpcCallInternals, memory: CallMemory): void {
+  const { sendStatus } = internals
+  internals.sendStatus = (status) => {
+    memory.addUnread(END_BYTES)
+    sendStatus.call(internals, status)
+  }
+}
+
+/** Counts a single response from its write until it is sent. */
+function countResponse(internals: GrpcCallInternals, memory: CallMemory): void {
+  const { sendMessage } = internals
+  internals.sendMessage = (message, callback) => {
     const bytes = message instanceof Uint8Array ? UNSENT_COPIES * message.length : 0
-    held.addUnread(bytes)
-    sendMessage.call(inside, message, () => {
-      held.addUnread(-bytes)
+    memory.addUnread(bytes)
+    sendMessage.call(internals, message, () => {
+      memory.addUnread(-bytes)
       callback()
     })
   }

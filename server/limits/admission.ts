@@ -2,75 +2,70 @@ import { Failure } from '../../wire/failure.js'
 import { RETRY_MS } from '../../wire/protocol.js'
 
 /**
- * Who may come in. Calls that run tasks enter here and leave when they have been answered; once draining, none comes
- * in any more and `idle` tells when the last one has left.
+ * Which requests the server accepts: all of them until it drains, then none. Requests that run tasks enter and leave
+ * here, so that `idle` can tell when the last one has been answered.
  */
 export class Admission {
-  #inside = 0
+  /** True from `drain()` on. A plain field, because every group of calls reads it. */
+  isDraining = false
+  #requests = 0
   #streams = 0
-  #draining = false
-  readonly #listeners = new Set<() => void>()
+  readonly #onDrain = new Set<() => void>()
   #whenIdle: (() => void)[] = []
 
-  /** Throws SERVER_DRAINING; otherwise the caller must leave once. */
+  /** A request comes in. The caller must call `leave` once, after its answer. @throws Failure SERVER_DRAINING. */
   enter(): void {
     this.check()
-    this.#inside++
+    this.#requests++
   }
 
   leave(): void {
-    this.#inside--
-    this.#look()
+    this.#requests--
+    this.#checkIdle()
   }
 
-  /** A stream of calls, or a session: it has to hand out its outcomes when its last call has left. Returns how to say that it has. */
-  open(): () => void {
+  /** A stream of calls, or a session, opens. The returned function must be called when its last outcome was handed out. */
+  openStream(): () => void {
     let isOpen = true
     this.#streams++
     return () => {
       if (isOpen) this.#streams--
       isOpen = false
-      this.#look()
+      this.#checkIdle()
     }
   }
 
-  #look(): void {
-    if (this.#inside === 0 && this.#streams === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
-  }
-
-  /** Throws SERVER_DRAINING. */
+  /** @throws Failure SERVER_DRAINING. */
   check(): void {
-    if (!this.#draining) return
-    throw new Failure('SERVER_DRAINING', 'the server is shutting down; send the call to another, or again', {
-      retryDelayMs: RETRY_MS,
-    })
+    if (this.isDraining) throw draining()
   }
 
   drain(): void {
-    this.#draining = true
-    for (const listener of [...this.#listeners]) listener()
+    this.isDraining = true
+    for (const listener of [...this.#onDrain]) listener()
   }
 
-  get draining(): boolean {
-    return this.#draining
-  }
-
-  /** Calls back when draining begins, at once where it has; returns how to stop listening. For streams, which nobody ends otherwise. */
+  /** Calls back when draining begins, or at once if it has begun. Returns how to stop listening. */
   onDrain(listener: () => void): () => void {
-    if (this.#draining) listener()
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+    if (this.isDraining) listener()
+    this.#onDrain.add(listener)
+    return () => this.#onDrain.delete(listener)
   }
 
-  get inside(): number {
-    return this.#inside
-  }
-
-  /** Resolves when nobody is inside, and no stream has anything left to say. */
+  /** Resolves when every request has been answered, and every stream has handed out its outcomes. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
       this.#whenIdle.push(resolve)
-      this.#look()
+      this.#checkIdle()
     })
   }
+
+  #checkIdle(): void {
+    if (this.#requests === 0 && this.#streams === 0) for (const resolve of this.#whenIdle.splice(0)) resolve()
+  }
 }
+
+export const draining = (): Failure =>
+  new Failure('SERVER_DRAINING', 'the server is shutting down; send the call to another, or again', {
+    retryDelayMs: RETRY_MS,
+  })

@@ -1,65 +1,93 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
+import type { Client, Identity } from '../../pool/scheduler/task.js'
 import { Failure } from '../../wire/failure.js'
 import { RETRY_MS, WINDOW_BYTES } from '../../wire/protocol.js'
 
-/** A stream of calls is not read while its calls and outcomes hold more than this: its client has to wait, not our memory. */
+/**
+ * The memory that a server holds for its clients, counted in bytes: requests that have not arrived completely or have
+ * not been answered, and answers that have not been read. Each connection and each stream of calls has an account.
+ *
+ * The limit is shared by all accounts; none has a reserved part. An account that holds more than is left must wait (a
+ * stream is not read, tasks do not begin) or is refused (QUEUE_FULL). So one client alone may hold half of the limit,
+ * each of a thousand greedy ones a thousandth, and a new client finds as much as each of them has. Network switches
+ * share their buffers by the same rule: dynamic thresholds, Choudhury and Hahne, 1998.
+ */
+
+/** The most that one stream of calls may hold before it is not read any further. */
 export const STREAM_BYTES = 64 * 1024 * 1024
 
-/** What an open call of HTTP/2 takes by itself. */
+/** What an open HTTP/2 stream costs by itself. */
 const OPEN_CALL_BYTES = 8 * 1024
 
-/** grpc-js copies a message behind its prefix, and has both until it is sent. */
+/** grpc-js copies each message behind its prefix, and keeps both until the message is sent. */
 export const UNSENT_COPIES = 2
 
-/** Connections that a server holds; further ones are closed. Each takes a descriptor and some 100 KiB. */
+/** Default of --max-connections. Each takes a file descriptor and about 100 KiB. */
 export const MAX_CONNECTIONS = 1_000
 
-/** Whoever makes the server hold something: a connection with its calls, or a stream of calls. */
-export class Account {
+/** With every connection at its floor, all of them together hold a quarter of the limit. */
+const FLOOR_PARTS = 4 * MAX_CONNECTIONS
+
+/** Above this multiple of the limit, the account that holds most is cut off: results of running tasks can still grow. */
+const CUT_AT = 2
+
+/** Waiting accounts are told when this part of the limit has become free. */
+const TELL_AT = 1 / 64
+
+/** How often streams that nobody reads are looked at, in milliseconds. */
+const LOOK_MS = 100
+
+/** One holder of memory. The account of a connection is also the client and the identity of its single RPCs. */
+export class Account implements Client, Identity {
   #bytes = 0
   #unread = 0
   #isOpen = true
+  /** Nothing paces the single RPCs of a connection: if too many of their tasks wait, further ones are refused. */
+  readonly isPaced = false
 
-  /** @param cut gives up what it holds: the server holds too much, and nobody more than this one. */
+  /**
+   * @param name for logs.
+   * @param cut gives up everything that it holds, because no account holds more and the budget is far exceeded.
+   */
   constructor(
-    private readonly budget: Budget,
+    private readonly budget: MemoryBudget,
+    readonly name: string,
     readonly cut: () => void,
   ) {}
 
-  /** All that it holds. */
+  get identity(): Identity {
+    return this
+  }
+
   get bytes(): number {
     return this.#bytes
   }
 
-  /** More bytes, or fewer where negative. */
+  /** @param bytes more, or fewer if negative. Ignored after `close`. */
   add(bytes: number): void {
     if (!this.#isOpen) return
     this.#bytes += bytes
-    this.budget.moved(this, bytes)
+    this.budget.changed(this, bytes)
   }
 
-  /** The same of bytes that wait to be read by the other end. */
+  /** As `add`, for bytes that wait to be read by the peer. */
   addUnread(bytes: number): void {
     if (!this.#isOpen) return
     this.#unread += bytes
-    this.budget.movedUnread(bytes)
+    this.budget.unreadChanged(bytes)
     this.add(bytes)
   }
 
-  /** It holds more than is left for everybody. */
+  /** It holds more than is left for everybody, so it is refused more. */
   get isOver(): boolean {
     return this.#bytes > Math.max(this.budget.floor, this.budget.room)
   }
 
-  /** As a client of pools (pool/task.ts): more is unread than it may hold. */
   get isFull(): boolean {
     const isFull = this.#unread > this.budget.share
     if (isFull) this.budget.wait(this)
     return isFull
   }
-
-  /** Nobody holds it back: where much of it waits already, it is refused. */
-  readonly isHeldBack = false
 
   close(): void {
     this.addUnread(-this.#unread)
@@ -69,40 +97,35 @@ export class Account {
   }
 }
 
-export interface BudgetEdges {
-  /** More than half is held, or less than a quarter again: connections may send less ahead, or as much as before. */
-  narrow(isNarrow: boolean): void
-  /** There is more room, for which somebody waits. */
+export interface BudgetEvents {
+  /** More than half of the limit is held now (true), or less than a quarter again (false). */
+  pressure(isHigh: boolean): void
+  /** There is room again for an account that waits. */
   room(): void
-  /** Somebody has been cut off. */
+  /** An account was cut off. */
   cut(bytes: number): void
 }
 
-/**
- * The bytes that a server holds for all its clients: requests that have not come whole or have not been answered, answers
- * that have not been read. Nobody has a part of his own: who holds more than is left waits, or is refused. So one
- * client alone may hold half, each of a thousand greedy ones a thousandth, and whoever comes then finds as much as each of
- * them has. (Dynamic thresholds, as switches share their buffers: Choudhury and Hahne, 1998.)
- */
-export class Budget {
+export class MemoryBudget {
   readonly #accounts = new Set<Account>()
   readonly #waiting = new Set<Account | (() => void)>()
   #held = 0
   #unread = 0
   #whenRead: (() => void)[] = []
-  /** What has become free since those that wait were told. */
+  /** Bytes that have become free since waiting accounts were told. */
   #freed = 0
   #isTelling = false
-  #isNarrow = false
+  #isHigh = false
   #isCutting = false
 
   constructor(
     private readonly limitBytes: number,
-    private readonly edges: BudgetEdges,
+    private readonly events: BudgetEvents,
   ) {}
 
-  open(cut: () => void): Account {
-    const account = new Account(this, cut)
+  /** @param cut see Account. */
+  open(name: string, cut: () => void): Account {
+    const account = new Account(this, name, cut)
     this.#accounts.add(account)
     return account
   }
@@ -111,7 +134,7 @@ export class Budget {
     return this.#held
   }
 
-  /** So much anybody may hold, however much others do: not what keeps a thousand of them within the limit. */
+  /** What any account may hold, however much the others do. */
   get floor(): number {
     return this.limitBytes / FLOOR_PARTS
   }
@@ -121,47 +144,50 @@ export class Budget {
     return this.limitBytes - this.#held
   }
 
-  /** What one stream of calls may hold, or one client leave unread. */
+  /** What one stream of calls may hold, and what one client may leave unread. */
   get share(): number {
     return Math.min(STREAM_BYTES, Math.max(this.floor, this.room))
   }
 
-  /** Somebody waits for room: when there is more, `edges.room` is called, and a listener, once. */
+  /** Waits for room, once. Then `events.room` is called, and a listener. */
   wait(listener: Account | (() => void)): void {
     this.#waiting.add(listener)
   }
 
-  moved(account: Account, bytes: number): void {
+  /** Resolves when every answer that has been written has been sent. */
+  allRead(): Promise<void> {
+    return this.#unread === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenRead.push(resolve))
+  }
+
+  /** For accounts. */
+  changed(account: Account, bytes: number): void {
     this.#held += bytes
     if (bytes > 0) {
-      if (!this.#isNarrow && this.#held > this.limitBytes / 2) this.#narrow(true)
+      if (!this.#isHigh && this.#held > this.limitBytes / 2) this.#setPressure(true)
       if (this.#held > CUT_AT * this.limitBytes) this.#cutSoon()
       return
     }
-    if (this.#isNarrow && this.#held < this.limitBytes / 4) this.#narrow(false)
+    if (this.#isHigh && this.#held < this.limitBytes / 4) this.#setPressure(false)
     if (this.#waiting.size === 0) return
     this.#freed -= bytes
     if (this.#waiting.has(account) || this.#freed > this.limitBytes * TELL_AT) this.#tellSoon()
   }
 
-  movedUnread(bytes: number): void {
+  /** For accounts. */
+  unreadChanged(bytes: number): void {
     this.#unread += bytes
     if (this.#unread === 0) for (const resolve of this.#whenRead.splice(0)) resolve()
   }
 
-  /** Resolves when all answers that have been written are on their way. */
-  read(): Promise<void> {
-    return this.#unread === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenRead.push(resolve))
-  }
-
+  /** For accounts. */
   closed(account: Account): void {
     this.#accounts.delete(account)
     this.#waiting.delete(account)
   }
 
-  #narrow(isNarrow: boolean): void {
-    this.#isNarrow = isNarrow
-    this.edges.narrow(isNarrow)
+  #setPressure(isHigh: boolean): void {
+    this.#isHigh = isHigh
+    this.events.pressure(isHigh)
   }
 
   #tellSoon(): void {
@@ -173,11 +199,10 @@ export class Budget {
       const waiting = [...this.#waiting]
       this.#waiting.clear()
       for (const listener of waiting) if (typeof listener === 'function') listener()
-      this.edges.room()
+      this.events.room()
     })
   }
 
-  /** What was let in can still grow: results of tasks that run. Beyond all bounds, whoever holds most gives up what he has. */
   #cutSoon(): void {
     if (this.#isCutting) return
     this.#isCutting = true
@@ -187,7 +212,7 @@ export class Budget {
       let most: Account | undefined
       for (const account of this.#accounts) if (!most || account.bytes > most.bytes) most = account
       if (!most) return
-      this.edges.cut(most.bytes)
+      this.events.cut(most.bytes)
       most.cut()
       most.close()
       if (this.#held > CUT_AT * this.limitBytes) this.#cutSoon()
@@ -195,35 +220,14 @@ export class Budget {
   }
 }
 
-/** What all connections may hold at the least is a quarter of the limit. */
-const FLOOR_PARTS = 4 * MAX_CONNECTIONS
-/** From so many times the limit on, somebody is cut off. */
-const CUT_AT = 2
-/** Those that wait are told when so much of the limit has become free. */
-const TELL_AT = 1 / 64
-
-/** Of calls that have not begun. */
-export const heldTooMuch = (): Failure =>
-  new Failure('QUEUE_FULL', 'the server holds as much for its clients as it may, and much of it for this one', {
-    retryDelayMs: RETRY_MS,
-    metadata: { what: 'bytes', of: 'client' },
-  })
-
-/** Of calls that may have begun. */
-export const cutOff = (): Failure => heldTooMuch().of('unknown')
-
-/** How often it is looked at what waits in streams that are not read, in milliseconds. */
-const LOOK_MS = 100
-
-/** What one open call of a connection makes the server hold. */
-export class HeldCall {
+/** What one open call of a connection makes the server hold. It is given back when the stream closes. */
+export class CallMemory {
   #bytes = 0
   #unread = 0
   #buffered = 0
-  isGone = false
-  /** A handler has its message. */
+  isClosed = false
+  /** A handler has received its message. */
   isTaken = false
-  #onClose: (() => void)[] = []
 
   constructor(
     readonly account: Account,
@@ -232,61 +236,61 @@ export class HeldCall {
     this.add(OPEN_CALL_BYTES)
   }
 
-  /** Of its request. */
+  /** Bytes of its request. */
   add(bytes: number): void {
-    if (this.isGone) return
+    if (this.isClosed) return
     this.#bytes += bytes
     this.account.add(bytes)
   }
 
-  /** Of its answer, written and not sent. */
+  /** Bytes of its answer that are written and not sent. */
   addUnread(bytes: number): void {
-    if (this.isGone) return
+    if (this.isClosed) return
     this.#unread += bytes
     this.account.addUnread(bytes)
   }
 
-  /** Counts what has come and nobody has read. */
-  look(): void {
+  /** Counts the bytes that have arrived in the stream and that nobody has read. */
+  countBuffered(): void {
     const buffered = this.stream.readableLength
     this.account.add(buffered - this.#buffered)
     this.#buffered = buffered
   }
 
-  onClose(listener: () => void): void {
-    if (this.isGone) listener()
-    else this.#onClose.push(listener)
-  }
-
   close(): void {
-    this.isGone = true
+    this.isClosed = true
     this.account.add(-this.#bytes - this.#buffered)
     this.account.addUnread(-this.#unread)
-    for (const listener of this.#onClose) listener()
   }
 }
 
-/** The connections of a server as holders of its memory. */
-export class Connections {
-  readonly #bySession = new WeakMap<ServerHttp2Session, { readonly peer: string; readonly account: Account }>()
+interface Connection {
+  /** `address:port`, or a made-up name for a Unix socket. */
+  readonly peer: string
+  readonly account: Account
+}
+
+/** The accounts of all connections of a server. */
+export class ConnectionAccounts {
+  readonly #bySession = new WeakMap<ServerHttp2Session, Connection>()
   readonly #byPeer = new Map<string, Account>()
-  readonly #calls = new Set<HeldCall>()
-  #unnamed = 0
+  readonly #calls = new Set<CallMemory>()
+  #unixSockets = 0
   #looking: NodeJS.Timeout | undefined
 
-  /** @param limitBytes of the budget: with so many calls that their windows alone could exceed it, these are looked at. */
+  /** @param limitBytes the budget's limit: if the windows of all open calls could exceed it, their streams are looked at. */
   constructor(
-    private readonly budget: Budget,
+    private readonly budget: MemoryBudget,
     private readonly limitBytes: number,
   ) {}
 
-  of(session: ServerHttp2Session): { readonly peer: string; readonly account: Account } {
+  of(session: ServerHttp2Session): Connection {
     const known = this.#bySession.get(session)
     if (known) return known
     const { remoteAddress, remotePort } = session.socket ?? {}
-    const peer = remoteAddress === undefined ? `unix:${++this.#unnamed}` : `${remoteAddress}:${remotePort}`
-    // Without a word: what says more of it would be taken for an answer to its calls, which may have begun.
-    const account = this.budget.open(() => session.destroy())
+    const peer = remoteAddress === undefined ? `unix:${++this.#unixSockets}` : `${remoteAddress}:${remotePort}`
+    // Destroyed without an error code: a code would be taken for an answer to its calls, which may have begun.
+    const account = this.budget.open(peer, () => session.destroy())
     this.#bySession.set(session, { peer, account })
     this.#byPeer.set(peer, account)
     session.once('close', () => {
@@ -296,13 +300,17 @@ export class Connections {
     return { peer, account }
   }
 
-  /** As a client of pools; one that is gone by its address. */
-  client(peer: string): Account | string {
-    return this.#byPeer.get(peer) ?? peer
+  /** The account of a connection by its peer. For a connection that has closed, a closed account. */
+  byPeer(peer: string): Account {
+    const account = this.#byPeer.get(peer)
+    if (account) return account
+    const closed = this.budget.open(peer, () => {})
+    closed.close()
+    return closed
   }
 
-  begin(account: Account, stream: ServerHttp2Stream): HeldCall {
-    const call = new HeldCall(account, stream)
+  openCall(account: Account, stream: ServerHttp2Stream): CallMemory {
+    const call = new CallMemory(account, stream)
     this.#calls.add(call)
     stream.once('close', () => {
       this.#calls.delete(call)
@@ -314,10 +322,20 @@ export class Connections {
 
   #look(): void {
     this.#looking ??= setInterval(() => {
-      for (const call of this.#calls) call.look()
+      for (const call of this.#calls) call.countBuffered()
       if (this.#calls.size > 0) return
       clearInterval(this.#looking)
       this.#looking = undefined
     }, LOOK_MS).unref()
   }
 }
+
+/** The failure of calls that have not begun. */
+export const heldTooMuch = (): Failure =>
+  new Failure('QUEUE_FULL', 'the server holds as much for its clients as it may, and much of it for this one', {
+    retryDelayMs: RETRY_MS,
+    metadata: { what: 'bytes', of: 'client' },
+  })
+
+/** The failure of calls that may have begun. */
+export const cutOff = (): Failure => heldTooMuch().of('unknown')

@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import type { Pool } from '../../pool/pool.js'
+import type { EnginePool } from '../../pool/engine.js'
 
 const LOOK_EVERY_MS = 1_000
 /** Less is not worth it: a collection also drops code that has not run for a while, and the next calls are slow. */
@@ -14,7 +14,7 @@ const COLLECTIONS = 8
  *
  * @param held what is held for clients, in bytes.
  */
-export function giveBackWhenIdle(pools: () => readonly Pool[], held: () => number): () => void {
+export function giveBackWhenIdle(pools: () => readonly EnginePool[], held: () => number): () => void {
   setFlagsFromString('--expose-gc')
   const collect: () => void = runInNewContext('gc')
   const began = process.memoryUsage.rss()

@@ -1,5 +1,6 @@
 import { type Logger, pino } from 'pino'
-import type { PoolEvents } from '../../pool/pool.js'
+import type { OutputSink } from '../../pool/pool.js'
+import type { Observer } from '../../pool/scheduler/effects.js'
 import { Sink } from './log-sink.js'
 
 /** So many lines are logged in one turn of the event loop, some milliseconds, and what comes in one piece with them. */
@@ -66,21 +67,31 @@ export class Log {
  * What happens in a pool, as log lines. What functions print is logged whatever the server's own level is: its
  * author asked for it with print.
  */
-export function poolLog(from: Log, pool: string): PoolEvents {
+export function poolLog(from: Log, pool: string): { readonly observer: Observer; readonly output: OutputSink } {
   const log = from.logger.child({ pool })
   const prints = log.child({}, { level: log.level === 'silent' ? 'silent' : 'info' })
+  let wasBroken = false
   return {
-    printed: ({ pid }, lines) => {
+    output: ({ pid }, lines) => {
       for (const { stream, task, text } of lines)
         prints.info({ worker: pid, ...(task !== 0 && { task }), stream }, text)
       return from.held(lines.length)
     },
-    workerStarted: ({ pid }) => log.debug({ worker: pid }, 'worker is ready'),
-    notStarted: (error) => log.warn({ error }, 'a worker could not be started'),
-    workerExited: ({ pid, exitCode, signal, oom, why, expected }) =>
-      log[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended'),
-    broken: (failure) => log.error({ reason: failure.reason }, failure.message),
-    recovered: () => log.warn('a worker has started again'),
-    failed: (failure) => log.error({ reason: failure.reason }, failure.message),
+    observer: {
+      worker: (event) => {
+        if (event.kind === 'ready') log.debug({ worker: event.pid }, 'worker is ready')
+        else if (event.kind === 'start-failed') log.warn({ error: event.error }, 'a worker could not be started')
+        else if (event.kind === 'exited') {
+          const { pid, exitCode, signal, oom, why, expected } = event.exit
+          log[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended')
+        }
+      },
+      state: (state) => {
+        if (state.kind === 'failed' || state.kind === 'broken') {
+          log.error({ reason: state.failure.reason }, state.failure.message)
+        } else if (state.kind === 'open' && wasBroken) log.warn('a worker has started again')
+        wasBroken = state.kind === 'broken'
+      },
+    },
   }
 }

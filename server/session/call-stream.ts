@@ -1,327 +1,287 @@
-import type { Pool } from '../../pool/pool.js'
-import { failed, type Job, type Outcome, type Owner, type Task } from '../../pool/scheduler/task.js'
+import { type Client, failed, type Identity } from '../../pool/scheduler/task.js'
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/framing/call-codec.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
-import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS, MAX_TIMER_MS } from '../../wire/protocol.js'
-import { checkSize } from '../api/apply-rpc.js'
-import type { RpcContext } from '../api/rpc-context.js'
-import { jobOf } from '../api/submission.js'
+import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS } from '../../wire/protocol.js'
+import { type CallContext, GroupTimeout, type JobTarget, OpenCalls, resolveJob } from '../calls/call-path.js'
 import type { Requests } from '../grpc/adapter.js'
 import { type Account, cutOff, STREAM_BYTES } from '../limits/memory-budget.js'
-import { Outcomes } from './replay-buffer.js'
+import { ReplayBuffer } from './replay-buffer.js'
 
-/** What an accepted call counts besides its arguments: with heap that waits to be collected it takes that much or less. */
-const CALL_BYTES = 4 * 1024
+/**
+ * The calls of one stream, or of all streams of one session: many calls, and many outcomes, in a message.
+ *
+ *   message ─ accept ─▶ group ─ resolveJob ─▶ OpenCalls ─▶ engine
+ *   message ◀─ take ──── ReplayBuffer ◀─ outcome ─┘
+ *
+ * Invariants:
+ *  S1 Ids of calls grow. Each accepted call has one outcome in the buffer, unless it was cancelled.
+ *  S2 A session has at most one stream at a time. Each new stream begins a new epoch; whatever an older stream still
+ *     says or takes is void.
+ *  S3 If a session's stream breaks, its running calls go on, nothing new begins, and unacknowledged messages are kept.
+ *  S4 While it holds more than its share of the budget, or begins too many calls in one turn, it is not read any further.
+ */
 
-/** One timer for the calls of a group; gone when the last of them has ended. */
-export class GroupTimeout {
-  readonly #ids = new Set<number>()
-  #timer: NodeJS.Timeout | undefined
+/** More unacknowledged outcomes and open calls than this, of a client that acknowledges nothing, end the stream. */
+const MAX_SILENT_BYTES = 2 * STREAM_BYTES
 
-  constructor(
-    private readonly ms: number,
-    private readonly onLate: (id: number) => void,
-  ) {}
-
-  add(id: number): void {
-    this.#ids.add(id)
-  }
-
-  remove(id: number): void {
-    this.#ids.delete(id)
-    if (this.#ids.size === 0) clearTimeout(this.#timer)
-  }
-
-  start(): void {
-    if (this.#ids.size === 0 || this.ms > MAX_TIMER_MS) return
-    this.#timer = setTimeout(() => {
-      for (const id of [...this.#ids]) this.onLate(id)
-    }, this.ms)
-  }
-}
-
-interface OpenCall {
-  readonly pool: Pool
-  readonly task: Task
-  /** Of the calls of its group that have a timeout in common. */
-  readonly timeout: GroupTimeout | undefined
-}
-
-/** The calls of one stream, or of the streams of one session, that have not ended. */
-export class CallStream implements Owner {
-  readonly #open = new Map<number, OpenCall>()
+export class CallStream implements Client {
+  /** A stream is read no further instead of being refused. */
+  readonly isPaced = true
   readonly #account: Account
-  readonly #close: () => void
-  readonly #outcomes = new Outcomes()
-  #lastId = 0
-  /** What open calls hold. */
-  #bytes = 0
-  #full = false
-  #wasFull = false
-  /** Calls of this turn of the event loop. */
-  #begun = 0
-  #resting = false
-  #paused = false
-  /** No calls come any more: the stream ends with the last outcome. */
-  #ending = false
-  #isLast = false
-  /** The stream that it has now; undefined while a session waits for its next one. */
+  readonly #leave: () => void
+  readonly #outcomes = new ReplayBuffer()
+  readonly #open: OpenCalls
+  /** The current stream; undefined while a session waits for the next one. */
   #requests: Requests<CallRequest> | undefined
-  /** As a client of pools: it shares its turns with all that comes over the connection which it has now, or had last. */
-  connection: object | undefined
-  /** Counts the streams. */
-  #turn = 0
-  /** How many messages have been received, and the number of the last that was handed out. */
+  #identity: Identity
+  /** Counts the streams (S2). */
+  #epoch = 0
+  #lastId = 0
+  /** Messages of calls that have been received, and the number of the last message of outcomes that was taken. */
   #received = 0
   #taken = 0
+  /** It holds more than its share: not read until it holds half of that. */
+  #isOverShare = false
+  /** Some of its tasks could not begin, because `isFull` was true. */
+  #wasFull = false
+  /** Calls that began in this turn of the event loop. With too many, it rests until the next turn. */
+  #begun = 0
+  #isResting = false
+  #isPaused = false
+  /** No more calls come: it ends with the last outcome. */
+  #inputEnded = false
+  #hasSaidLast = false
 
+  /**
+   * @param isSession its streams can be resumed.
+   * @param identity the connection of its first stream.
+   */
   constructor(
-    private readonly context: RpcContext,
+    private readonly context: CallContext,
     private readonly isSession: boolean,
+    identity: Identity,
   ) {
-    this.#account = context.budget.open(() => this.end(cutOff()))
-    this.#close = context.admission.open()
+    this.#identity = identity
+    this.#account = context.budget.open(`stream of ${identity.name}`, () => this.end(cutOff()))
+    this.#leave = context.admission.openStream()
+    this.#open = new OpenCalls(context.maxMessageBytes, (id, outcome) => {
+      this.#outcomes.push(id, outcome)
+      this.#updateAccount()
+      this.#checkEnd()
+    })
   }
 
-  get turn(): number {
-    return this.#turn
+  get epoch(): number {
+    return this.#epoch
   }
 
-  /** Its client has said that this is its end. */
-  get isLast(): boolean {
-    return this.#isLast
+  /** Its client has said that it sends nothing more, and will not resume it. */
+  get hasSaidLast(): boolean {
+    return this.#hasSaidLast
   }
 
-  /** A stream begins; one that was there before is over. `received`: how many messages its client has received. */
-  attach(requests: Requests<CallRequest>, received: number, connection: object | undefined): number {
+  /** The connection of its current stream, or of the last one. */
+  get identity(): Identity {
+    return this.#identity
+  }
+
+  /** Outcomes are not being read or not acknowledged: no more of its tasks begin. */
+  get isFull(): boolean {
+    const { budget } = this.context
+    const isFull =
+      this.#requests === undefined || this.#outcomes.waitingBytes > 2 * budget.share || this.#isUnacknowledged
+    if (isFull) {
+      this.#wasFull = true
+      budget.wait(this.#onRoom)
+    }
+    return isFull
+  }
+
+  /**
+   * A stream begins (S2). Returns its epoch.
+   * @param received how many messages of outcomes its client has received.
+   */
+  attach(requests: Requests<CallRequest>, received: number, identity: Identity): number {
     this.#requests = requests
-    this.connection = connection
-    this.#paused = false
-    this.#outcomes.release(received)
+    this.#identity = identity
+    this.#isPaused = false
+    this.#outcomes.acknowledge(received)
     this.#outcomes.rewind()
     this.#taken = received
-    this.#turn++
+    this.#epoch++
     this.#outcomes.interrupt()
     this.#resumeTasks()
     this.#flow()
-    return this.#turn
+    return this.#epoch
   }
 
-  /** Its stream has broken: what runs goes on, nothing else begins. */
+  /** The session's stream has broken (S3). */
   detach(): void {
     this.#requests = undefined
-    this.#turn++
+    this.#epoch++
     this.#wasFull = true
     this.#outcomes.interrupt()
   }
 
-  /** The first message of a session's stream. */
+  /** The first message to the client of a session. */
   greeting(): Uint8Array {
     const writer = new ProtoWriter(16)
     writeReceived(writer, this.#received)
-    writeMaxMessageBytes(writer, this.context.limits.maxMessageBytes)
+    writeMaxMessageBytes(writer, this.context.maxMessageBytes)
     return writer.take()
   }
 
+  /** Takes a message of the client. @throws Failure BAD_REQUEST if the ids of its calls do not grow. */
   accept({ groups, cancelled, received, abandon, last }: CallRequest): void {
-    // Messages still come while the end of a stream is on its way out. Nobody would be told what became of their calls,
-    // and nobody would end them.
-    if (this.#outcomes.ended) return
+    // Messages still come while the end of the stream is on its way. Nobody would hear of their calls.
+    if (this.#outcomes.hasEnded) return
     for (const group of groups) this.#begin(group)
-    for (const id of cancelled) this.#cancel(id)
-    if (abandon) for (const id of [...this.#open.keys()]) this.#cancel(id)
+    for (const id of cancelled) this.#open.drop(id, gaveUp())
+    if (abandon) this.#open.dropAll(gaveUp())
     if (this.isSession) {
-      this.#outcomes.release(received)
+      this.#outcomes.acknowledge(received)
       this.#resumeTasks()
-      if (groups.length > 0 || cancelled.length > 0) this.#outcomes.receive(++this.#received, ACK_MESSAGES)
+      if (groups.length > 0 || cancelled.length > 0) this.#outcomes.confirm(++this.#received, ACK_MESSAGES)
     }
     if (last) {
-      this.#isLast = true
-      this.inputEnded()
+      this.#hasSaidLast = true
+      this.endInput()
     }
+    this.#checkEnd()
     this.#flow()
   }
 
-  inputEnded(): void {
-    this.#ending = true
-    this.#settleEnd()
+  /** No more calls come. The stream ends after the last outcome. */
+  endInput(): void {
+    this.#inputEnded = true
+    this.#checkEnd()
   }
 
-  /** Nobody waits for the outcomes any more, or the stream cannot go on. */
+  /** Ends the stream with this reason. Its open calls are dropped; outcomes that are there are still taken. */
   abandon(reason: Failure): void {
     this.#outcomes.end(reason)
-    for (const id of [...this.#open.keys()]) this.#cancel(id)
+    this.#open.dropAll(gaveUp())
   }
 
-  /** It is over: what has not ended is given up, what nobody has taken is forgotten. */
+  /** As `abandon`, and forgets the outcomes too. */
   end(reason: Failure): void {
     this.abandon(reason)
     this.#outcomes.drop(reason)
     this.#account.close()
-    this.#close()
+    this.#leave()
   }
 
-  /** As a client of pools: its tasks wait while nobody reads the outcomes of those that were before them. */
-  get isFull(): boolean {
-    const share = 2 * this.context.budget.share
-    const isFull = this.#requests === undefined || this.#outcomes.bytes > share || this.#isUnheard
-    if (isFull) this.#waitForRoom()
-    return isFull
-  }
-
-  /** A stream that has much in a queue is not refused: it is read no further. */
-  readonly isHeldBack = true
-
-  /** Much has been handed out of which the client of the session has not said that it has it: more than it says it for. */
-  get #isUnheard(): boolean {
-    return this.#outcomes.keptBytes > 2 * Math.max(ACK_BYTES, this.context.budget.share)
-  }
-
-  /** The next message of outcomes; undefined when they have ended, or another stream has come. */
-  async take(turn: number): Promise<Uint8Array | undefined> {
-    const message = await this.#outcomes.take(this.#taken + 1, () => this.#turn !== turn)
-    if (this.#turn !== turn) return undefined
+  /** Waits for the next message of outcomes. Undefined if they have ended, or if a later stream takes them. */
+  async take(epoch: number): Promise<Uint8Array | undefined> {
+    const message = await this.#outcomes.take(this.#taken + 1, () => this.#epoch !== epoch)
+    if (this.#epoch !== epoch) return undefined
     if (message) this.#taken++
-    if (!this.isSession) this.#outcomes.release(this.#taken)
+    if (!this.isSession) this.#outcomes.acknowledge(this.#taken)
     this.#flow()
     this.#resumeTasks()
     return message
   }
 
-  #resumeTasks(): void {
-    if (!this.#wasFull || this.isFull) return
-    this.#wasFull = false
-    for (const pool of new Set([...this.#open.values()].map((call) => call.pool))) pool.resume()
-  }
-
-  #waitForRoom(): void {
-    this.#wasFull = true
-    this.context.budget.wait(this.#room)
-  }
-
-  /** There may be room again, for its tasks and for what it has not read. */
-  readonly #room = (): void => {
-    this.#flow()
-    this.#resumeTasks()
-  }
-
-  /** What it holds, for the budget of all. */
-  #count(): void {
-    this.#account.add(this.#bytes + this.#outcomes.bytes + this.#outcomes.keptBytes - this.#account.bytes)
-  }
-
-  /** What became of a task; its key is the call's id. */
-  settled(id: number, outcome: Outcome): void {
-    if (this.#remove(id)) this.#outcomes.push(id, checkSize(outcome, this.context.limits.maxMessageBytes))
-    this.#count()
-    this.#settleEnd()
-  }
-
   #begin(group: CallGroup): void {
-    const found = this.#find(group)
+    const target = this.#resolve(group)
     const timeout =
-      group.timeoutMs > 0 && !(found instanceof Failure)
-        ? new GroupTimeout(group.timeoutMs, (id) => this.#late(id))
+      group.timeoutMs > 0 && !(target instanceof Failure)
+        ? new GroupTimeout(group.timeoutMs, (id) => this.#open.end(id, timedOut()))
         : undefined
     for (const item of group.calls) {
       if (item.id <= this.#lastId) {
-        throw new Failure(
-          'BAD_REQUEST',
-          `a call has the id ${item.id}; it must be larger than ${this.#lastId}, the one before`,
-        )
+        const message = `a call has the id ${item.id}; it must be larger than ${this.#lastId}, the one before`
+        throw new Failure('BAD_REQUEST', message)
       }
       this.#lastId = item.id
       this.#begun++
-      if (found instanceof Failure) this.#outcomes.push(item.id, failed(found))
-      else this.#submit(found.pool, found.job, item, timeout)
+      if (target instanceof Failure) this.#outcomes.push(item.id, failed(target))
+      else this.#submit(target, item, timeout)
     }
     timeout?.start()
   }
 
-  /** What the calls of a group have in common, or what is wrong with every one of them. */
-  #find(group: CallGroup): { readonly pool: Pool; readonly job: Job } | Failure {
+  /** The job of a group, or the failure of every call in it. */
+  #resolve(group: CallGroup): JobTarget | Failure {
     try {
-      this.context.admission.check()
-      return jobOf(this.context, group, this)
+      if (this.context.admission.isDraining) this.context.admission.check()
+      return resolveJob(this.context, group, this)
     } catch (error) {
       return asFailure(error)
     }
   }
 
-  #submit(pool: Pool, job: Job, { id, args, chunk }: CallItem, timeout: GroupTimeout | undefined): void {
+  #submit(target: JobTarget, item: CallItem, timeout: GroupTimeout | undefined): void {
     try {
-      const task = pool.submit(job, args, chunk, this, id)
-      this.context.admission.enter()
-      this.#open.set(id, { pool, task, timeout })
-      this.#bytes += task.bytes + CALL_BYTES
-      timeout?.add(id)
+      this.#open.submit(target, item, false, timeout)
     } catch (error) {
-      this.#outcomes.push(id, failed(asFailure(error)))
+      this.#outcomes.push(item.id, failed(asFailure(error)))
     }
   }
 
-  /** Takes a call out of the open ones; undefined where it is none any more. */
-  #remove(id: number): OpenCall | undefined {
-    const open = this.#open.get(id)
-    if (!open) return undefined
-    this.#open.delete(id)
-    this.#bytes -= open.task.bytes + CALL_BYTES
-    open.timeout?.remove(id)
-    this.context.admission.leave()
-    return open
+  #checkEnd(): void {
+    if (this.#inputEnded && this.#open.size === 0) this.#outcomes.end()
   }
 
-  #cancel(id: number): void {
-    const open = this.#remove(id)
-    open?.pool.end(open.task, new Failure('CANCELLED', 'the call was cancelled, or its client is gone'))
-    this.#settleEnd()
+  /** More has been sent and not acknowledged than a client leaves open that acknowledges at all. */
+  get #isUnacknowledged(): boolean {
+    return this.#outcomes.sentBytes > 2 * Math.max(ACK_BYTES, this.context.budget.share)
   }
 
-  #late(id: number): void {
-    const open = this.#open.get(id)
-    open?.pool.end(open.task, new Failure('TASK_TIMEOUT', "the call's timeout passed before it ended"))
+  /** If tasks had to wait because it was full, and it is not any more, they may begin. */
+  #resumeTasks(): void {
+    if (!this.#wasFull || this.isFull) return
+    this.#wasFull = false
+    for (const pool of this.#open.pools) pool.resume()
   }
 
-  #settleEnd(): void {
-    if (this.#ending && this.#open.size === 0) this.#outcomes.end()
+  readonly #onRoom = (): void => {
+    this.#flow()
+    this.#resumeTasks()
   }
 
-  /** Reads no more where it holds too much, or has begun many calls in this turn: other streams want theirs too. */
+  #updateAccount(): void {
+    const bytes = this.#open.bytes + this.#outcomes.waitingBytes + this.#outcomes.sentBytes
+    this.#account.add(bytes - this.#account.bytes)
+  }
+
+  /** Pauses or resumes reading (S4). */
   #flow(): void {
-    this.#count()
-    const { budget, limits } = this.context
-    const share = this.#full ? 0.5 : 1
-    const held = this.#bytes + this.#outcomes.bytes
-    this.#full = held > share * budget.share || this.#open.size > share * limits.maxQueuedPerClient
-    if (this.#full) budget.wait(this.#room)
-    if (this.#begun >= FRAME_CALLS && !this.#resting) {
-      this.#resting = true
+    this.#updateAccount()
+    const { budget, maxQueuedPerClient, maxMessageBytes } = this.context
+    const part = this.#isOverShare ? 0.5 : 1
+    const bytes = this.#open.bytes + this.#outcomes.waitingBytes
+    this.#isOverShare = bytes > part * budget.share || this.#open.size > part * maxQueuedPerClient
+    if (this.#isOverShare) budget.wait(this.#onRoom)
+    if (this.#begun >= FRAME_CALLS && !this.#isResting) {
+      this.#isResting = true
       setImmediate(() => {
-        this.#resting = false
+        this.#isResting = false
         this.#begun = 0
         this.#flow()
       })
     }
-    // What it waits for then is behind what it does not read: that is at most a window's worth.
-    if (this.#full && this.#isUnheard) {
-      if (this.#bytes > SILENT_BYTES + 2 * limits.maxMessageBytes) return this.abandon(silentClient(this.#bytes))
-      this.#full = false
+    // Its acknowledgements are behind calls that have not been read. So it is read, up to what is on its way by then.
+    if (this.#isOverShare && this.#isUnacknowledged) {
+      if (this.#open.bytes > MAX_SILENT_BYTES + 2 * maxMessageBytes) return this.abandon(silent(this.#open.bytes))
+      this.#isOverShare = false
     }
-    const paused = this.#full || this.#resting
-    if (paused === this.#paused || !this.#requests) return
-    this.#paused = paused
-    this.#requests[paused ? 'pause' : 'resume']()
+    const isPaused = this.#isOverShare || this.#isResting
+    if (isPaused === this.#isPaused || !this.#requests) return
+    this.#isPaused = isPaused
+    this.#requests[isPaused ? 'pause' : 'resume']()
   }
 }
 
-/** A stream's share, and what the windows and buffers on the way hold. */
-const SILENT_BYTES = 2 * STREAM_BYTES
+const gaveUp = () => new Failure('CANCELLED', 'the call was cancelled, or its client is gone')
 
-const silentClient = (bytes: number) =>
+const timedOut = () => new Failure('TASK_TIMEOUT', "the call's timeout passed before it ended")
+
+const silent = (bytes: number) =>
   new Failure(
     'BAD_REQUEST',
-    `the client does not say of the outcomes that it has received them, and has sent ${bytes} bytes of calls meanwhile`,
+    `the client does not acknowledge the outcomes that it receives, and has sent ${bytes} bytes of calls meanwhile`,
     { started: 'unknown' },
   )

@@ -2,102 +2,112 @@ import type { Outcome } from '../../pool/scheduler/task.js'
 import { writeOutcome, writeReceived } from '../../wire/framing/call-codec.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
 import { FRAME_TARGET_BYTES } from '../../wire/protocol.js'
-import { failuresOf } from '../api/map-rpc.js'
+import { itemFailures } from '../calls/call-path.js'
 
 /**
- * The outcomes of calls on their way out: written as they come, taken as whole messages of a bounded size. Messages are
- * numbered from 1, and kept until they are released: a stream that breaks loses none.
+ * The outcomes of a stream of calls on their way to the client. They are encoded as they come, and taken as messages of
+ * a bounded size. Messages are numbered from 1 and kept until the client has acknowledged them, so that a new stream of
+ * the session can send them again.
+ *
+ *   push ─▶ message being written ─▶ waiting ─ take ─▶ sent ─ acknowledge ─▶ gone
+ *                                       ▲              │
+ *                                       └─── rewind ───┘   a new stream
  */
-export class Outcomes {
+export class ReplayBuffer {
+  /** The message being written. */
   readonly #writer = new ProtoWriter()
+  /** Finished messages: those that were sent, then those that wait. */
   readonly #messages: Buffer[] = []
   #messageBytes = 0
-  /** Of these: handed out, and kept in case that they have to be handed out again. */
-  #takenBytes = 0
-  /** How many messages have been released: the number of the one before the first that is kept. */
-  #released = 0
-  /** How many of the client's messages have been received, as the last of ours says, and as the next will say. */
-  #told = 0
-  #toTell = 0
+  #sentBytes = 0
+  /** Messages that are gone: the number of the one before the first in #messages. */
+  #acknowledged = 0
+  /** How many messages of the client have been received, according to our last message, and in fact. */
+  #confirmed = 0
+  #toConfirm = 0
   #end: { readonly error: unknown } | { readonly error?: undefined } | undefined
   #wake: (() => void) | undefined
 
-  /** What has not been taken. */
-  get bytes(): number {
-    return this.#messageBytes - this.#takenBytes + this.#writer.length
+  /** Bytes that have not been sent. */
+  get waitingBytes(): number {
+    return this.#messageBytes - this.#sentBytes + this.#writer.length
   }
 
-  /** What was taken and has not been released. */
-  get keptBytes(): number {
-    return this.#takenBytes
+  /** Bytes that have been sent and not been acknowledged. */
+  get sentBytes(): number {
+    return this.#sentBytes
   }
 
-  get ended(): boolean {
+  get hasEnded(): boolean {
     return this.#end !== undefined
   }
 
+  /** Ignored after the end. */
   push(id: number, outcome: Outcome): void {
     if (this.#end) return
-    writeOutcome(this.#writer, id, outcome.ok ? outcome.payload : undefined, failuresOf(0, outcome))
-    if (this.#writer.length >= FRAME_TARGET_BYTES) this.#cut()
+    writeOutcome(this.#writer, id, outcome.ok ? outcome.payload : undefined, itemFailures(0, outcome))
+    if (this.#writer.length >= FRAME_TARGET_BYTES) this.#finishMessage()
     this.#wake?.()
   }
 
-  /** The next message says how many of the client's have been received; one that has nothing else, after `most` of them. */
-  receive(received: number, most: number): void {
-    this.#toTell = received
-    if (received - this.#told < most) return
-    if (this.#writer.length === 0) this.#cut()
+  /**
+   * The next message also confirms that this many messages of the client have been received. If `most` of them are
+   * unconfirmed, a message leaves for that alone.
+   */
+  confirm(received: number, most: number): void {
+    this.#toConfirm = received
+    if (received - this.#confirmed < most) return
+    if (this.#writer.length === 0) this.#finishMessage()
     this.#wake?.()
   }
 
-  /** Nothing more comes: what is there is still taken, then comes the end, or the error. */
+  /** Nothing more comes. The rest is still taken, and then the end, or the error. */
   end(error?: unknown): void {
     this.#end ??= error === undefined ? {} : { error }
     this.#wake?.()
   }
 
-  /** Forgets all that is there: what is taken next is the error. */
+  /** Forgets everything. `take` throws the error from now on. */
   drop(error: unknown): void {
     this.#writer.reset()
-    this.#released += this.#messages.length
+    this.#acknowledged += this.#messages.length
     this.#messages.length = 0
     this.#messageBytes = 0
-    this.#takenBytes = 0
+    this.#sentBytes = 0
     this.#end = { error }
     this.#wake?.()
   }
 
-  /** Wakes whoever takes: the reason to do so may have gone. */
+  /** Makes a waiting `take` look at `isReplaced` again. */
   interrupt(): void {
     this.#wake?.()
   }
 
-  /** Forgets the messages up to this number: they have been received, or never can be. */
-  release(number: number): void {
-    for (; this.#released < number && this.#messages.length > 0; this.#released++) {
+  /** Forgets the messages up to this number. */
+  acknowledge(number: number): void {
+    for (; this.#acknowledged < number && this.#messages.length > 0; this.#acknowledged++) {
       const bytes = this.#messages.shift()?.length ?? 0
       this.#messageBytes -= bytes
-      this.#takenBytes -= bytes
+      this.#sentBytes -= bytes
     }
   }
 
-  /** What was taken and has not been released is to be taken again. */
+  /** Messages that were sent and not acknowledged wait again. */
   rewind(): void {
-    this.#takenBytes = 0
+    this.#sentBytes = 0
   }
 
   /**
-   * The message of this number, when it is there; undefined when all has ended, or when `isTaken` says that somebody
-   * else takes them now. Throws the error that ended it.
+   * Waits for the message of this number. Undefined if everything has ended, or if `isReplaced` says that another stream
+   * takes the messages now. Throws the error that ended it.
    */
-  async take(number: number, isTaken: () => boolean): Promise<Buffer | undefined> {
-    while (!isTaken()) {
-      const at = number - this.#released - 1
-      if (at >= this.#messages.length && this.#writer.length > 0) this.#cut()
+  async take(number: number, isReplaced: () => boolean): Promise<Buffer | undefined> {
+    while (!isReplaced()) {
+      const at = number - this.#acknowledged - 1
+      if (at >= this.#messages.length && this.#writer.length > 0) this.#finishMessage()
       const message = this.#messages[at]
       if (message) {
-        this.#takenBytes += message.length
+        this.#sentBytes += message.length
         return message
       }
       if (this.#end?.error !== undefined) throw this.#end.error
@@ -110,9 +120,9 @@ export class Outcomes {
     return undefined
   }
 
-  #cut(): void {
-    if (this.#toTell > this.#told) writeReceived(this.#writer, this.#toTell)
-    this.#told = this.#toTell
+  #finishMessage(): void {
+    if (this.#toConfirm > this.#confirmed) writeReceived(this.#writer, this.#toConfirm)
+    this.#confirmed = this.#toConfirm
     this.#messageBytes += this.#writer.length
     this.#messages.push(this.#writer.take())
   }

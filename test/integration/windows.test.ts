@@ -3,7 +3,7 @@ import { type ClientHttp2Session, connect } from 'node:http2'
 import type { Server } from '@grpc/grpc-js'
 import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { Windows } from '../../server/grpc/http2-server.js'
+import { configureHttp2 } from '../../server/grpc/http2-server.js'
 import { WINDOW_BYTES } from '../../wire/protocol.js'
 import { FUNCTIONS, ServerProcess } from '../support/server.js'
 
@@ -45,6 +45,8 @@ describe('a client', () => {
   })
 })
 
+const OPTIONS = { maxConnections: 10, maxStreams: 10, maxMetadataBytes: 1_000, windowBytes: WINDOW_BYTES }
+
 describe('a grpc-js that is built otherwise', () => {
   const create = () => undefined
   it.each<[string, object]>([
@@ -56,14 +58,19 @@ describe('a grpc-js that is built otherwise', () => {
   ])('with %s is left as it is', (_, built) => {
     const before = structuredClone({ ...built, createHttp2Server: undefined })
     const { createHttp2Server } = built as { createHttp2Server?: unknown }
-    expect(new Windows(WINDOW_BYTES).widen(built as Server)).toBe(false)
+    expect(configureHttp2(built as Server, OPTIONS, () => {})).toBeUndefined()
     expect({ ...built, createHttp2Server: undefined }).toEqual(before)
     expect((built as { createHttp2Server?: unknown }).createHttp2Server).toBe(createHttp2Server)
   })
 
   it('keeps the settings that it has', () => {
-    const built = { commonServerOptions: { settings: { maxConcurrentStreams: 7 } }, createHttp2Server: create }
-    expect(new Windows(100_000).widen(built as unknown as Server)).toBe(true)
-    expect(built.commonServerOptions.settings).toEqual({ maxConcurrentStreams: 7, initialWindowSize: 100_000 })
+    const built = { commonServerOptions: { settings: { headerTableSize: 7 } }, createHttp2Server: create }
+    expect(configureHttp2(built as unknown as Server, { ...OPTIONS, windowBytes: 100_000 }, () => {})).toBeDefined()
+    expect(built.commonServerOptions.settings).toEqual({
+      headerTableSize: 7,
+      maxConcurrentStreams: 10,
+      maxHeaderListSize: 1_000,
+      initialWindowSize: 100_000,
+    })
   })
 })

@@ -1,5 +1,5 @@
 import { type ChildProcess, fork } from 'node:child_process'
-import { lowerPriority, NICEST } from '../../pool/process/priority.js'
+import { lowerPriority, MAX_NICENESS } from '../../pool/process/priority.js'
 import { endsWithin, isRunning } from '../chaos/processes.js'
 
 /** How long a process may take to end when it has been told to. */
@@ -21,7 +21,7 @@ export class Actor<Told extends object, Said extends { readonly what: string }> 
       detached: true,
     })
     this.#child = child
-    if (isElsewhere && child.pid !== undefined) lowerPriority(child.pid, NICEST, () => isRunning(child))
+    if (isElsewhere && child.pid !== undefined) lowerPriority(child.pid, MAX_NICENESS, () => isRunning(child))
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#errors = (this.#errors + text).slice(-5_000)
     })

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Join } from '../../wire/framing/chunk-assembler.js'
+import { ChunkAssembler } from '../../wire/framing/chunk-assembler.js'
 import { FrameReader } from '../../wire/framing/frames.js'
 
 const MIB = 1024 * 1024
@@ -25,7 +25,7 @@ describe('bytes that come in pieces', () => {
     const expected = fc.constantFrom(0, 10, MIB, 3 * MIB - 1, 3 * MIB, 3 * MIB + 1, 100 * MIB)
     fc.assert(
       fc.property(expected, lengths, (number, each) => {
-        const join = new Join(number)
+        const join = new ChunkAssembler(number)
         for (const piece of cut(content, each)) join.add(piece)
         expect(join.length).toBe(content.length)
         expect(join.take().equals(content)).toBe(true)

@@ -14,7 +14,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['spawn 1', 'spawn 2', 'spawn 3'])
   })
 
-  it('gives a worker nothing before it is ready, and one task at a time after (P3)', () => {
+  it('gives a worker no task before it is ready, and then one at a time (P3)', () => {
     const scheduler = trace.start()
     trace.submit(scheduler)
     trace.submit(scheduler)
@@ -29,7 +29,7 @@ describe('the scheduler', () => {
     expect([...trace.settled]).toEqual([[1, ['ok']]])
   })
 
-  it('gives the next task to the worker that has waited longest', () => {
+  it('gives the next task to the worker that has been idle longest', () => {
     const scheduler = trace.start()
     scheduler.ready(2)
     scheduler.ready(1)
@@ -40,7 +40,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['run 1 on 2', 'run 2 on 1'])
   })
 
-  it('drops a queued task that is ended from outside; no worker hears of it (P1)', () => {
+  it('drops a queued task that is cancelled; no worker hears of it (P1)', () => {
     const scheduler = trace.start()
     const first = trace.submit(scheduler)
     const second = trace.submit(scheduler)
@@ -51,7 +51,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual([`run ${second.id} on 1`])
   })
 
-  it('settles a running task at once when it is ended from outside, and aborts it on its worker', () => {
+  it('settles a running task at once when it is cancelled, and aborts it in its worker', () => {
     const scheduler = trace.start()
     scheduler.ready(1)
     const task = trace.submit(scheduler)
@@ -62,7 +62,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual([`abort ${task.id} on 1: CANCELLED`, 'overdue 1'])
   })
 
-  it('gives a worker whose task was ended nothing until it has said done (P5)', () => {
+  it('gives a worker whose task was cancelled nothing until it reports done (P5)', () => {
     const scheduler = trace.start({ processes: 1 })
     scheduler.ready(1)
     const task = trace.submit(scheduler)
@@ -74,7 +74,7 @@ describe('the scheduler', () => {
     expect(trace.settled.get(task.id)).toEqual(['CANCELLED'])
   })
 
-  it('settles a task once, whatever comes afterwards (P2)', () => {
+  it('settles a task once, whatever is reported afterwards (P2)', () => {
     const scheduler = trace.start()
     scheduler.ready(1)
     const task = trace.submit(scheduler)
@@ -96,7 +96,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['spawn 3'])
   })
 
-  it('runs a task that never started elsewhere when its worker dies, in front of all others (P6)', () => {
+  it('runs a task that had not begun elsewhere when its worker dies, before all waiting tasks (P6)', () => {
     const scheduler = trace.start({ processes: 1 })
     scheduler.ready(1)
     const task = trace.submit(scheduler)
@@ -108,7 +108,7 @@ describe('the scheduler', () => {
     expect(trace.settled.size).toBe(0)
   })
 
-  it('runs a started task again as often as its retries allow (P6)', () => {
+  it('runs a crashed task again as often as its retries allow (P6)', () => {
     const scheduler = trace.start({ processes: 1 })
     scheduler.ready(1)
     const task = trace.submit(scheduler, { retries: 1 })
@@ -122,7 +122,7 @@ describe('the scheduler', () => {
     expect(scheduler.stats).toMatchObject({ submitted: 1, retried: 1, failed: 1, workersStarted: 3 })
   })
 
-  it('a task that waits for another try when its pool breaks has crashed; one that has not begun has not (P6)', () => {
+  it('fails a task that waits for a retry as crashed when the pool breaks, and one that has not begun as not started (P6)', () => {
     const scheduler = trace.start({ processes: 1 })
     scheduler.ready(1)
     const task = trace.submit(scheduler, { retries: 1 })
@@ -135,7 +135,7 @@ describe('the scheduler', () => {
     expect(trace.failures.get(fresh.id)).toMatchObject({ reason: 'NO_WORKERS', started: false })
   })
 
-  it('fails a task of which three workers in a row die before it begins (P6)', () => {
+  it('fails a task if three workers in a row die of receiving it (P6)', () => {
     const scheduler = trace.start({ processes: 1 })
     const task = trace.submit(scheduler)
     for (const worker of [1, 2, 3]) {
@@ -147,7 +147,7 @@ describe('the scheduler', () => {
     expect(trace.failures.get(task.id)?.message).toContain('3 workers in a row died when they were given f')
   })
 
-  it('does not take the end of all workers at once for the fault of the task that one had (P6)', () => {
+  it('does not blame a task for the death of all workers at once (P6)', () => {
     const scheduler = trace.start({ processes: 4 })
     for (const worker of [1, 2, 3, 4]) scheduler.ready(worker)
     const task = trace.submit(scheduler)
@@ -158,7 +158,7 @@ describe('the scheduler', () => {
     expect(trace.settled.get(task.id)).toEqual(['ok'])
   })
 
-  it('starts the next worker at once after a crash, and later where they crash one after another', () => {
+  it('starts the next worker at once after a crash, and with growing pauses after crash upon crash', () => {
     const scheduler = trace.start({ processes: 1 })
     const crash = (worker: number) => {
       scheduler.ready(worker)
@@ -180,7 +180,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['spawn 12 after 1000'])
   })
 
-  it('a task that runs again, or was not begun after all, waits again', () => {
+  it('lets a task wait again that is retried or handed back', () => {
     const scheduler = trace.start({ processes: 1 })
     scheduler.ready(1)
     const task = trace.submit(scheduler, { retries: 1 })
@@ -188,11 +188,11 @@ describe('the scheduler', () => {
     scheduler.exited(1, died)
     expect(trace.waiting).toEqual([task.id])
     scheduler.ready(2)
-    scheduler.returned(2, [task.id])
+    scheduler.handedBack(2, [task.id])
     expect(trace.waiting).toEqual([task.id, task.id])
   })
 
-  it('replaces a worker after so many tasks', () => {
+  it('replaces a worker after maxTasksPerChild tasks', () => {
     const scheduler = trace.start({ processes: 1, maxTasksPerChild: 2 })
     scheduler.ready(1)
     for (let i = 0; i < 3; i++) trace.submit(scheduler)
@@ -205,7 +205,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['run 3 on 2'])
   })
 
-  it('completes what it has accepted when it is closed, then stops its workers, then has ended (P7)', () => {
+  it('completes its tasks when it is closed, then stops its workers, then has ended (P7)', () => {
     const scheduler = trace.start()
     scheduler.ready(1)
     scheduler.ready(2)
@@ -222,7 +222,7 @@ describe('the scheduler', () => {
     expect(scheduler.state.kind).toBe('closed')
   })
 
-  it('takes the tasks of a request that holds it, also after close', () => {
+  it('accepts the tasks of a request that holds it, also after close', () => {
     const scheduler = trace.start({ processes: 1 })
     scheduler.ready(1)
     const release = scheduler.hold()
@@ -235,7 +235,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['stop 1'])
   })
 
-  it('fails everything and kills every worker when it is terminated (P7)', () => {
+  it('fails every task and kills every worker when it is terminated (P7)', () => {
     const scheduler = trace.start()
     scheduler.ready(1)
     const running = trace.submit(scheduler)
@@ -252,7 +252,7 @@ describe('the scheduler', () => {
     expect(() => trace.submit(scheduler)).toThrow('terminated')
   })
 
-  it('fails what waits when an initializer fails, completes what runs, and starts no other worker', () => {
+  it('fails waiting tasks when an initializer fails, completes running ones, and starts no other worker', () => {
     const scheduler = trace.start()
     scheduler.ready(1)
     const running = trace.submit(scheduler)
@@ -267,7 +267,7 @@ describe('the scheduler', () => {
     expect(trace.look()).toEqual(['stop 1'])
   })
 
-  it('says why it failed, also while it is being terminated (P7)', () => {
+  it('says why it failed, also while and after it is terminated (P7)', () => {
     const scheduler = trace.start()
     scheduler.ready(1)
     scheduler.initFailed(2, new Failure('INITIALIZER_FAILED', 'no licence'))
@@ -281,7 +281,7 @@ describe('the scheduler', () => {
     expect(() => trace.submit(scheduler)).toThrow('no licence')
   })
 
-  it('gives up when worker after worker dies before it is ready', () => {
+  it('fails when three workers in a row die before they are ready', () => {
     const scheduler = trace.start({ processes: 1 })
     const task = trace.submit(scheduler)
     for (const worker of [1, 2, 3]) scheduler.exited(worker, died)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Channel } from '../../server/api/channel.js'
+import { Channel } from '../../server/calls/channel.js'
 import { defaultChunksize } from '../../wire/chunks.js'
 import {
   decodeFromWorker,

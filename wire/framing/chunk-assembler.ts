@@ -8,7 +8,7 @@ export const LARGE_BYTES = 1024 * 1024
  * Bytes that come in pieces, joined as they come. To join 70 MB at their end takes 60 ms, for which a whole event loop waits;
  * this way it takes each turn as much as has come in it.
  */
-export class Join {
+export class ChunkAssembler {
   #pieces: Uint8Array[] = []
   #joined: Buffer | undefined
   #length = 0
@@ -27,7 +27,7 @@ export class Join {
 
   add(piece: Uint8Array): void {
     const length = this.#length + piece.length
-    if (!this.#joined && Join.isEnough(length, this.expected)) {
+    if (!this.#joined && ChunkAssembler.isEnough(length, this.expected)) {
       this.#joined = Buffer.allocUnsafeSlow(this.expected)
       let at = 0
       for (const early of this.#pieces.splice(0)) {

@@ -1,6 +1,6 @@
 import { type Done, FromWorker, Run, type Task, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { MAX_FRAME_BYTES } from '../protocol.js'
-import { Join, LARGE_BYTES } from './chunk-assembler.js'
+import { ChunkAssembler, LARGE_BYTES } from './chunk-assembler.js'
 import { ProtoReader, type ProtoWriter, sizeOfField, sizeOfNumber } from './protobuf.js'
 
 /**
@@ -147,7 +147,7 @@ export class FrameReader {
   /** Bytes that make the next step possible: a header, or the frame that the header announced. */
   #needed = HEADER_BYTES
   /** A large frame that is not whole yet. */
-  #large: Join | undefined
+  #large: ChunkAssembler | undefined
 
   constructor(private readonly onFrame: (frame: Uint8Array) => void) {}
 
@@ -161,13 +161,13 @@ export class FrameReader {
     this.#pieces = rest.length > 0 ? [rest] : []
     this.#bytes = rest.length
     if (this.#needed < LARGE_BYTES) return
-    this.#large = new Join(this.#needed)
+    this.#large = new ChunkAssembler(this.#needed)
     this.#large.add(rest)
     this.#pieces = []
     this.#bytes = 0
   }
 
-  #pushLarge(large: Join, piece: Uint8Array): void {
+  #pushLarge(large: ChunkAssembler, piece: Uint8Array): void {
     const rest = large.fill(piece)
     if (!rest) return
     this.#large = undefined

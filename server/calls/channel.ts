@@ -1,30 +1,26 @@
 /**
- * Values from callbacks, to be read with `for await`: what is pushed waits until it is read. One reader.
- * Whoever pushes keeps the count small: a channel has no limit of its own.
+ * Values from callbacks, for one reader: what is pushed waits until it is taken. A channel has no limit; whoever pushes
+ * bounds the number of values.
  */
 export class Channel<T> implements AsyncIterable<T> {
   #values: T[] = []
   #end: { readonly error: unknown } | { readonly error?: undefined } | undefined
   #wake: (() => void) | undefined
 
+  /** Ignored after `end`. */
   push(value: T): void {
     if (this.#end) return
     this.#values.push(value)
     this.#wake?.()
   }
 
-  /** No more values: the reader gets what is there, then the end, or the error. */
+  /** The reader gets the values that are there, then the end, or the error. Only the first call counts. */
   end(error?: unknown): void {
     this.#end ??= error === undefined ? {} : { error }
     this.#wake?.()
   }
 
-  /** Whether `end` was called: what is pushed now reaches nobody. */
-  get ended(): boolean {
-    return this.#end !== undefined
-  }
-
-  /** Everything that is there, at once; empty when the channel has ended. Throws the error that ended it. */
+  /** Waits for values, and returns all that are there; none if the channel has ended. Throws the error that ended it. */
   async take(): Promise<T[]> {
     while (this.#values.length === 0 && !this.#end) {
       await new Promise<void>((resolve) => {

@@ -1,45 +1,45 @@
-import type { Edges } from '../../pool/scheduler/effects.js'
+import type { SchedulerEffects } from '../../pool/scheduler/effects.js'
 import { Scheduler, type SchedulerOptions } from '../../pool/scheduler/scheduler.js'
-import type { Client, Task } from '../../pool/scheduler/task.js'
+import type { Identity, Task } from '../../pool/scheduler/task.js'
 import { type Failure, Failure as Reason } from '../../wire/failure.js'
 import { died, exited, type Facts, job, ok } from './scheduler.js'
 
-/** Everything that a worker has been told, as it would stand in a frame. */
-type Frame = { kind: 'run'; entries: readonly Entry[] } | { kind: 'abort'; task: number } | { kind: 'stop' }
+/** The commands to a worker. */
+type Command = { kind: 'run'; entries: readonly Entry[] } | { kind: 'abort'; task: number } | { kind: 'stop' }
 
 interface Entry {
   readonly task: Task
-  /** As the frame says: the server's own number may grow meanwhile. */
+  /** As the command says: the number in the task may grow meanwhile. */
   readonly attempt: number
   readonly beginBy: number
 }
 
 /**
- * A worker that keeps to worker.proto, with a socket in which both ways take as long as a test wants: it reads one
- * frame, makes one step, is heard by one word, whenever it is told to.
+ * A worker that keeps to worker.proto. Both ways of its socket take as long as a test wants: it reads one command, makes
+ * one step, or has one report delivered, whenever the test says so.
  */
-export class HonestWorker {
-  readonly inbox: Frame[] = []
-  /** What the server has not heard yet. */
-  readonly said: (() => void)[] = []
+export class SimulatedWorker {
+  readonly inbox: Command[] = []
+  /** Reports that have not been delivered. */
+  readonly reports: (() => void)[] = []
   isStarting = true
   isGone = false
   #isStopping = false
   #waiting: Entry[] = []
   #running: Entry | undefined
   readonly #aborted = new Set<number>()
-  /** The `done` of the task before has told that the next begins. */
-  #isTold = false
+  /** The `done` of the task before implied the start of the next. */
+  #startIsKnown = false
 
   constructor(
     private readonly id: number,
-    private readonly farm: Farm,
+    private readonly simulation: Simulation,
   ) {}
 
   ready(): void {
     if (this.isGone || !this.isStarting) return
     this.isStarting = false
-    this.said.push(() => this.farm.scheduler.ready(this.id))
+    this.reports.push(() => this.simulation.scheduler.ready(this.id))
   }
 
   read(): boolean {
@@ -50,7 +50,7 @@ export class HonestWorker {
     return frame !== undefined
   }
 
-  /** Ends what runs, or else begins the next or returns what is late. */
+  /** Ends the current task, or else begins the next, or hands back late tasks. */
   step(): boolean {
     if (this.isGone || this.isStarting) return false
     if (this.#running) this.#end(this.#running.task, 0.01)
@@ -60,69 +60,69 @@ export class HonestWorker {
     return true
   }
 
-  /** What it has said is heard before its end. */
+  /** Its reports are delivered before its exit. */
   die(isCrash: boolean): void {
     if (this.isGone) return
     this.isGone = true
     this.inbox.length = 0
-    this.said.push(() => this.farm.exited(this.id, isCrash))
+    this.reports.push(() => this.simulation.exited(this.id, isCrash))
   }
 
-  hear(): boolean {
-    const word = this.said.shift()
-    word?.()
-    return word !== undefined
+  deliver(): boolean {
+    const report = this.reports.shift()
+    report?.()
+    return report !== undefined
   }
 
   #begin(): void {
-    const isLate = ({ beginBy }: Entry) => beginBy > 0 && this.farm.now >= beginBy
+    const isLate = ({ beginBy }: Entry) => beginBy > 0 && this.simulation.now >= beginBy
     const late = this.#waiting.findIndex((entry) => !isLate(entry))
     const returned = this.#waiting.splice(0, late < 0 ? this.#waiting.length : late).map(({ task }) => task.id)
     if (returned.length > 0) {
-      this.#isTold = false
-      this.said.push(() => this.farm.returned(this.id, returned))
+      this.#startIsKnown = false
+      this.reports.push(() => this.simulation.handedBack(this.id, returned))
       return
     }
     const entry = this.#waiting.shift() as Entry
     if (this.#aborted.delete(entry.task.id)) return this.#end(entry.task, 0)
-    this.farm.begun(this.id, entry.task, entry.attempt)
+    this.simulation.begun(this.id, entry.task, entry.attempt)
     this.#running = entry
-    if (!this.#isTold) this.said.push(() => this.farm.scheduler.started(this.id, entry.task.id))
+    if (!this.#startIsKnown) this.reports.push(() => this.simulation.scheduler.started(this.id, entry.task.id))
   }
 
   #end(task: Task, ranMs: number): void {
     this.#running = undefined
-    this.#isTold = this.#waiting.length > 0
-    this.said.push(() => this.farm.scheduler.done(this.id, task.id, ok, ranMs))
+    this.#startIsKnown = this.#waiting.length > 0
+    this.reports.push(() => this.simulation.scheduler.done(this.id, task.id, ok, ranMs))
   }
 }
 
-/** A scheduler with honest workers, and what has to hold of both at every moment. */
-export class Farm {
+/** A scheduler with simulated workers, and the invariants that must hold at every moment. */
+export class Simulation {
   now = 1_000
-  readonly workers = new Map<number, HonestWorker>()
+  readonly workers = new Map<number, SimulatedWorker>()
   readonly tasks: Task[] = []
-  /** By task, each word that its owner was told. */
+  /** For each task, the outcomes that its owner got. */
   readonly settled = new Map<number, string[]>()
-  /** What is wrong, as a sentence. */
+  /** Violations, as sentences. */
   readonly wrong: string[] = []
-  /** What contradicts P5; apart, since the scheduler does not keep to it yet (hands.known.test.ts). */
+  /** Violations of P5. */
   readonly overdue: string[] = []
   readonly scheduler: Scheduler
   ended = 0
   readonly #begun = new Set<string>()
   readonly #begunBy = new Map<number, number>()
-  /** By worker, what was reclaimed and has not been returned. */
-  readonly #stale = new Map<number, Set<number>>()
-  /** By worker, the task for which it was last called overdue. */
+  /** For each worker, tasks that were taken back and not handed back yet. */
+  readonly #unconfirmed = new Map<number, Set<number>>()
+  /** For each worker, the task for which it was last overdue. */
   readonly #overdue = new Map<number, number>()
-  /** By worker, for which connection it began to work when it had nothing in hand. */
-  readonly #holders = new Map<number, Client | object>()
+  /** For each worker, the identity that it began to work for when its run queue was empty. */
+  readonly #holders = new Map<number, Identity>()
 
   constructor(private readonly options: SchedulerOptions) {
-    const worker = (id: number) => this.workers.get(id) as HonestWorker
-    const edges: Edges = {
-      spawn: (id) => this.workers.set(id, new HonestWorker(id, this)),
+    const worker = (id: number) => this.workers.get(id) as SimulatedWorker
+    const edges: SchedulerEffects = {
+      spawn: (id) => this.workers.set(id, new SimulatedWorker(id, this)),
       run: (id, tasks, beginBy) => {
         this.#checkRun(id, tasks, beginBy)
         worker(id).inbox.push({
@@ -133,7 +133,7 @@ export class Farm {
       waits: () => {},
       began: () => {},
       abort: (id, task) => worker(id).inbox.push({ kind: 'abort', task: task.id }),
-      overdue: (id) => this.#overdue.set(id, this.scheduler.worker(id)?.hand.first?.id ?? 0),
+      overdue: (id) => this.#overdue.set(id, this.scheduler.worker(id)?.runQueue.first?.id ?? 0),
       stop: (id) => {
         if (worker(id).isStarting) worker(id).die(false)
         else worker(id).inbox.push({ kind: 'stop' })
@@ -151,8 +151,16 @@ export class Farm {
     const settled = (at: number, outcome: { ok: boolean; failure?: Failure }) => {
       this.settled.set(at, [...(this.settled.get(at) ?? []), outcome.failure?.reason ?? 'ok'])
     }
-    // The scheduler may give it to a worker before it returns it.
-    this.tasks.push(this.scheduler.submit(job(facts), undefined, undefined, { settled }, key))
+    this.tasks.push(
+      this.scheduler.submit({
+        job: job(facts),
+        args: undefined,
+        chunk: undefined,
+        owner: { settled },
+        key,
+        isHeld: false,
+      }),
+    )
   }
 
   end(at: number): void {
@@ -160,27 +168,27 @@ export class Farm {
     if (task) this.scheduler.end(task, new Reason('CANCELLED', 'gone'))
   }
 
-  /** As the pool does: what a worker has said until it is found late is heard first (P8). */
-  reclaim(): void {
+  /** As the pool does it: the reports of a worker are delivered before its late tasks are taken back (P8). */
+  takeBackLate(): void {
     for (const id of this.scheduler.late(this.now)) {
       const worker = this.workers.get(id)
-      while (worker?.hear());
-      const before = [...(this.scheduler.worker(id)?.hand ?? [])]
-      this.scheduler.reclaim(id, this.now)
+      while (worker?.deliver());
+      const before = [...(this.scheduler.worker(id)?.runQueue ?? [])]
+      this.scheduler.takeBackLate(id, this.now)
       const slot = this.scheduler.worker(id)
-      const gone = before.filter((task) => !slot?.hand.has(task)).map((task) => task.id)
-      this.#stale.set(id, new Set([...(this.#stale.get(id) ?? []), ...gone]))
+      const gone = before.filter((task) => !slot?.runQueue.has(task)).map((task) => task.id)
+      this.#unconfirmed.set(id, new Set([...(this.#unconfirmed.get(id) ?? []), ...gone]))
     }
   }
 
-  returned(id: number, tasks: readonly number[]): void {
-    for (const task of tasks) this.#stale.get(id)?.delete(task)
-    this.scheduler.returned(id, tasks)
+  handedBack(id: number, tasks: readonly number[]): void {
+    for (const task of tasks) this.#unconfirmed.get(id)?.delete(task)
+    this.scheduler.handedBack(id, tasks)
   }
 
   exited(id: number, isCrash: boolean): void {
     this.workers.delete(id)
-    this.#stale.delete(id)
+    this.#unconfirmed.delete(id)
     this.scheduler.exited(id, isCrash ? died : exited)
   }
 
@@ -194,22 +202,22 @@ export class Farm {
     if ((this.#begunBy.get(id) ?? 0) > max) this.wrong.push(`worker ${id} has begun more than ${max}`)
   }
 
-  /** Makes everything move until nothing does. */
+  /** Runs until nothing moves any more. */
   settle(): void {
     for (let moves = true; moves; ) {
-      moves = this.scheduler.feed(this.now)
+      moves = this.scheduler.prefetch(this.now)
       for (const worker of [...this.workers.values()]) {
         if (worker.isStarting) worker.ready()
         while (worker.read()) moves = true
         if (worker.step()) moves = true
-        while (worker.hear()) moves = true
+        while (worker.deliver()) moves = true
       }
       this.now++
-      this.reclaim()
+      this.takeBackLate()
     }
   }
 
-  /** What is wrong now. */
+  /** The violations so far, and those of this moment. */
   check(): string[] {
     const { wrong, scheduler } = this
     const places = new Map<Task, number>()
@@ -218,16 +226,16 @@ export class Farm {
       const slot = scheduler.worker(id)
       if (!slot) continue
       if (slot.phase !== 'stopping') living++
-      for (const task of slot.hand) places.set(task, (places.get(task) ?? 0) + 1)
-      const { first } = slot.hand
+      for (const task of slot.runQueue) places.set(task, (places.get(task) ?? 0) + 1)
+      const { first } = slot.runQueue
       if (first?.settled && scheduler.state.kind !== 'terminated' && this.#overdue.get(id) !== first.id) {
         this.overdue.push(`worker ${id} may run task ${first.id}, which was ended, for ever`)
       }
     }
     for (const task of this.tasks) {
-      const count = (places.get(task) ?? 0) + (task.line === undefined ? 0 : 1)
+      const count = (places.get(task) ?? 0) + (task.list === undefined ? 0 : 1)
       if (count > 1 || (count === 0 && !task.settled)) wrong.push(`task ${task.id} is in ${count} places (P1)`)
-      if (task.settled && task.line !== undefined) wrong.push(`task ${task.id} is settled and waits (P1)`)
+      if (task.settled && task.list !== undefined) wrong.push(`task ${task.id} is settled and waits (P1)`)
     }
     for (const [key, told] of this.settled) if (told.length > 1) wrong.push(`owner of ${key} was told ${told} (P2)`)
     if (scheduler.state.kind === 'open' && living !== this.options.processes) wrong.push(`${living} workers (P4)`)
@@ -238,52 +246,51 @@ export class Farm {
     return wrong
   }
 
-  /** How many workers a connection has: those that have something for it in hand, or to return. */
-  #held(connection: Client | object): number {
+  /** How many workers an identity has: those whose run queue is not empty. */
+  #held(identity: Identity): number {
     let held = 0
     for (const [id, holder] of this.#holders)
-      if (holder === connection && this.scheduler.worker(id)?.hand.isEmpty === false) held++
+      if (holder === identity && this.scheduler.worker(id)?.runQueue.isEmpty === false) held++
     return held
   }
 
-  /** Nobody has more workers than the limit, and nobody has to wait who has fewer, while one is idle. */
+  /** No identity has more workers than the limit, and none with fewer has to wait while a worker is idle. */
   #checkHolders(): void {
     const { wrong, scheduler, options } = this
     const { maxRunningPerClient: most = options.processes } = options
     for (const [id, holder] of this.#holders) {
       const slot = scheduler.worker(id)
       if (!slot) this.#holders.delete(id)
-      if (this.#held(holder) > most) wrong.push(`${this.#held(holder)} workers are one connection's (P9)`)
+      if (this.#held(holder) > most) wrong.push(`${this.#held(holder)} workers belong to one identity (P9)`)
       if (most >= options.processes) continue
-      for (const task of slot?.hand ?? [])
-        if (connectionOf(task) !== holder) wrong.push(`worker ${id} has a task of another connection in hand (P9)`)
+      for (const task of slot?.runQueue ?? [])
+        if (identityOf(task) !== holder) wrong.push(`worker ${id} has a task of another identity (P9)`)
     }
     if (![...this.workers.keys()].some((id) => scheduler.worker(id)?.phase === 'idle')) return
     for (const task of this.tasks) {
-      if (task.line === undefined || isFull(task) || this.#held(connectionOf(task)) >= most) continue
+      if (task.list === undefined || isFull(task) || this.#held(identityOf(task)) >= most) continue
       wrong.push(`task ${task.id} waits while a worker is idle that it may have (P9)`)
     }
   }
 
   #checkRun(id: number, tasks: readonly Task[], beginBy: number): void {
-    const first = this.scheduler.worker(id)?.hand.first
-    if (first?.settled) this.overdue.push(`worker ${id} was lent more while task ${first.id} was aborted`)
+    const first = this.scheduler.worker(id)?.runQueue.first
+    if (first?.settled) this.overdue.push(`worker ${id} got more while task ${first.id} was aborted`)
     if (this.workers.get(id)?.isStarting) this.wrong.push(`worker ${id} was given tasks before it was ready (P3)`)
     for (const task of tasks) if (task.settled) this.wrong.push(`task ${task.id} was ended and given (P1)`)
     if (beginBy === 0) {
-      for (const task of tasks) this.#holders.set(id, connectionOf(task))
+      for (const task of tasks) this.#holders.set(id, identityOf(task))
       return
     }
     const { processes, maxRunningPerClient: most = processes } = this.options
-    const hasAll = most < processes && tasks.every((task) => this.#held(connectionOf(task)) >= most)
+    const hasAll = most < processes && tasks.every((task) => this.#held(identityOf(task)) >= most)
     for (const other of this.workers.keys())
       if (this.scheduler.worker(other)?.phase === 'idle' && !hasAll)
-        this.wrong.push(`lent while worker ${other} was idle (P3)`)
-    if ((this.#stale.get(id)?.size ?? 0) > 0) this.wrong.push(`worker ${id} was lent more before it returned (P8)`)
+        this.wrong.push(`prefetched while worker ${other} was idle (P3)`)
+    if ((this.#unconfirmed.get(id)?.size ?? 0) > 0) this.wrong.push(`worker ${id} got more before it handed back (P8)`)
   }
 }
 
-const connectionOf = ({ job: { client } }: Task): Client | object =>
-  typeof client === 'string' ? client : (client.connection ?? client)
+const identityOf = ({ job }: Task): Identity => job.client.identity
 
-const isFull = ({ job: { client } }: Task): boolean => typeof client === 'object' && client.isFull
+const isFull = ({ job }: Task): boolean => job.client.isFull

@@ -2,7 +2,7 @@ import type { Scheduler, SchedulerOptions } from '../../pool/scheduler/scheduler
 import type { Task } from '../../pool/scheduler/task.js'
 import { type Facts, ok, type Trace } from './scheduler.js'
 
-/** Workers 1 and 2 busy with a task each, of a function that is known to run so long; nothing is queued. */
+/** Workers 1 and 2 run a task each, of a function that is known to take `ranMs`; nothing is queued. */
 export function busyWorkers(
   trace: Trace,
   ranMs: number,

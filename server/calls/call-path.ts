@@ -1,0 +1,204 @@
+import type { Engine, EnginePool } from '../../pool/engine.js'
+import type { Client, Job, Outcome, Task, TaskOwner } from '../../pool/scheduler/task.js'
+import type { ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { Failure, failureToStatus } from '../../wire/failure.js'
+import { MAX_TIMER_MS } from '../../wire/protocol.js'
+import type { Admission } from '../limits/admission.js'
+import type { MemoryBudget } from '../limits/memory-budget.js'
+
+/**
+ * The one way of every call through the server, whatever RPC brings it:
+ *
+ *   request ─ resolveJob ─▶ job ─ OpenCalls.submit ─▶ engine
+ *   reply ◀─ itemFailures ─ outcome ◀─ OpenCalls.settled ─┘
+ *
+ * Apply, Map and IMap use it through a RequestRun, the stream of calls through a CallStream.
+ */
+
+/** What every RPC that runs functions works with. */
+export interface CallContext {
+  readonly engine: Engine
+  readonly admission: Admission
+  readonly budget: MemoryBudget
+  /** The largest message, and so the largest result, in bytes. */
+  readonly maxMessageBytes: number
+  /** A stream with more open calls than this is not read any further. */
+  readonly maxQueuedPerClient: number
+}
+
+/** The fields of a request that the tasks in it have in common. */
+export interface JobRequest {
+  readonly pool: string
+  readonly function: string
+  /** Arguments in front of each task's own. */
+  readonly args: readonly Uint8Array[]
+  readonly kwargs?: Uint8Array | undefined
+  readonly replyKind: number
+  readonly retries: number
+  readonly queueTimeoutMs: number
+  readonly runTimeoutMs: number
+  readonly spread: boolean
+  readonly onError: number
+}
+
+export interface JobTarget {
+  readonly pool: EnginePool
+  readonly job: Job
+}
+
+/**
+ * The pool and the job that a request asks for. Options come from the request, otherwise from the function's module,
+ * otherwise from the server. @throws Failure POOL_NOT_FOUND, FUNCTION_NOT_FOUND, BAD_REQUEST.
+ */
+export function resolveJob({ engine }: CallContext, request: JobRequest, client: Client): JobTarget {
+  const pool = engine.pool(request.pool)
+  const info = engine.functions.byName.get(request.function)
+  if (!info) throw engine.functions.unknown(request.function)
+  const { function: name, args, kwargs, spread, replyKind, retries, onError, queueTimeoutMs } = request
+  if (retries < 0) throw new Failure('BAD_REQUEST', `retries is ${retries}; it must be 0 or more`)
+  if (OnError[onError] === undefined) {
+    throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
+  }
+  const job: Job = {
+    function: name,
+    args,
+    kwargs,
+    spread,
+    replyKind,
+    retries: retries || info.retries,
+    failFast: onError === OnError.ON_ERROR_FAIL_FAST,
+    queueTimeoutMs,
+    runTimeoutMs: request.runTimeoutMs || info.runTimeoutMs || pool.options.runTimeoutMs,
+    neverKilled: info.neverKilled,
+    client,
+  }
+  return { pool, job }
+}
+
+/** What an open call counts in the budget besides its arguments: its objects, until the garbage collector runs. */
+const CALL_BYTES = 4 * 1024
+
+/** One call of a request or a stream: a task to be. */
+export interface CallTask {
+  /** Unique among the open calls. */
+  readonly id: number
+  /** Its own arguments; none for a chunk. */
+  readonly args?: readonly Uint8Array[] | undefined
+  /** The items of a chunk; none for a single call. */
+  readonly chunk?: Uint8Array | undefined
+}
+
+interface OpenCall {
+  readonly pool: EnginePool
+  readonly task: Task
+  readonly timeout: GroupTimeout | undefined
+}
+
+/** The calls of one request, or of one stream, that have no outcome yet. */
+export class OpenCalls implements TaskOwner {
+  readonly #calls = new Map<number, OpenCall>()
+  #bytes = 0
+
+  /** @param onOutcome is called for each call that was not dropped, once. */
+  constructor(
+    private readonly maxResultBytes: number,
+    private readonly onOutcome: (id: number, outcome: Outcome) => void,
+  ) {}
+
+  get size(): number {
+    return this.#calls.size
+  }
+
+  /** What they count in the budget. */
+  get bytes(): number {
+    return this.#bytes
+  }
+
+  /** The pools that they are in. */
+  get pools(): ReadonlySet<EnginePool> {
+    return new Set([...this.#calls.values()].map(({ pool }) => pool))
+  }
+
+  /** @param isHeld see TaskRequest. @throws Failure if the pool refuses the task. */
+  submit({ pool, job }: JobTarget, { id, args, chunk }: CallTask, isHeld: boolean, timeout?: GroupTimeout): void {
+    const task = pool.submit({ job, args, chunk, owner: this, key: id, isHeld })
+    // A worker may have taken it already, but its outcome comes in a later turn.
+    this.#calls.set(id, { pool, task, timeout })
+    this.#bytes += task.bytes + CALL_BYTES
+    timeout?.add(id)
+  }
+
+  /** Ends a call. Its outcome is a failure with this reason. */
+  end(id: number, reason: Failure): void {
+    const call = this.#calls.get(id)
+    call?.pool.end(call.task, reason)
+  }
+
+  endAll(reason: Failure): void {
+    for (const id of [...this.#calls.keys()]) this.end(id, reason)
+  }
+
+  /** Ends a call for which nobody waits any more. It has no outcome. */
+  drop(id: number, reason: Failure): void {
+    const call = this.#remove(id)
+    call?.pool.end(call.task, reason)
+  }
+
+  dropAll(reason: Failure): void {
+    for (const id of [...this.#calls.keys()]) this.drop(id, reason)
+  }
+
+  settled(id: number, outcome: Outcome): void {
+    if (this.#remove(id)) this.onOutcome(id, this.#withinMessage(outcome))
+  }
+
+  #remove(id: number): OpenCall | undefined {
+    const call = this.#calls.get(id)
+    if (!call) return undefined
+    this.#calls.delete(id)
+    this.#bytes -= call.task.bytes + CALL_BYTES
+    call.timeout?.remove(id)
+    return call
+  }
+
+  /** A result that no message can carry is a failure of its call, not of the stream or request that would carry it. */
+  #withinMessage(outcome: Outcome): Outcome {
+    if (!outcome.ok || outcome.payload.length <= this.maxResultBytes) return outcome
+    const message = `the result takes ${outcome.payload.length} bytes; a message carries at most ${this.maxResultBytes}`
+    return { ok: false, failure: new Failure('RESULT_TOO_LARGE', message) }
+  }
+}
+
+/** One timer for all calls of a group, which share their timeout. It ends with the last of them. */
+export class GroupTimeout {
+  readonly #ids = new Set<number>()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly ms: number,
+    private readonly onLate: (id: number) => void,
+  ) {}
+
+  add(id: number): void {
+    this.#ids.add(id)
+  }
+
+  remove(id: number): void {
+    this.#ids.delete(id)
+    if (this.#ids.size === 0) clearTimeout(this.#timer)
+  }
+
+  start(): void {
+    if (this.#ids.size === 0 || this.ms > MAX_TIMER_MS) return
+    this.#timer = setTimeout(() => {
+      for (const id of [...this.#ids]) this.onLate(id)
+    }, this.ms)
+  }
+}
+
+/** The failures of a call or chunk, as every reply carries them: one for the whole chunk, or one for each failed item. */
+export function itemFailures(chunk: number, outcome: Outcome): ItemFailure[] {
+  if (!outcome.ok) return [{ chunk, item: undefined, status: failureToStatus(outcome.failure) }]
+  return outcome.failures.map(({ item, failure }) => ({ chunk, item, status: failureToStatus(failure) }))
+}
