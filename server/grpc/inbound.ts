@@ -53,6 +53,12 @@ const MESSAGE_PREFIX_BYTES = 5
 const PIECES = 512
 const PIECE_BYTES = 1_024
 
+/** Messages that are unpacked at once: as many as Node's thread pool has threads. Each is bounded by the message limit. */
+const MAX_UNPACKING = 4
+
+/** zlib makes its output in steps of this size at most; with small steps, a large message is mostly garbage. */
+const MAX_UNPACK_STEP_BYTES = 256 * 1024
+
 /** A stream whose deadline has passed, and whose end is not read, is reset after this time. */
 const RESET_MS = 1_000
 
@@ -63,6 +69,7 @@ const unpackers = { gzip: promisify(gunzip), deflate: promisify(inflate) } as co
 
 export class InboundMemory {
   readonly #calls = new WeakMap<Uint8Array, CallMemory>()
+  readonly #unpacking = new Turnstile(MAX_UNPACKING)
 
   /** @param statusOf converts a failure into the status object that grpc-js sends. */
   constructor(
@@ -128,20 +135,23 @@ export class InboundMemory {
     }
   }
 
-  /** Unpacks a compressed message. Node runs at most four at once (its thread pool), and each is bounded by the message limit. */
+  /** Unpacks a compressed message, unless its call has ended, or its client holds too much, by the time it gets its turn. */
   async #unpack(encoding: 'gzip' | 'deflate', packed: Buffer, memory: CallMemory): Promise<Buffer> {
+    await this.#unpacking.enter()
     try {
-      const message = await unpackers[encoding](packed, { maxOutputLength: this.maxMessageBytes })
-      const grown = message.length - packed.length
-      memory.add(grown)
-      if (memory.account.isOver) {
-        memory.add(-grown)
-        throw heldTooMuch()
-      }
+      if (memory.isClosed) throw new Failure('CANCELLED', 'the client is gone')
+      if (memory.account.isOver) throw heldTooMuch()
+      const message = await unpackers[encoding](packed, {
+        maxOutputLength: this.maxMessageBytes,
+        chunkSize: Math.min(MAX_UNPACK_STEP_BYTES, 8 * packed.length + 64),
+      })
+      memory.add(message.length - packed.length)
       this.#calls.set(message, memory)
       return message
     } catch (error) {
       throw this.statusOf(error instanceof Failure ? error : this.#unpackFailure(error as NodeJS.ErrnoException))
+    } finally {
+      this.#unpacking.leave()
     }
   }
 
@@ -149,6 +159,26 @@ export class InboundMemory {
     return code === 'ERR_BUFFER_TOO_LARGE'
       ? new Failure('PAYLOAD_TOO_LARGE', `the request takes more than ${this.maxMessageBytes} bytes unpacked`)
       : new Failure('BAD_REQUEST', `the request cannot be unpacked: ${message}`)
+  }
+}
+
+/** Lets in a limited number at once, in the order in which they came. */
+class Turnstile {
+  readonly #waiting: (() => void)[] = []
+  #inside = 0
+
+  constructor(private readonly most: number) {}
+
+  async enter(): Promise<void> {
+    if (this.#inside < this.most) this.#inside++
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve))
+  }
+
+  /** Its place goes to the next, if there is one. */
+  leave(): void {
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#inside--
   }
 }
 

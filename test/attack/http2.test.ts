@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs'
 import { connect } from 'node:http2'
 import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -219,19 +218,6 @@ describe('streams', () => {
     await using pool = new Pool(narrow.address, { transport: 'unary' })
     const sums = await Promise.all(Array.from({ length: 500 }, (_, i) => pool.apply('add', [i, 1])))
     expect(sums).toEqual(Array.from({ length: 500 }, (_, i) => i + 1))
-  })
-
-  it('of a connection are few at first and more as they stay open, until all calls of a plain stub are there', async () => {
-    expect(await maxStreamsOf(siege.address)).toBe(128)
-    await using stub = new Pool(siege.address, { transport: 'unary' })
-    const go = folder.path('go')
-    const results = Array.from({ length: 500 }, (_, at) => stub.applyAsync('waitFor', [folder.path('begun'), go, at]))
-    await until(async () => {
-      const { queued, running } = await siege.pool.info()
-      return queued + running === results.length
-    }, 'all calls have come')
-    writeFileSync(go, '')
-    expect(await Promise.all(results.map((result) => result.get()))).toEqual(results.map((_, at) => at))
   })
 
   it('above that number are refused, also for a peer that never acknowledges the setting', async () => {
