@@ -96,8 +96,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     {
       maxMessageBytes: config.maxMessageBytes,
       report: (error) => logger.error({ err: error }, 'internal fault'),
-      taken: (message, isOnly) => inbound.taken(message, isOnly),
-      account: (peer) => connections.byPeer(peer),
+      memory: inbound,
     },
   )
   health.addTo(server)

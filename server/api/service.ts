@@ -1,11 +1,11 @@
 import type { BinaryReader } from '@bufbuild/protobuf/wire'
-import type { MethodDefinition, Server, ServiceDefinition } from '@grpc/grpc-js'
+import type { Server, ServiceDefinition } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import * as api from '../../proto/gen/farpool/v1/pool_service.js'
 import { decodeCallRequest } from '../../wire/framing/call-codec.js'
-import { checkFields, decodeStrictly, type Shape } from '../../wire/framing/protobuf.js'
+import { checkFields, decodeStrictly } from '../../wire/framing/protobuf.js'
 import { MAX_FIELDS } from '../../wire/protocol.js'
-import { type AdapterOptions, type Codec, duplex, serverStreaming, unary } from '../grpc/adapter.js'
+import { type AdapterOptions, bytesOnly, type Codec, duplex, serverStreaming, unary } from '../grpc/adapter.js'
 import { apply } from './apply-rpc.js'
 import { callStream } from './call-rpc.js'
 import { imap } from './imap-rpc.js'
@@ -29,23 +29,12 @@ const codec = <Req, Res>(request: string, requests: Message<Req>, responses: Mes
   encode: (response) => responses.encode(response).finish(),
 })
 
-/** Fields to count in a CallRequest: groups, with their calls and the arguments of these; and cancelled ids. */
-const CALL_REQUEST: Shape = { 1: { 10: {} }, 2: 'packed' }
-
 /** Messages with payloads use the routing view of the contract, in which a payload is a slice of the received bytes. */
 const codecs = {
   apply: codec('ApplyRequest', routing.ApplyRequest, routing.ApplyResponse),
   map: codec('MapRequest', routing.MapRequest, routing.MapResponse),
   iMap: codec('IMapRequest', routing.MapRequest, routing.IMapResponse),
-  call: {
-    request: 'farpool.v1.CallRequest',
-    decode: (bytes: Uint8Array) => {
-      checkFields(bytes, CALL_REQUEST, MAX_FIELDS)
-      return decodeCallRequest(bytes)
-    },
-    // The replay buffer has encoded it, outcome by outcome.
-    encode: (response: Uint8Array) => response,
-  },
+  call: { request: 'farpool.v1.CallRequest', decode: decodeCallRequest },
   openPool: codec('OpenPoolRequest', routing.OpenPoolRequest, api.OpenPoolResponse),
   closePool: codec('ClosePoolRequest', api.ClosePoolRequest, api.ClosePoolResponse),
   joinPool: codec('JoinPoolRequest', api.JoinPoolRequest, api.JoinPoolResponse),
@@ -72,25 +61,7 @@ export function addPoolService(server: Server, context: RpcContext, options: Ada
   })
 }
 
-/** The service as grpc-js sees it: bytes in, bytes out. The adapter applies the codecs, so that a bad message gets a reason. */
+/** All methods with a codec here. */
 const definition: ServiceDefinition = Object.fromEntries(
-  (Object.keys(codecs) as (keyof typeof codecs)[]).map((name): [string, MethodDefinition<Uint8Array, Uint8Array>] => {
-    const { path, requestStream, responseStream } = api.PoolServiceService[name]
-    return [
-      name,
-      {
-        path,
-        requestStream,
-        responseStream,
-        requestSerialize: asBuffer,
-        requestDeserialize: (bytes) => bytes,
-        responseSerialize: asBuffer,
-        responseDeserialize: (bytes) => bytes,
-      },
-    ]
-  }),
+  (Object.keys(codecs) as (keyof typeof codecs)[]).map((name) => [name, bytesOnly(api.PoolServiceService[name])]),
 )
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-}

@@ -4,6 +4,7 @@ import {
   type handleServerStreamingCall,
   type handleUnaryCall,
   Metadata,
+  type MethodDefinition,
   type ServerDuplexStream,
   type ServerWritableStream,
 } from '@grpc/grpc-js'
@@ -11,6 +12,7 @@ import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
 import { MAX_TIMER_MS, UNSENT_BYTES } from '../../wire/protocol.js'
 import type { Reason } from '../../wire/reason.js'
 import { type Account, UNSENT_COPIES } from '../limits/memory-budget.js'
+import type { InboundMemory } from './inbound.js'
 
 /**
  * The one adapter between grpc-js and the handlers of RPCs. A handler is an async function that returns or throws, or an
@@ -18,7 +20,8 @@ import { type Account, UNSENT_COPIES } from '../limits/memory-budget.js'
  */
 export type UnaryHandler<Req, Res> = (request: Req, call: Call) => Promise<Res>
 export type StreamHandler<Req, Res> = (request: Req, call: Call) => AsyncIterable<Res>
-export type DuplexHandler<Req, Res> = (requests: Requests<Req>, call: Call) => AsyncIterable<Res>
+/** Yields encoded messages. */
+export type DuplexHandler<Req> = (requests: Requests<Req>, call: Call) => AsyncIterable<Uint8Array>
 
 /** What a handler knows of its call. */
 export interface Call {
@@ -53,12 +56,15 @@ export interface RequestListener<Req> {
   fail(error: unknown): void
 }
 
-/** How the messages of one method are encoded. */
-export interface Codec<Req, Res> {
+export interface RequestCodec<Req> {
   /** The name of the request message, for error messages. */
   readonly request: string
-  decode(bytes: Uint8Array): Req
-  encode(response: Res): Uint8Array
+  /** Throws an Error that says what is wrong with the message. */
+  readonly decode: (bytes: Uint8Array) => Req
+}
+
+export interface Codec<Req, Res> extends RequestCodec<Req> {
+  readonly encode: (response: Res) => Uint8Array
 }
 
 /** What the adapter needs of the server. */
@@ -66,10 +72,7 @@ export interface AdapterOptions {
   readonly maxMessageBytes: number
   /** Reports an error that is not a Failure: a fault of farpool itself. */
   report(error: unknown): void
-  /** A handler is about to receive this message, the only one of its call or one of many. */
-  taken(message: Uint8Array, isOnly: boolean): void
-  /** The account of a connection. */
-  account(peer: string): Account
+  readonly memory: InboundMemory
 }
 
 /** A call is ended this long before its deadline, in milliseconds, so that its answer says why. */
@@ -95,7 +98,7 @@ class ServerCall implements Call {
   wake: (() => void) | undefined
 
   constructor(call: GrpcJsCall, options: AdapterOptions) {
-    this.account = options.account(call.getPeer())
+    this.account = options.memory.accountOf(call.getPeer())
     const deadline = call.getDeadline()
     this.deadline = typeof deadline === 'number' ? deadline : deadline.getTime()
     if (this.deadline < Number.POSITIVE_INFINITY) {
@@ -145,6 +148,26 @@ class ServerCall implements Call {
   }
 }
 
+/** A method whose messages grpc-js does not decode: the functions below do, so that a malformed message gets a reason. */
+export const bytesOnly = ({
+  path,
+  requestStream,
+  responseStream,
+}: Pick<MethodDefinition<never, never>, 'path' | 'requestStream' | 'responseStream'>): MethodDefinition<
+  Uint8Array,
+  Uint8Array
+> => ({
+  path,
+  requestStream,
+  responseStream,
+  requestSerialize: asBuffer,
+  requestDeserialize: (bytes) => bytes,
+  responseSerialize: asBuffer,
+  responseDeserialize: (bytes) => bytes,
+})
+
+const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
 export function unary<Req, Res>(
   codec: Codec<Req, Res>,
   handler: UnaryHandler<Req, Res>,
@@ -171,15 +194,16 @@ export function serverStreaming<Req, Res>(
   return async (grpcCall) => {
     const call = new ServerCall(grpcCall, options)
     const responses = async function* () {
-      yield* handler(decode(codec, grpcCall.request, options, true), call)
+      const request = decode(codec, grpcCall.request, options, true)
+      for await (const response of handler(request, call)) yield codec.encode(response)
     }
-    await respond(grpcCall, call, codec.encode, responses(), options)
+    await respond(grpcCall, call, responses(), options)
   }
 }
 
-export function duplex<Req, Res>(
-  codec: Codec<Req, Res>,
-  handler: DuplexHandler<Req, Res>,
+export function duplex<Req>(
+  codec: RequestCodec<Req>,
+  handler: DuplexHandler<Req>,
   options: AdapterOptions,
 ): handleBidiStreamingCall<Uint8Array, Uint8Array> {
   return async (grpcCall) => {
@@ -198,18 +222,17 @@ export function duplex<Req, Res>(
       pause: () => grpcCall.pause(),
       resume: () => grpcCall.resume(),
     }
-    await respond(grpcCall, call, codec.encode, handler(requests, call), options)
+    await respond(grpcCall, call, handler(requests, call), options)
   }
 }
 
 type ResponseStream = ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>
 
 /** Writes what a handler yields, as fast as the peer reads it, and then the status. */
-async function respond<Res>(
+async function respond(
   grpcCall: ResponseStream,
   call: ServerCall,
-  encode: (response: Res) => Uint8Array,
-  responses: AsyncIterable<Res>,
+  responses: AsyncIterable<Uint8Array>,
   options: AdapterOptions,
 ): Promise<void> {
   // A peer that resets the stream makes it fail. The handler hears of that by `cancelled`.
@@ -217,7 +240,7 @@ async function respond<Res>(
   const writer = new ResponseWriter(grpcCall, call)
   try {
     for await (const response of responses) {
-      await writer.write(encode(response))
+      await writer.write(response)
       if (call.ended) break
     }
     // It must not look as if everything had been sent.
@@ -277,12 +300,12 @@ class ResponseWriter {
 }
 
 function decode<Req>(
-  codec: Codec<Req, unknown>,
+  codec: RequestCodec<Req>,
   bytes: Uint8Array,
-  { maxMessageBytes, taken }: AdapterOptions,
+  { maxMessageBytes, memory }: AdapterOptions,
   isOnly: boolean,
 ): Req {
-  taken(bytes, isOnly)
+  memory.taken(bytes, isOnly)
   if (bytes.length > maxMessageBytes) {
     const message = `the request takes ${bytes.length} bytes; a message may take ${maxMessageBytes}`
     throw new Failure('PAYLOAD_TOO_LARGE', message)

@@ -6,6 +6,7 @@ import { Failure } from '../../wire/failure.js'
 import { ChunkAssembler } from '../../wire/framing/chunk-assembler.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import {
+  type Account,
   type CallMemory,
   type ConnectionAccounts,
   cutOff,
@@ -103,6 +104,11 @@ export class InboundMemory {
     if (!responseStream) countResponse(internals, memory)
     countEnd(internals, memory)
     return same
+  }
+
+  /** The account of a connection; for one that has closed, a closed account. */
+  accountOf(peer: string): Account {
+    return this.connections.byPeer(peer)
   }
 
   /**

@@ -5,7 +5,16 @@ import {
   ItemFailure,
   Session,
 } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { decodeStrictly, ProtoReader, ProtoWriter, sizeOfField, sizeOfNumber } from './protobuf.js'
+import { MAX_FIELDS } from '../protocol.js'
+import {
+  checkFields,
+  decodeStrictly,
+  ProtoReader,
+  ProtoWriter,
+  type Shape,
+  sizeOfField,
+  sizeOfNumber,
+} from './protobuf.js'
 
 /** The messages of the stream of calls, by hand where there is one for each call: CallItem and CallOutcome. */
 
@@ -105,8 +114,12 @@ export class CallRequestWriter {
   }
 }
 
-/** Strictly, as decodeStrictly. @throws Error that says what is wrong. */
+/** Fields to count in a CallRequest: groups, with their calls and the arguments of these; and cancelled ids. */
+const CALL_REQUEST: Shape = { 1: { 10: {} }, 2: 'packed' }
+
+/** As strict as decodeStrictly. @throws Error that says what is wrong, or that there are more than MAX_FIELDS fields. */
 export function decodeCallRequest(bytes: Uint8Array): CallRequest {
+  checkFields(bytes, CALL_REQUEST, MAX_FIELDS)
   const reader = new ProtoReader(bytes)
   const request: CallRequest = {
     groups: [],
