@@ -11,34 +11,34 @@ export interface Bug {
 /** Bugs that the check must find: a line of the build, changed. */
 export const BUGS = {
   'drop-outcome': {
-    file: 'server/pool/ledger.js',
+    file: 'pool/scheduler/scheduler.js',
     from: 'task.settle(outcome);',
     to: 'if (task.id % 101 !== 0) task.settle(outcome);',
-    what: 'the ledger forgets to tell the owner of some tasks',
+    what: 'the scheduler does not tell the owners of some tasks their outcome',
   },
   'rerun-started': {
-    file: 'server/pool/losses.js',
-    from: 'if (task.started)',
-    to: 'if (false)',
-    what: 'a task that was lost with its worker runs again, although it had started',
+    file: 'pool/scheduler/scheduler.js',
+    from: 'if (task.started)\n                this.#crashed',
+    to: 'if (false)\n                this.#crashed',
+    what: 'a task whose worker died runs again, although it had begun',
   },
   'deaf-kill': {
-    file: 'server/pool/spawn.js',
+    file: 'pool/process/launcher.js',
     from: "process.kill(-leader, 'SIGKILL')",
     to: 'true',
     what: 'workers are not killed, and left',
   },
-  'sleepy-guard': {
-    file: 'server/pool/guard.js',
+  'sleepy-reaper': {
+    file: 'pool/process/orphan-reaper.js',
     from: 'kill -9 "-$pid"',
     to: ':',
-    what: 'the guard does not kill the workers of a server that was killed',
+    what: 'the orphan reaper does not kill the workers of a server that was killed',
   },
   'no-turns': {
-    file: 'server/pool/queue.js',
-    from: 'const { client } = task.job;',
-    to: "const client = 'everybody';",
-    what: 'all clients stand in one line; npm run neighbour finds it, not the check',
+    file: 'pool/scheduler/fair-queue.js',
+    from: 'this.#open(task.job.client).push(task);',
+    to: 'this.#open((globalThis.everybody ??= task.job.client)).push(task);',
+    what: 'all clients share one queue; npm run neighbour finds it, not the check',
   },
 } as const satisfies Record<string, Bug>
 export type BugName = keyof typeof BUGS

@@ -32,15 +32,15 @@ async function fuzz(name: string, ...args: string[]): Promise<{ code: number; sa
 }
 
 const RARE: Bug = {
-  file: 'server/rpc/apply.js',
-  from: 'const begin = ()',
-  to: 'if (request.requestId !== "") setImmediate(() => { throw new Error("planted") });\n        const begin = ()',
+  file: 'server/api/apply-rpc.js',
+  from: 'const start = ()',
+  to: 'if (request.requestId !== "") setImmediate(() => { throw new Error("planted") });\n        const start = ()',
   what: 'a call with a name ends the server, a little later',
 }
 
 const SILENT: Bug = {
-  file: 'server/rpc/call.js',
-  from: 'callback(statusOf(error, edge));',
+  file: 'server/grpc/adapter.js',
+  from: 'callback(statusOf(error, options));',
   to: 'if (!String(error.message).includes("group")) callback(statusOf(error, edge));',
   what: 'some refusals are never sent',
 }

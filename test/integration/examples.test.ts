@@ -1,7 +1,5 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readdirSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { ServerProcess } from '../support/server.js'
@@ -76,20 +74,5 @@ describe("the six programs of Python's Pool documentation", () => {
       const [first] = await run(`pool/${name}`, server.address)
       expect(first).toMatch(/^(task 0 ran|map 0,1,4|imap 0,1,4)/)
     }
-  })
-})
-
-describe('the demo', () => {
-  it('shows operation, items, processes, time and speed-up, and that its results are right', async () => {
-    const left = () => readdirSync(tmpdir()).filter((name) => name.startsWith('farpool-demo-'))
-    const before = left()
-    const lines = await run('demo', '--quick')
-    const header = lines.findIndex((line) => /^operation +items +processes +time +speed-up$/.test(line))
-    expect(header).toBeGreaterThan(0)
-    const rows = lines.slice(header + 1).filter((line) => /\d s( +[\d.]+ ×)?\s*$/.test(line))
-    expect(rows).toHaveLength(12)
-    expect(rows.filter((row) => row.trimEnd().endsWith('×'))).toHaveLength(6)
-    expect(lines.at(-1)).toBe('Both runs gave the same results, and a digest computed here agrees.')
-    expect(left()).toEqual(before)
   })
 })

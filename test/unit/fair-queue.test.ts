@@ -107,9 +107,9 @@ describe('the fair queue', () => {
     expect(takeAll(queue)).toEqual([1, 5, 7, 2, 6, 3, 4])
   })
 
-  it("delays a client's only task by one turn behind a million tasks of another", () => {
+  it("delays a client's only task by one turn behind 100,000 tasks of another", () => {
     const queue = new FairQueue()
-    for (let id = 1; id <= 1_000_000; id++) queue.push(task(id, 'many', 0))
+    for (let id = 1; id <= 100_000; id++) queue.push(task(id, 'many', 0))
     queue.push(task(0, 'one', 0))
     expect([takeNext(queue)?.id, takeNext(queue)?.id]).toEqual([1, 0])
   })
