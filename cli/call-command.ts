@@ -11,16 +11,26 @@ interface Options {
   json?: boolean
 }
 
-/** farpool call: one function, once. */
+/** farpool call: calls a function once. */
 export const callCommand = () =>
   new Command('call')
     .description('call a function and print its result as JSON')
-    .argument('<function>', 'its name')
-    .argument('[args...]', 'its arguments: JSON, or plain text')
+    .argument('<function>', 'the name of the function')
+    .argument('[args...]', 'the arguments, each as JSON or plain text')
     .addOption(addressOption())
-    .addOption(new Option('-k, --kwargs <json>', 'keyword arguments, a JSON object').argParser(json('object')))
-    .addOption(new Option('-t, --timeout <ms>', 'give up after so long').argParser(count()))
-    .addOption(new Option('--retries <n>', 'run it again so often after its worker died').argParser(count(0)))
+    .addOption(new Option('-k, --kwargs <json>', 'keyword arguments, as a JSON object').argParser(json('object')))
+    .addOption(
+      new Option(
+        '-t, --timeout <ms>',
+        'fail if there is no result after this many milliseconds (default: no limit)',
+      ).argParser(count()),
+    )
+    .addOption(
+      new Option(
+        '--retries <n>',
+        'how often to run the task again if its worker dies (default: set by the function)',
+      ).argParser(count(0)),
+    )
     .addOption(jsonOption())
     .action(async (name: string, args: string[], options: Options) => {
       try {

@@ -1,15 +1,16 @@
 import { InvalidArgumentError, Option } from 'commander'
 import { UsageError } from './exit-codes.js'
 
-/** Options that several commands share, and how their values are read. */
+/** The server's address, for all commands but `serve`. */
 export const addressOption = () =>
-  new Option('-a, --address <address>', 'the server: host:port or unix:/path')
+  new Option('-a, --address <address>', 'address of the server: host:port or unix:/path')
     .env('FARPOOL_ADDRESS')
     .default('127.0.0.1:50051')
 
-export const jsonOption = () => new Option('--json', 'print one JSON object, also for errors')
+/** Output for scripts. */
+export const jsonOption = () => new Option('--json', 'print one JSON object, also for an error')
 
-/** A whole number of at least `least`. */
+/** Reads an option's value that is an integer of at least `least`. */
 export const count =
   (least = 1) =>
   (text: string): number => {
@@ -18,7 +19,7 @@ export const count =
     throw new InvalidArgumentError(`it must be an integer, ${least} or more.`)
   }
 
-/** A JSON value of a kind. */
+/** Reads an option's value that is a JSON array or a JSON object. */
 export const json =
   (kind: 'array' | 'object') =>
   (text: string): unknown => {
@@ -32,7 +33,12 @@ export const json =
     throw new InvalidArgumentError(`it must be a JSON ${kind}.`)
   }
 
-/** An argument of a call: JSON where it is some, otherwise the text itself. `fib 30` passes a number, `hello Ann` a string. */
+/**
+ * Reads an argument of a call. Valid JSON is parsed, any other text is passed as a string: `fib 30` passes a number,
+ * `hello Ann` passes a string.
+ *
+ * @throws UsageError for text that begins like a JSON array, object or string but is not valid JSON.
+ */
 export function callArgument(text: string): unknown {
   try {
     return JSON.parse(text)

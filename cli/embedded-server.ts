@@ -8,10 +8,14 @@ import { asFailure, failureToStatus } from '../wire/failure.js'
 import { decodePayload } from '../wire/values/payload.js'
 
 /**
- * The server of Pool.local (client/local.ts). Its options are the first line of standard input; what it says goes to
- * file descriptor 3 as one line; the end of standard input is the end of its owner, and so of itself.
+ * The server process of Pool.local (client/local.ts starts it). Its owner, the parent process, talks to it like this:
+ *
+ * - The first line of standard input holds the options: CBOR in base64.
+ * - One line of JSON on file descriptor 3 answers: the address and the number of processes, or the status of a failure.
+ * - SIGTERM drains the server.
+ * - The end of standard input stops it at once: the owner closed the pipe or died.
  */
-const READY_FD = 3
+const ANSWER_FD = 3
 
 const input = createInterface({ input: process.stdin })
 const ownerGone = new Promise<void>((resolve) => input.once('close', resolve))
@@ -19,25 +23,25 @@ const line = await Promise.race([
   new Promise<string>((resolve) => input.once('line', resolve)),
   ownerGone.then(() => ''),
 ])
-// Only its owner may enter: mkdtemp makes it with mode 0700.
+// mkdtemp makes the folder with mode 0700: no other user can reach the socket.
 const directory = mkdtempSync(join(tmpdir(), 'farpool-'))
 process.on('exit', () => rmSync(directory, { recursive: true, force: true }))
-const say = (said: object) => writeSync(READY_FD, `${JSON.stringify(said)}\n`)
+const answer = (message: object) => writeSync(ANSWER_FD, `${JSON.stringify(message)}\n`)
 
 let server: RunningServer | undefined
-const end = (how: () => Promise<void>) => void how().finally(() => process.exit(0))
-// While it is still starting, its workers end with it (pool/process/launcher.ts).
-void ownerGone.then(() => (server ? end(server.stop) : process.exit(1)))
+const exitAfter = (end: () => Promise<void>) => void end().finally(() => process.exit(0))
+// During the start there is no server to stop: the workers end with this process (pool/process/launcher.ts).
+void ownerGone.then(() => (server ? exitAfter(server.stop) : process.exit(1)))
 
 try {
   const options = decodePayload(Buffer.from(line, 'base64')).value as Omit<ServeOptions, 'listen'>
   const started = await serve({ ...options, listen: `unix:${join(directory, 'farpool.sock')}`, ownsFolder: true })
   server = started
-  process.on('SIGTERM', () => end(started.drain))
-  // Ctrl-C is for the owner; what it does about it, it tells us.
+  process.on('SIGTERM', () => exitAfter(started.drain))
+  // Ctrl-C reaches the whole process group. The owner handles it and ends this process as described above.
   process.on('SIGINT', () => {})
-  say({ address: started.address, processes: started.config.processes })
+  answer({ address: started.address, processes: started.config.processes })
 } catch (error) {
-  say({ status: Buffer.from(Status.encode(failureToStatus(asFailure(error))).finish()).toString('base64') })
+  answer({ status: Buffer.from(Status.encode(failureToStatus(asFailure(error))).finish()).toString('base64') })
   process.exit(1)
 }

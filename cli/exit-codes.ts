@@ -1,10 +1,10 @@
 import { FarpoolError, UnavailableError } from '../client/index.js'
 import { Failure } from '../server/index.js'
 
-/** What a command ends with; docs/cli.md and `farpool --help` say the same. */
+/** The exit codes. docs/cli.md and `farpool --help` list them too. */
 export const Exit = {
   OK: 0,
-  /** The call, or an item of the map, failed; the server could not start. */
+  /** The call or an item of the map failed, the server could not start, or the server is not serving. */
   FAILED: 1,
   /** The command line or its input is wrong. */
   USAGE: 2,
@@ -24,7 +24,7 @@ export function exitCodeOf(error: unknown): number {
   return reason === 'BAD_REQUEST' || reason === 'ARGUMENT_ENCODE_FAILED' ? Exit.USAGE : Exit.FAILED
 }
 
-/** An error as data, for --json. */
+/** An error as a JSON object, for --json. */
 export const errorJson = (error: unknown) =>
   error instanceof FarpoolError || error instanceof Failure
     ? {
@@ -36,7 +36,7 @@ export const errorJson = (error: unknown) =>
       }
     : { message: error instanceof Error ? error.message : String(error) }
 
-/** Says what went wrong: on standard error for people, on standard output for scripts. Sets the exit code. */
+/** Sets the exit code and prints the error: as text on standard error, or as JSON on standard output. */
 export function fail(error: unknown, json = false): void {
   process.exitCode = exitCodeOf(error)
   if (json) {

@@ -13,8 +13,8 @@ const program = new Command('farpool')
   .addHelpText(
     'after',
     `
-Exit codes: 0 done; 1 the call failed or the server could not start; 2 the command line or its input is wrong;
-3 no server answers.
+Exit codes: 0 success; 1 the call failed, the server could not start or is not serving; 2 the command line or its
+input is wrong; 3 no server answers.
 
 Examples:
   farpool serve ./functions.js --processes 4
@@ -31,10 +31,10 @@ for (const command of [
 ]) {
   program.addCommand(command)
 }
-// Commander's own exit code for a wrong command line is 1; ours is 2.
+// By default commander exits with 1 after a wrong command line. Let it throw, so that this file can exit with 2.
 for (const command of [program, ...program.commands]) command.exitOverride()
 
-// A reader that has seen enough (`| head`) is no failure.
+// A reader that closes the pipe early (`| head`) is not an error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(Exit.OK)
   throw error

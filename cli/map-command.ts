@@ -9,7 +9,7 @@ import { Pool } from '../client/index.js'
 import { addressOption, count, json, jsonOption } from './command-options.js'
 import { Exit, errorJson, fail, UsageError } from './exit-codes.js'
 
-/** A progress bar on a terminal; nothing where standard error is none. */
+/** A progress bar. It draws only if its output is a terminal, at most ten times a second. */
 export class Progress {
   readonly #started = performance.now()
   #drawn = Number.NEGATIVE_INFINITY
@@ -19,7 +19,7 @@ export class Progress {
     private readonly out: NodeJS.WriteStream = process.stderr,
   ) {}
 
-  /** @param fraction from 0 to 1; undefined where the end is not known. */
+  /** @param fraction the part that is done, from 0 to 1; undefined if the total is unknown. */
   update(done: number, fraction: number | undefined): void {
     const now = performance.now()
     if (!this.out.isTTY || now - this.#drawn < 100) return
@@ -27,7 +27,7 @@ export class Progress {
     this.#draw(done, fraction)
   }
 
-  /** Leaves the last state on a line of its own. */
+  /** Draws the final state and ends the line. */
   end(done: number): void {
     if (!this.out.isTTY) return
     this.#draw(done, 1)
@@ -56,29 +56,31 @@ interface Options {
   json?: boolean
 }
 
-/** farpool map: a function on every line of a file, as a stream. */
+/** farpool map: calls a function for each line of a file, as a stream, so that neither file has to fit into memory. */
 export const mapCommand = () =>
   new Command('map')
-    .description('call a function with every line of a JSON Lines file; write one line for each result')
-    .argument('<function>', 'its name')
-    .addOption(new Option('-i, --input <file>', 'one JSON value per line; - for standard input').default('-'))
+    .description('call a function with each line of a JSON Lines file; write each result as a line')
+    .argument('<function>', 'the name of the function')
+    .addOption(new Option('-i, --input <file>', 'file with one JSON value per line; -: standard input').default('-'))
     .addOption(
       new Option(
         '-o, --output <file>',
-        'one JSON value per line, in the order of the input; - for standard output',
+        'file for the results, one JSON value per line, in the order of the input; -: standard output',
       ).default('-'),
     )
     .addOption(addressOption())
-    .addOption(new Option('-c, --chunksize <n>', 'lines per task').default(1).argParser(count()))
-    .addOption(new Option('-u, --unordered', 'write results as they come'))
+    .addOption(
+      new Option('-c, --chunksize <n>', 'number of lines that a worker gets as one task').default(1).argParser(count()),
+    )
+    .addOption(new Option('-u, --unordered', 'write each result as soon as it is there, in any order'))
     .addOption(
       new Option(
         '--keep-going',
-        'write {"error": …} for a line that failed and go on; the exit code is 1 all the same',
+        'after a call that fails, write {"error": …} as its line and go on; the exit code is still 1',
       ),
     )
     .addOption(
-      new Option('-k, --kwargs <json>', 'keyword arguments of every call, a JSON object').argParser(json('object')),
+      new Option('-k, --kwargs <json>', 'keyword arguments of every call, as a JSON object').argParser(json('object')),
     )
     .addOption(jsonOption())
     .action(async (name: string, options: Options) => {
@@ -94,7 +96,7 @@ async function run(name: string, options: Options): Promise<void> {
   await using pool = new Pool(options.address, { encoding: 'json' })
   const fn = { name, args: [], kwargs: options.kwargs }
   const results = pool[options.unordered ? 'imapUnordered' : 'imap'](fn, input, { chunksize: options.chunksize })
-  // Opened when the first result is there: a wrong name or address leaves an old file as it is.
+  // Opened with the first result, so that a wrong name or address does not overwrite an existing file.
   let output: Writable | undefined
   const write = async (line: unknown) => {
     output ??= options.output === '-' ? process.stdout : createWriteStream(options.output)
@@ -109,7 +111,7 @@ async function run(name: string, options: Options): Promise<void> {
       if (step.done) break
       await write(step.value)
     } catch (error) {
-      if (!options.keepGoing || error instanceof UsageError || !isOfItem(error)) throw error
+      if (!options.keepGoing || error instanceof UsageError || !isItemError(error)) throw error
       failed++
       await write({ error: errorJson(error) })
     }
@@ -120,15 +122,14 @@ async function run(name: string, options: Options): Promise<void> {
     output.end()
     await finished(output)
   }
-  const summary = `${done} items, ${failed} failed`
   if (options.json && options.output !== '-')
     process.stdout.write(`${JSON.stringify({ ok: failed === 0, items: done, failed })}\n`)
-  else if (failed > 0) process.stderr.write(`farpool: ${summary}\n`)
+  else if (failed > 0) process.stderr.write(`farpool: ${done} items, ${failed} failed\n`)
   if (failed > 0) process.exitCode = Exit.FAILED
 }
 
-/** Whether the error belongs to one item, so that others can follow. */
-const isOfItem = (error: unknown): boolean => error instanceof Error && 'index' in error && error.index !== undefined
+/** True if the error belongs to one item: results of other items can follow. */
+const isItemError = (error: unknown): boolean => error instanceof Error && 'index' in error && error.index !== undefined
 
 async function sizeOf(file: string): Promise<number | undefined> {
   if (file === '-') return undefined
@@ -139,7 +140,7 @@ async function sizeOf(file: string): Promise<number | undefined> {
   return found.isFile() ? found.size : undefined
 }
 
-/** The values of a JSON Lines file, read as they are asked for. Empty lines are passed over. */
+/** Reads the values of a JSON Lines file on demand. Skips empty lines. */
 class Lines implements AsyncIterable<unknown> {
   #readBytes = 0
 
@@ -148,7 +149,7 @@ class Lines implements AsyncIterable<unknown> {
     private readonly bytes: number | undefined,
   ) {}
 
-  /** How much has been read; undefined where the size is not known. */
+  /** The part of the file that has been read, from 0 to 1; undefined if its size is unknown. */
   get fraction(): number | undefined {
     return this.bytes === undefined || this.bytes === 0 ? undefined : this.#readBytes / this.bytes
   }

@@ -4,40 +4,57 @@ import { LOG_LEVELS } from '../server/ops/log.js'
 import { count, json } from './command-options.js'
 import { Exit, fail } from './exit-codes.js'
 
-/** farpool serve: a server until SIGTERM or SIGINT. */
+/** farpool serve: runs a server until SIGTERM or SIGINT. server/config.ts sets the defaults that stand in a help text only. */
 export const serveCommand = () =>
   new Command('serve')
     .description('run a server whose workers execute the functions that the modules export')
     .argument('<modules...>', 'ES modules, CommonJS modules, or TypeScript (Node 22.18 or newer)')
     .addOption(
-      new Option('-l, --listen <address>', 'host:port or unix:/path').env('FARPOOL_LISTEN').default('127.0.0.1:50051'),
+      new Option('-l, --listen <address>', 'where to listen: host:port or unix:/path')
+        .env('FARPOOL_LISTEN')
+        .default('127.0.0.1:50051'),
     )
     .addOption(
-      new Option('-p, --processes <n>', 'worker processes (default: the CPUs that this process may use)')
+      new Option(
+        '-p, --processes <n>',
+        'worker processes of the shared pool (default: one per CPU that this process may use)',
+      )
         .env('FARPOOL_PROCESSES')
         .argParser(count()),
     )
     .addOption(
-      new Option('--initializer <function>', 'a function that every worker calls when it starts').env(
-        'FARPOOL_INITIALIZER',
-      ),
+      new Option(
+        '--initializer <function>',
+        'a function that each worker of the shared pool calls once when it starts',
+      ).env('FARPOOL_INITIALIZER'),
     )
     .addOption(
-      new Option('--initargs <json>', 'its arguments, a JSON array').env('FARPOOL_INITARGS').argParser(json('array')),
+      new Option('--initargs <json>', 'the arguments of the initializer, as a JSON array')
+        .env('FARPOOL_INITARGS')
+        .argParser(json('array')),
     )
     .addOption(
-      new Option('--max-tasks-per-child <n>', 'replace a worker after so many tasks (default: never)')
+      new Option(
+        '--max-tasks-per-child <n>',
+        'replace a worker after this many tasks, for example because a function leaks memory (default: never)',
+      )
         .env('FARPOOL_MAX_TASKS_PER_CHILD')
         .argParser(count()),
     )
     .addOption(
-      new Option('--grace <ms>', 'how long a cancelled function may go on before its process is killed')
+      new Option(
+        '--grace <ms>',
+        'time for a cancelled function to end by itself, in milliseconds; then its process is killed',
+      )
         .env('FARPOOL_GRACE')
         .default(2_000)
         .argParser(count(0)),
     )
     .addOption(
-      new Option('--start-timeout <ms>', 'how long modules and initializer of a worker may take; 0 for any time')
+      new Option(
+        '--start-timeout <ms>',
+        'longest start of a worker (modules and initializer), in milliseconds; then it is killed; 0: no limit',
+      )
         .env('FARPOOL_START_TIMEOUT')
         .default(60_000)
         .argParser(count(0)),
@@ -45,20 +62,23 @@ export const serveCommand = () =>
     .addOption(
       new Option(
         '--run-timeout <ms>',
-        'how long a task may run, unless its call or function says otherwise (default: any time)',
+        'longest run of a task, in milliseconds, if neither its call nor its function sets a limit; 0: no limit (default: 0)',
       )
         .env('FARPOOL_RUN_TIMEOUT')
         .argParser(count(0)),
     )
     .addOption(
-      new Option('--max-heap-mb <n>', "each worker's heap in MiB (default: Node's own)")
+      new Option(
+        '--max-heap-mb <n>',
+        'largest JavaScript heap of a worker, in MiB; a function that needs more fails with WORKER_OOM (default: chosen by Node)',
+      )
         .env('FARPOOL_MAX_HEAP_MB')
         .argParser(count()),
     )
     .addOption(
       new Option(
         '--worker-nice <n>',
-        "by how much workers are nicer than the server: a CPU that both want is the server's",
+        'lower CPU priority of workers, so that the server stays responsive: 0 (equal) to 19 (lowest)',
       )
         .env('FARPOOL_WORKER_NICE')
         .default(5)
@@ -67,72 +87,96 @@ export const serveCommand = () =>
     .addOption(
       new Option(
         '--max-rss-mb <n>',
-        'replace a worker that has more memory resident than this, in MiB (default: never)',
+        'replace a worker after a task if its resident memory exceeds this many MiB; 0: never (default: 0)',
       )
         .env('FARPOOL_MAX_RSS_MB')
         .argParser(count(0)),
     )
     .addOption(
-      new Option('--max-queued <n>', 'how many tasks may wait in a pool (default: 1000000)')
+      new Option(
+        '--max-queued <n>',
+        'most tasks that wait in one pool; further ones fail with QUEUE_FULL (default: 1000000)',
+      )
         .env('FARPOOL_MAX_QUEUED')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-queued-per-client <n>', 'how many of one client may wait (default: as many as in the pool)')
+      new Option(
+        '--max-queued-per-client <n>',
+        'most tasks of one client that wait in a pool (default: the value of --max-queued)',
+      )
         .env('FARPOOL_MAX_QUEUED_PER_CLIENT')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-running-per-client <n>', 'how many workers one client may have at once (default: all)')
+      new Option(
+        '--max-running-per-client <n>',
+        'most workers of the shared pool that one client occupies at once (default: all)',
+      )
         .env('FARPOOL_MAX_RUNNING_PER_CLIENT')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-queued-bytes <n>', 'how many bytes of arguments may wait in a pool (default: 1 GiB)')
+      new Option(
+        '--max-queued-bytes <n>',
+        'most bytes of arguments that wait in one pool; further tasks fail with QUEUE_FULL (default: 1 GiB)',
+      )
         .env('FARPOOL_MAX_QUEUED_BYTES')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-pools <n>', 'how many pools clients may have open (default: 1000)')
+      new Option(
+        '--max-pools <n>',
+        'most pools that all clients together have open, beside the shared pool (default: 1000)',
+      )
         .env('FARPOOL_MAX_POOLS')
         .argParser(count(0)),
     )
     .addOption(
-      new Option('--max-processes <n>', 'how many worker processes all pools may have together (default: 1024)')
+      new Option('--max-processes <n>', 'most worker processes of all pools together (default: 1024)')
         .env('FARPOOL_MAX_PROCESSES')
         .argParser(count()),
     )
     .addOption(
-      new Option('--drain <ms>', 'how long calls in flight may take to end after SIGTERM')
+      new Option(
+        '--drain <ms>',
+        'time for calls in flight to end after SIGTERM or SIGINT, in milliseconds; then they fail',
+      )
         .env('FARPOOL_DRAIN')
         .default(30_000)
         .argParser(count(0)),
     )
     .addOption(
-      new Option('--max-message-bytes <n>', 'the largest message (default: 72 MiB)')
+      new Option(
+        '--max-message-bytes <n>',
+        'largest message that the server takes or sends, in bytes (default: 72 MiB)',
+      )
         .env('FARPOOL_MAX_MESSAGE_BYTES')
         .argParser(count()),
     )
     .addOption(
       new Option(
         '--max-held-bytes <n>',
-        'how many bytes to hold for all clients (default: 1 GiB, or a quarter of the memory)',
+        'memory for the requests and unread results of all clients together, in bytes (default: 1 GiB, or a quarter of the memory)',
       )
         .env('FARPOOL_MAX_HELD_BYTES')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-connections <n>', 'how many connections may be open (default: 1000)')
+      new Option('--max-connections <n>', 'most open connections; further ones are closed at once (default: 1000)')
         .env('FARPOOL_MAX_CONNECTIONS')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-streams <n>', 'how many calls of one connection may be open (default: 1000)')
+      new Option(
+        '--max-streams <n>',
+        'most open calls of one connection; a stream of many calls counts as one (default: 1000)',
+      )
         .env('FARPOOL_MAX_STREAMS')
         .argParser(count()),
     )
     .addOption(
-      new Option('--max-metadata-bytes <n>', 'how long the headers of a call may be (default: 16 KiB)')
+      new Option('--max-metadata-bytes <n>', 'most bytes of headers of one call (default: 16 KiB)')
         .env('FARPOOL_MAX_METADATA_BYTES')
         .argParser(count()),
     )
@@ -140,22 +184,25 @@ export const serveCommand = () =>
       new Option('--allow-terminate', 'let clients close and terminate the shared pool').env('FARPOOL_ALLOW_TERMINATE'),
     )
     .addOption(
-      new Option('--stacks', 'send the stacks of functions (default: only on loopback and Unix sockets)').env(
-        'FARPOOL_STACKS',
-      ),
+      new Option(
+        '--stacks',
+        'send the stack traces of functions to clients (default: only on loopback addresses and Unix sockets)',
+      ).env('FARPOOL_STACKS'),
     )
-    .addOption(new Option('--no-stacks', 'never send them'))
+    .addOption(new Option('--no-stacks', 'never send stack traces of functions'))
     .addOption(
-      new Option('--log-level <level>', 'how much is logged')
+      new Option(
+        '--log-level <level>',
+        'the least severe messages to log; worker output is logged at every level but silent',
+      )
         .env('FARPOOL_LOG_LEVEL')
         .choices(LOG_LEVELS)
         .default('info'),
     )
     .addOption(
-      new Option(
-        '--exit-on-stdin-end',
-        'end when standard input ends: for a program that starts a server for itself',
-      ).env('FARPOOL_EXIT_ON_STDIN_END'),
+      new Option('--exit-on-stdin-end', 'exit when standard input ends, for a program that starts its own server').env(
+        'FARPOOL_EXIT_ON_STDIN_END',
+      ),
     )
     .action(
       async (
@@ -182,7 +229,7 @@ export const serveCommand = () =>
 async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void> {
   let server: RunningServer | undefined
   if (exitOnStdinEnd) {
-    // While it is still starting, its workers end with it (pool/process/launcher.ts).
+    // During the start there is no server to stop: the workers end with this process (pool/process/launcher.ts).
     process.stdin.resume().once('close', () => {
       if (!server) process.exit(Exit.FAILED)
       void server.stop().finally(() => process.exit(Exit.OK))
@@ -192,13 +239,13 @@ async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void
   endOnSignals(server)
 }
 
-/** The first SIGTERM or SIGINT drains, the second ends at once. */
+/** The first SIGTERM or SIGINT drains the server, the second stops it at once. */
 function endOnSignals(server: RunningServer): void {
   let signals = 0
   const onSignal = (signal: NodeJS.Signals) => {
     server.logger.info({ signal }, signals === 0 ? 'draining; the same signal again ends at once' : 'ending at once')
     const end = signals++ === 0 ? server.drain() : server.stop()
-    // What is still open now (a client that never reads, say) is not worth waiting for.
+    // Something may still keep the event loop alive, such as a client that never reads: exit all the same.
     end.then(
       () => process.exit(Exit.OK),
       (error: unknown) => {

@@ -17,7 +17,7 @@ interface Options {
   json?: boolean
 }
 
-/** farpool functions: what can be called. */
+/** farpool functions: lists the functions. */
 export const functionsCommand = () =>
   new Command('functions')
     .description('list the functions that the server has registered')
@@ -36,7 +36,7 @@ export const functionsCommand = () =>
       }),
     )
 
-/** farpool info: the server and its shared pool. */
+/** farpool info: shows the server and its shared pool. */
 export const infoCommand = () =>
   new Command('info')
     .description('show the server, its shared pool, its workers and counters')
@@ -72,12 +72,16 @@ async function show(options: Options, read: (pool: Pool) => Promise<{ json: obje
   }
 }
 
-/** farpool health: the standard health check, for a container's HEALTHCHECK. */
+/** farpool health: the standard gRPC health check, for example for a container's HEALTHCHECK. */
 export const healthCommand = () =>
   new Command('health')
-    .description('ask grpc.health.v1.Health whether the server takes calls; the exit code is the answer')
+    .description('ask grpc.health.v1.Health for the status; exit code 0: SERVING, 1: any other status, 3: no answer')
     .addOption(addressOption())
-    .addOption(new Option('-t, --timeout <ms>', 'give up after so long').default(2_000).argParser(count()))
+    .addOption(
+      new Option('-t, --timeout <ms>', 'how long to wait for the answer, in milliseconds')
+        .default(2_000)
+        .argParser(count()),
+    )
     .addOption(jsonOption())
     .action(async (options: { address: string; timeout: number; json?: boolean }) => {
       const status = await check(options.address, options.timeout)

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs'
 
-/** The version in package.json, which lies above both the sources and dist/. */
+/** The version in package.json. That file is one folder above the sources and two above the compiled code in dist/. */
 export const VERSION: string = (() => {
-  for (const up of ['../package.json', '../../package.json']) {
+  for (const path of ['../package.json', '../../package.json']) {
     try {
-      const { name, version } = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8'))
+      const { name, version } = JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8'))
       if (name === 'farpool') return String(version)
     } catch {}
   }

@@ -3,7 +3,12 @@ import { connect } from 'node:net'
 import { type Server, ServerCredentials } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
 
-/** Binds the server; resolves with the address that clients use. Throws where it is in use or not ours to bind. */
+/**
+ * Binds the server to `host:port` or `unix:/path`. Resolves with the address for clients, where the real port stands in
+ * place of port 0.
+ *
+ * @throws Failure (BAD_REQUEST) if the address is in use or cannot be bound.
+ */
 export async function listen(server: Server, address: string): Promise<string> {
   const path = socketPath(address)
   if (path) await removeStaleSocket(path)
@@ -20,17 +25,17 @@ export async function listen(server: Server, address: string): Promise<string> {
   return path ? address : address.replace(/:\d+$/, `:${port}`)
 }
 
-/** Removes the file of a Unix socket; nothing for a TCP address. */
+/** Removes the file of a Unix socket. Does nothing for a TCP address. */
 export async function unlisten(address: string): Promise<void> {
   const path = socketPath(address)
   if (path) await rm(path, { force: true })
 }
 
-/** The file of a Unix socket; undefined for a TCP address. */
+/** The path of a Unix socket's file; undefined for a TCP address. */
 export const socketPath = (address: string): string | undefined =>
   address.startsWith('unix:') ? address.replace(/^unix:(\/\/)?/, '') : undefined
 
-/** A server that was killed leaves its socket's file behind; one that lives answers. Only a socket is ever removed. */
+/** Removes the socket file that a killed server left behind. Throws if a server answers there, or if it is not a socket. */
 async function removeStaleSocket(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined)
   if (!found) return
@@ -40,7 +45,7 @@ async function removeStaleSocket(path: string): Promise<void> {
       socket.destroy()
       resolve('another server listens there')
     })
-    // Only these say that nobody listens. One that has too much to do to answer (EAGAIN) lives.
+    // Only these two codes prove that no server listens. A busy server can fail with EAGAIN.
     socket.on('error', (error: NodeJS.ErrnoException) => {
       const isDead = error.code === 'ECONNREFUSED' || error.code === 'ENOENT'
       resolve(isDead ? '' : `another server may listen there (${error.code}); if none does, remove the file`)

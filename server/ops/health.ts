@@ -1,21 +1,22 @@
 import type { Server } from '@grpc/grpc-js'
 import { HealthImplementation } from 'grpc-health-check'
 
-export const SERVICE = 'farpool.v1.PoolService'
+/** The empty name stands for the whole server. */
+const SERVICES = ['', 'farpool.v1.PoolService']
 
-/** grpc.health.v1.Health for the whole server ("") and for the service. */
+/** The service grpc.health.v1.Health. The whole server and PoolService always have the same status. */
 export class Health {
-  #serving = false
-  readonly #health = new HealthImplementation({ '': 'NOT_SERVING', [SERVICE]: 'NOT_SERVING' })
+  #isServing = false
+  readonly #health = new HealthImplementation(Object.fromEntries(SERVICES.map((service) => [service, 'NOT_SERVING'])))
 
   addTo(server: Server): void {
     this.#health.addToServer(server)
   }
 
-  /** Watchers are told of changes only. */
-  set(serving: boolean): void {
-    if (serving === this.#serving) return
-    this.#serving = serving
-    for (const service of ['', SERVICE]) this.#health.setStatus(service, serving ? 'SERVING' : 'NOT_SERVING')
+  /** Clients that watch get a message only when the status changes. */
+  set(isServing: boolean): void {
+    if (isServing === this.#isServing) return
+    this.#isServing = isServing
+    for (const service of SERVICES) this.#health.setStatus(service, isServing ? 'SERVING' : 'NOT_SERVING')
   }
 }

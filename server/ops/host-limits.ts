@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 
 /**
- * How many CPUs this process may use: a container's quota (cgroup v2 `cpu.max`, or v1) where it has one, rounded up,
- * at least 1. Node 20's `os.availableParallelism()` does not know of it.
+ * The number of CPUs that this process may use, at least 1. A container's CPU quota (cgroup v2 `cpu.max`, or cgroup v1)
+ * counts, rounded up; `os.availableParallelism()` of Node 20 does not know the quota.
+ *
+ * @param root where the cgroup file system is mounted.
  */
 export function availableCpus(root = '/sys/fs/cgroup'): number {
   const quota = quotaV2(root) ?? quotaV1(root)
@@ -11,7 +13,7 @@ export function availableCpus(root = '/sys/fs/cgroup'): number {
   return quota === undefined ? cpus : Math.max(1, Math.min(cpus, Math.ceil(quota)))
 }
 
-/** How much memory this process may use, in bytes: a container's limit where it has one. */
+/** The memory that this process may use, in bytes: the container's limit if there is one, else the machine's memory. */
 export function availableMemory(): number {
   const limit = process.constrainedMemory()
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
@@ -25,7 +27,7 @@ function quotaV2(root: string): number | undefined {
 const quotaV1 = (root: string): number | undefined =>
   ratio(Number(read(`${root}/cpu/cpu.cfs_quota_us`)), Number(read(`${root}/cpu/cpu.cfs_period_us`)))
 
-/** "max" and -1 mean that there is no quota. */
+/** The quota in CPUs. Undefined if there is none: cgroup v2 then says "max", cgroup v1 says -1. */
 const ratio = (quota: number, period: number): number | undefined =>
   quota > 0 && period > 0 && Number.isFinite(quota / period) ? quota / period : undefined
 
@@ -37,28 +39,28 @@ function read(file: string): string | undefined {
   }
 }
 
-/** What a worker takes of a server's file descriptors: its four pipes and sockets, its report, and one while it starts. */
-const PER_PROCESS = 6
+/** The server's file descriptors for one worker: four pipes and sockets, its report, and one more while it starts. */
+const DESCRIPTORS_PER_WORKER = 6
 
-interface Needs {
-  readonly maxConnections: number
-  readonly maxProcesses: number
-}
-
-/** The figures, where this process may not open as many files as its limits allow connections and processes; else undefined. */
-export function missingDescriptors({ maxConnections, maxProcesses }: Needs): object | undefined {
+/**
+ * Compares the limit of open files with the need of all connections and worker processes. Undefined if the limit is
+ * high enough, or unknown; otherwise the figures, for the log.
+ */
+export function missingDescriptors(config: { maxConnections: number; maxProcesses: number }): object | undefined {
+  const { maxConnections, maxProcesses } = config
   const limit = openFilesLimit()
-  const needed = maxConnections + PER_PROCESS * maxProcesses
+  const needed = maxConnections + DESCRIPTORS_PER_WORKER * maxProcesses
   return limit === undefined || limit >= needed ? undefined : { limit, needed, maxConnections, maxProcesses }
 }
 
-/** How many files this process may have open; undefined where the system does not say. */
+/** The most files that this process may have open; undefined if the system does not tell or sets no limit. */
 function openFilesLimit(): number | undefined {
   try {
     const limits = readFileSync('/proc/self/limits', 'utf8')
     const soft = /^Max open files\s+(\d+)/m.exec(limits)?.[1]
     return soft === undefined ? undefined : Number(soft)
   } catch {
+    // Not Linux.
     const { userLimits } = process.report.getReport() as { userLimits?: { open_files?: { soft?: unknown } } }
     const soft = Number(userLimits?.open_files?.soft)
     return Number.isFinite(soft) ? soft : undefined

@@ -2,45 +2,45 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { EnginePool } from '../../pool/engine.js'
 
-const LOOK_EVERY_MS = 1_000
-/** Less is not worth it: a collection also drops code that has not run for a while, and the next calls are slow. */
-const GROWN_BYTES = 96 * 1024 * 1024
-/** Pages are given back bit by bit: a heap that has grown much takes six of them. */
+const CHECK_EVERY_MS = 1_000
+/** Less growth is not worth a collection, which also drops compiled code: the next calls are slow. */
+const MIN_GROWTH_BYTES = 96 * 1024 * 1024
+/** One collection gives back only part of the free pages. A heap that has grown much needed six. */
 const COLLECTIONS = 8
 
 /**
- * Gives memory back when there is nothing to do. V8 collects when a program allocates: one that stops, as a server does
- * when its queue has drained or its clients have gone, keeps what the busiest moment took. Returns how to stop.
+ * Gives memory back to the system while the server is idle. V8 collects garbage when a program allocates, so an idle
+ * server would keep the memory of its busiest moment. The server is idle if no task waits or runs, and if within one
+ * CHECK_EVERY_MS no task was submitted and `heldBytes` did not change.
  *
- * @param held what is held for clients, in bytes.
+ * @param heldBytes the bytes that the server holds for its clients now.
+ * @returns stops the checks.
  */
-export function giveBackWhenIdle(pools: () => readonly EnginePool[], held: () => number): () => void {
+export function giveBackWhenIdle(pools: () => readonly EnginePool[], heldBytes: () => number): () => void {
   setFlagsFromString('--expose-gc')
   const collect: () => void = runInNewContext('gc')
-  const began = process.memoryUsage.rss()
-  let left = 0
+  const rssAtStart = process.memoryUsage.rss()
+  let collectionsLeft = 0
   let isCollecting = false
-  let submitted = 0
-  let bytes = 0
+  let last = { submitted: 0, held: 0 }
   const timer = setInterval(() => {
-    const before = submitted
-    submitted = 0
-    const bytesBefore = bytes
-    bytes = held()
+    const now = { submitted: 0, held: heldBytes() }
     let open = 0
     for (const { stats } of pools()) {
-      submitted += stats.submitted
+      now.submitted += stats.submitted
       open += stats.queued + stats.running
     }
-    if (open > 0 || submitted !== before || bytes !== bytesBefore) {
-      left = COLLECTIONS
+    const isIdle = open === 0 && now.submitted === last.submitted && now.held === last.held
+    last = now
+    if (!isIdle) {
+      collectionsLeft = COLLECTIONS
       isCollecting = false
-    } else if (left > 0 && (isCollecting || process.memoryUsage.rss() > began + GROWN_BYTES)) {
+    } else if (collectionsLeft > 0 && (isCollecting || process.memoryUsage.rss() > rssAtStart + MIN_GROWTH_BYTES)) {
       isCollecting = true
-      left--
+      collectionsLeft--
       collect()
     }
-  }, LOOK_EVERY_MS)
+  }, CHECK_EVERY_MS)
   timer.unref()
   return () => clearInterval(timer)
 }

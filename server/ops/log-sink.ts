@@ -1,27 +1,28 @@
 import { write, writeSync } from 'node:fs'
 
-/** What may wait for a reader that is slow; what is more is dropped: a log must not stop or fill a server. */
+/** The most text that waits for a slow reader. Further text is dropped: the log must not fill the server's memory. */
 const MAX_BACKLOG_BYTES = 64 * 1024 * 1024
 
-/** What goes out at once. */
-const PIECE_BYTES = 64 * 1024
+/** The most that one write passes to the system. */
+const WRITE_BYTES = 64 * 1024
 
-/** A pipe that is full is tried again after so long: Node has no event for a file descriptor that takes more. */
-const AGAIN_MS = 5
+/** The time before a write to a full pipe is tried again. Node has no event for a file descriptor that has room again. */
+const RETRY_MS = 5
 
-/** A process that exits waits so long for a reader that is slow. */
+/** The longest time that the exit of the process waits for a slow reader. */
 const EXIT_MS = 1_000
 
 /**
- * Text on its way to standard error, in order. Nobody waits for its reader: not the event loop, and not the exit of the
- * process, whether the reader is slow, has stopped, or has gone. What cannot be written (nobody reads, the disk is full) is
- * dropped. One per process.
+ * Writes the log to a file descriptor, in order. Nothing waits for the reader at the other end, neither the event loop nor
+ * the exit of the process, whether the reader is slow, has stopped or has gone. Text that cannot be written (no reader, a
+ * full disk) is dropped. Make one per process.
  */
-export class Sink {
-  /** What is being written, and what comes behind it. */
-  #piece = Buffer.alloc(0)
+export class LogSink {
+  /** The bytes that are being written. */
+  #current = Buffer.alloc(0)
+  /** The text that follows them. */
   #next = ''
-  /** `paused`: the pipe was full. */
+  /** `paused`: the pipe was full, and a timer will try again. */
   #state: 'idle' | 'writing' | 'paused' = 'idle'
   #whenWritten: (() => void)[] = []
 
@@ -29,9 +30,9 @@ export class Sink {
     process.on('exit', () => this.#exit())
   }
 
-  /** How much has not been written. */
+  /** The amount of unwritten text, about in bytes. */
   get backlog(): number {
-    return this.#piece.length + this.#next.length
+    return this.#current.length + this.#next.length
   }
 
   write(text: string): void {
@@ -40,7 +41,7 @@ export class Sink {
     if (this.#state === 'idle') this.#write()
   }
 
-  /** Resolves when there is no backlog any more. */
+  /** Resolves when the backlog has been written or dropped. */
   written(): Promise<void> {
     return new Promise((resolve) => {
       if (this.backlog === 0) resolve()
@@ -49,46 +50,47 @@ export class Sink {
   }
 
   #write(): void {
-    if (this.#take() === 0) return this.#rest()
+    if (this.#fill() === 0) return this.#becomeIdle()
     this.#state = 'writing'
-    write(this.fd, this.#piece, 0, Math.min(PIECE_BYTES, this.#piece.length), null, (error, written) => {
+    write(this.fd, this.#current, 0, Math.min(WRITE_BYTES, this.#current.length), null, (error, written) => {
       if (!error) {
-        this.#piece = this.#piece.subarray(written)
+        this.#current = this.#current.subarray(written)
         this.#write()
       } else if (isFull(error)) {
         this.#state = 'paused'
-        setTimeout(() => this.#write(), AGAIN_MS).unref()
-      } else this.#rest()
+        setTimeout(() => this.#write(), RETRY_MS).unref()
+      } else this.#becomeIdle()
     })
   }
 
-  /** How much there is to write now. */
-  #take(): number {
-    if (this.#piece.length === 0) {
-      this.#piece = Buffer.from(this.#next)
+  /** Moves the next text into an empty `#current`. Returns the number of bytes there. */
+  #fill(): number {
+    if (this.#current.length === 0) {
+      this.#current = Buffer.from(this.#next)
       this.#next = ''
     }
-    return this.#piece.length
+    return this.#current.length
   }
 
-  /** Nothing is left; the next text is tried again. */
-  #rest(): void {
+  /** After the last byte, or after an error: drops the backlog. The next text starts a new write. */
+  #becomeIdle(): void {
     this.#state = 'idle'
-    this.#piece = Buffer.alloc(0)
+    this.#current = Buffer.alloc(0)
     this.#next = ''
     for (const resolve of this.#whenWritten.splice(0)) resolve()
   }
 
-  /** The rest, as far as the reader takes it in time. What is being written in this moment goes out by itself. */
+  /** Writes the backlog synchronously for at most EXIT_MS. A write that is under way finishes in its own thread. */
   #exit(): void {
-    if (this.#state === 'writing') this.#piece = this.#piece.subarray(PIECE_BYTES)
+    if (this.#state === 'writing') this.#current = this.#current.subarray(WRITE_BYTES)
     const clock = new Int32Array(new SharedArrayBuffer(4))
-    for (const end = performance.now() + EXIT_MS; this.#take() > 0 && performance.now() < end; ) {
+    for (const end = performance.now() + EXIT_MS; this.#fill() > 0 && performance.now() < end; ) {
       try {
-        this.#piece = this.#piece.subarray(writeSync(this.fd, this.#piece))
+        this.#current = this.#current.subarray(writeSync(this.fd, this.#current))
       } catch (error) {
         if (!isFull(error)) return
-        Atomics.wait(clock, 0, 0, AGAIN_MS)
+        // The only way to sleep in an exit handler.
+        Atomics.wait(clock, 0, 0, RETRY_MS)
       }
     }
   }

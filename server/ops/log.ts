@@ -1,95 +1,98 @@
 import { type Logger, pino } from 'pino'
 import type { OutputSink } from '../../pool/pool.js'
 import type { Observer } from '../../pool/scheduler/effects.js'
-import { Sink } from './log-sink.js'
-
-/** So many lines are logged in one turn of the event loop, some milliseconds, and what comes in one piece with them. */
-const LINES_IN_A_TURN = 256
-
-/**
- * Turns of whoever prints much: a worker can print ten thousand lines at once, and while they are logged everybody else would
- * wait. Beyond a few lines they go on one after another, each in a turn of the event loop.
- */
-export class PrintTurns {
-  #lines = 0
-  #isTurn = false
-  readonly #waiting: (() => void)[] = []
-
-  /** So many lines have been logged; a promise where whoever printed them has to wait until it resolves. */
-  take(lines: number): Promise<void> | undefined {
-    this.#lines += lines
-    if (!this.#isTurn) setImmediate(this.#next)
-    this.#isTurn = true
-    return this.#lines > LINES_IN_A_TURN ? new Promise((resolve) => this.#waiting.push(resolve)) : undefined
-  }
-
-  readonly #next = (): void => {
-    this.#lines = 0
-    this.#isTurn = this.#waiting.length > 0
-    if (!this.#isTurn) return
-    setImmediate(this.#next)
-    this.#waiting.shift()?.()
-  }
-}
+import { LogSink } from './log-sink.js'
 
 export type { Logger } from 'pino'
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
-/** Functions that print wait while so much of the log has not been written. */
-const HOLD_BACKLOG_BYTES = 256 * 1024
+/** Worker output waits while more than this many bytes of the log are still unwritten. */
+const MAX_UNWRITTEN_BYTES = 256 * 1024
 
-let standardError: Sink | undefined
+/** Lines of worker output in one turn of the event loop. More would delay other calls by some milliseconds. */
+const LINES_PER_TURN = 256
 
-/** One JSON object per line on standard error; standard output belongs to whoever started the server. */
+/** Shared by all servers of this process. */
+let standardError: LogSink | undefined
+
+/** The server's log: one JSON object per line on standard error. Standard output stays free for the embedding program. */
 export class Log {
   readonly logger: Logger
-  readonly #out: Sink
-  readonly #turns = new PrintTurns()
+  readonly #sink: LogSink
+  readonly #throttle = new OutputThrottle()
 
   constructor(level: LogLevel) {
-    // Node opens it, and a pipe does not block any more: an exit must not wait for a reader that has stopped.
-    this.#out = standardError ??= new Sink(process.stderr.fd)
-    this.logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, this.#out)
+    // Reading `process.stderr` makes Node open it, and Node sets a pipe to non-blocking. A blocking write would delay
+    // the exit of the process when the reader has stopped.
+    this.#sink = standardError ??= new LogSink(process.stderr.fd)
+    this.logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, this.#sink)
   }
 
   /**
-   * Whoever has printed so many lines goes on when it resolves: everything has been written, or nobody reads any more, or it
-   * is his turn; undefined where little enough waits.
+   * Backpressure for a worker whose `lines` lines of output have just been logged. Undefined: read on. A promise: read no
+   * more of its output until it resolves.
    */
-  held(lines: number): Promise<void> | undefined {
-    return this.#out.backlog < HOLD_BACKLOG_BYTES ? this.#turns.take(lines) : this.#out.written()
+  backpressure(lines: number): Promise<void> | undefined {
+    return this.#sink.backlog < MAX_UNWRITTEN_BYTES ? this.#throttle.take(lines) : this.#sink.written()
   }
 }
 
 /**
- * What happens in a pool, as log lines. What functions print is logged whatever the server's own level is: its
- * author asked for it with print.
+ * Spreads worker output over turns of the event loop. A worker can print ten thousand lines at once, and other calls
+ * would wait while they are logged. Once LINES_PER_TURN lines have been logged in a turn, each worker that prints has to
+ * wait; one of the waiting workers goes on in each later turn.
  */
-export function poolLog(from: Log, pool: string): { readonly observer: Observer; readonly output: OutputSink } {
-  const log = from.logger.child({ pool })
-  const prints = log.child({}, { level: log.level === 'silent' ? 'silent' : 'info' })
+export class OutputThrottle {
+  #lines = 0
+  #isScheduled = false
+  readonly #waiting: (() => void)[] = []
+
+  /** Counts lines that have been logged. A promise means that their worker waits until it resolves. */
+  take(lines: number): Promise<void> | undefined {
+    this.#lines += lines
+    if (!this.#isScheduled) setImmediate(this.#nextTurn)
+    this.#isScheduled = true
+    return this.#lines > LINES_PER_TURN ? new Promise((resolve) => this.#waiting.push(resolve)) : undefined
+  }
+
+  readonly #nextTurn = (): void => {
+    this.#lines = 0
+    this.#isScheduled = this.#waiting.length > 0
+    if (!this.#isScheduled) return
+    setImmediate(this.#nextTurn)
+    this.#waiting.shift()?.()
+  }
+}
+
+/**
+ * Logs the events of one pool. Worker output is logged at level `info`, also when the server's own level is higher: the
+ * function's author asked for it. Only `silent` turns it off.
+ */
+export function poolLog(log: Log, pool: string): { readonly observer: Observer; readonly output: OutputSink } {
+  const logger = log.logger.child({ pool })
+  const output = logger.child({}, { level: logger.level === 'silent' ? 'silent' : 'info' })
   let wasBroken = false
   return {
     output: ({ pid }, lines) => {
       for (const { stream, task, text } of lines)
-        prints.info({ worker: pid, ...(task !== 0 && { task }), stream }, text)
-      return from.held(lines.length)
+        output.info({ worker: pid, ...(task !== 0 && { task }), stream }, text)
+      return log.backpressure(lines.length)
     },
     observer: {
       worker: (event) => {
-        if (event.kind === 'ready') log.debug({ worker: event.pid }, 'worker is ready')
-        else if (event.kind === 'start-failed') log.warn({ error: event.error }, 'a worker could not be started')
+        if (event.kind === 'ready') logger.debug({ worker: event.pid }, 'worker is ready')
+        else if (event.kind === 'start-failed') logger.warn({ error: event.error }, 'a worker could not be started')
         else if (event.kind === 'exited') {
           const { pid, exitCode, signal, oom, why, expected } = event.exit
-          log[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended')
+          logger[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended')
         }
       },
       state: (state) => {
         if (state.kind === 'failed' || state.kind === 'broken') {
-          log.error({ reason: state.failure.reason }, state.failure.message)
-        } else if (state.kind === 'open' && wasBroken) log.warn('a worker has started again')
+          logger.error({ reason: state.failure.reason }, state.failure.message)
+        } else if (state.kind === 'open' && wasBroken) logger.warn('a worker has started again')
         wasBroken = state.kind === 'broken'
       },
     },

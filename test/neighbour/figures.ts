@@ -1,17 +1,17 @@
 import { median } from '../chaos/measure.js'
 import type { Measured } from './messages.js'
 
-/** One kind of hostility: what was measured, one measurement of each for a pair. */
+/** The measurements of one kind of attack. The lists have one entry for each pair. */
 export interface KindFigures {
   readonly kind: string
   readonly calm: Episode[]
   readonly hostile: Episode[]
-  /** Beside as much CPU burnt. */
+  /** Beside the control process. */
   readonly control: Episode[]
 }
 
 export interface Episode extends Measured {
-  /** CPUs' worth that the hostile process had, the server, and its workers. */
+  /** The CPUs that the hostile process, the server and its workers used. */
   readonly hostileCpu: number
   readonly serverCpu: number
   readonly workersCpu: number
@@ -23,7 +23,7 @@ export interface Summary {
   readonly calls: number
   readonly calm: Times
   readonly hostile: Times
-  /** Of the p99s: with the hostile client to without it, the median of the pairs; NaN where it was not measured. */
+  /** The p99 beside the hostile client divided by the p99 without it; the median of the pairs; NaN if not measured. */
   readonly ratio: number
   readonly tinyRatio: number
   readonly controlRatio: number
@@ -69,11 +69,11 @@ function summed(episodes: readonly Episode[]): Times {
   return { p50: quantile(times, 0.5), p99: quantile(times, 0.99), worst: quantile(times, 1) }
 }
 
-/** CPUs' worth that an attack made the server and its workers take. */
+/** The CPUs that an attack cost the server and its workers. */
 export const costOf = (hostile: Episode, calm: Episode): number =>
   Math.max(0, hostile.serverCpu - calm.serverCpu) + Math.max(0, hostile.workersCpu - calm.workersCpu)
 
-/** The smallest time that so large a part of them does not exceed. */
+/** The quantile of the times: `part` of them (0 to 1) are not longer. */
 export function quantile(times: readonly number[], part: number): number {
   const sorted = [...times].sort((a, b) => a - b)
   return sorted[Math.max(0, Math.ceil(part * sorted.length) - 1)] ?? Number.NaN

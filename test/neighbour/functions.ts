@@ -1,15 +1,11 @@
-/** The functions of the workers: what the innocent asks for, and what the hostile one abuses. */
+/** The functions that the workers run for both clients. */
 
-/** Computes for so many milliseconds and says which call it was. */
+/** Computes for `ms` milliseconds. The result depends on the call, so that the client can check it. */
 export function work(call: number, ms: number): string {
   spin(ms)
-  return answerTo(call)
+  return `${call}:${call * 7}`
 }
 
-/** The result of a call, which only its own arguments can lead to. */
-const answerTo = (call: number): string => `${call}:${call * 7}`
-
-/** For items of a map. */
 export const twice = (n: number): number => n * 2
 
 export const noop = (): void => {}
@@ -18,15 +14,15 @@ export const busy = (ms: number): void => spin(ms)
 
 export const identity = (value: unknown): unknown => value
 
-/** Something large. */
+/** A large result. */
 export const bytes = (length: number): Uint8Array => new Uint8Array(length)
 
-/** Prints so many lines of a hundred letters. */
+/** Prints lines of 100 characters. */
 export function print(lines: number): void {
   process.stdout.write(`${'x'.repeat(99)}\n`.repeat(lines))
 }
 
-/** Throws an error with so long a message and so many causes. */
+/** Throws an error with a message of `length` characters and a chain of `causes` causes. */
 export function fail(length: number, causes: number): never {
   let error = new Error('x'.repeat(length))
   for (let depth = 0; depth < causes; depth++) error = new Error('y'.repeat(length), { cause: error })

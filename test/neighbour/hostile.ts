@@ -1,21 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ATTACKS } from './attacks/attacks.js'
 import { Target } from './attacks/target.js'
-import type { FromHostile, HostileOptions, ToHostile } from './messages.js'
+import type { HostileCommand, HostileOptions, HostileReport } from './messages.js'
 
-/** The process of the hostile client: one attack, until it is told to stop. */
+/** The process of the hostile client: it runs one attack until it receives the command to stop. */
 const options: HostileOptions = JSON.parse(process.argv[2] ?? '{}')
-/** It counts as begun when it has got something done, or after so long. */
+/** The attack counts as begun with its first result, at the latest after this time. */
 const BEGIN_MS = 2_000
-/** What is still under way is left so long after it was told to stop. */
+/** The time after `stop` for requests that are under way. */
 const STOP_MS = 1_000
-/** It ends then, whatever it was told. */
+/** The process exits after this time in any case. */
 const LIFE_MS = 120_000
 
-const say = (said: FromHostile) => void process.send?.(said)
+const report = (message: HostileReport) => void process.send?.(message)
 let isBegun = false
 const begun = () => {
-  if (!isBegun) say({ what: 'begun' })
+  if (!isBegun) report({ type: 'begun' })
   isBegun = true
 }
 const target = new Target(options, begun)
@@ -23,17 +23,17 @@ const target = new Target(options, begun)
 async function stop(): Promise<void> {
   const ended = target.stop()
   await Promise.race([ended, sleep(STOP_MS)])
-  say({ what: 'stopped', done: target.done })
+  report({ type: 'stopped', done: target.done })
   process.disconnect()
 }
 
-process.on('message', (told: ToHostile) => void (told.what === 'stop' && stop()))
+process.on('message', (command: HostileCommand) => void (command.type === 'stop' && stop()))
 process.on('disconnect', () => process.exit())
 setTimeout(() => process.exit(1), LIFE_MS).unref()
 setTimeout(begun, BEGIN_MS).unref()
 
 const attack = ATTACKS[options.kind]
-if (!attack) throw new Error(`there is no kind ${options.kind}`)
-// What an attack makes fail is its own affair; that it goes on is what counts.
+if (!attack) throw new Error(`there is no kind of attack ${options.kind}`)
+// An attack may make its own client fail. Count the error and go on.
 process.on('uncaughtException', (error) => target.did(`uncaught ${error.message.slice(0, 60)}`))
 target.run(attack)

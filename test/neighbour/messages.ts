@@ -1,9 +1,9 @@
-/** What the harness and its processes say to each other. */
+/** The options of the harness's processes, and the messages between them and the main process. */
 
 export interface InnocentOptions {
   readonly address: string
   readonly build: string
-  /** Calls in a second. */
+  /** Calls per second. */
   readonly rate: number
 }
 
@@ -13,24 +13,25 @@ export interface HostileOptions {
   readonly kind: string
   /** Workers of the shared pool. */
   readonly processes: number
-  /** Only for the control, which burns CPU and touches no server: how many CPUs. */
-  readonly share: number
+  /** The CPUs that the control burns, which never calls the server. Other kinds ignore it. */
+  readonly cpus: number
 }
 
-/** One measurement of the innocent. Milliseconds from when each call was due to its result. */
+/** One measurement of the innocent client: milliseconds from the time when each call was due to its result. */
 export interface Measured {
-  /** Of calls that compute nothing, and of all others. */
+  /** Times of the calls that compute nothing. */
   readonly tiny: readonly number[]
+  /** Times of all other calls. */
   readonly other: readonly number[]
-  /** Why calls had another outcome than the right result, and how many; their times are among those above. */
+  /** The number of calls without the right result, by the reason. Their times are in the lists above too. */
   readonly failures: Readonly<Record<string, number>>
 }
 
-export type ToInnocent = { readonly what: 'measure'; readonly seconds: number } | { readonly what: 'finish' }
-export type FromInnocent = { readonly what: 'ready' } | ({ readonly what: 'measured' } & Measured)
+export type InnocentCommand = { readonly type: 'measure'; readonly seconds: number } | { readonly type: 'finish' }
+export type InnocentReport = { readonly type: 'ready' } | ({ readonly type: 'measured' } & Measured)
 
-export type ToHostile = { readonly what: 'stop' }
-/** `done`: what it got done, by name. */
-export type FromHostile =
-  | { readonly what: 'begun' }
-  | { readonly what: 'stopped'; readonly done: Readonly<Record<string, number>> }
+export type HostileCommand = { readonly type: 'stop' }
+export type HostileReport =
+  | { readonly type: 'begun' }
+  /** `done` counts the results of the attack, by name. */
+  | { readonly type: 'stopped'; readonly done: Readonly<Record<string, number>> }

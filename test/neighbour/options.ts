@@ -8,12 +8,12 @@ export interface Options {
   readonly seconds: number
   readonly pairs: number
   readonly processes: number
-  /** How many workers a client may have at once; 0 for all. */
+  /** The most workers that one client may occupy; 0: all. */
   readonly maxRunning: number
   readonly rate: number
-  /** The hostile client is on the server's own machine, and has its part of the CPUs. */
+  /** The hostile client runs on the server's machine, with an equal right to the CPUs. */
   readonly here: boolean
-  /** Only whether every call is answered rightly while the attacks last. */
+  /** Checks only that every call gets the right result during the attacks. */
   readonly quick: boolean
   readonly build: string
   readonly plant: string | undefined
@@ -22,11 +22,11 @@ export interface Options {
 }
 
 const ROWS = {
-  seconds: { value: 2, least: 0.1, most: 60, help: 'of each measurement' },
-  pairs: { value: 3, least: 1, most: 100, help: 'measurements without and with the hostile client, in turns' },
-  processes: { value: 2, least: 1, most: 64, help: 'workers of the pool' },
-  'max-running': { value: 0, least: 0, most: 64, help: 'workers that one client may have; 0 for all' },
-  rate: { value: 100, least: 1, most: 1_000, help: 'calls of the innocent client in a second' },
+  seconds: { value: 2, least: 0.1, most: 60, help: 'length of each measurement, in seconds' },
+  pairs: { value: 3, least: 1, most: 100, help: 'number of measurements, each without and with the hostile client' },
+  processes: { value: 2, least: 1, most: 64, help: 'workers of the shared pool' },
+  'max-running': { value: 0, least: 0, most: 64, help: 'most workers that one client may occupy; 0: all' },
+  rate: { value: 100, least: 1, most: 1_000, help: 'calls of the innocent client per second' },
 } as const
 type Row = keyof typeof ROWS
 
@@ -34,28 +34,28 @@ const QUICK: Partial<Record<Row, number>> = { seconds: 0.25, pairs: 1 }
 
 export const HELP = `npm run neighbour -- [options]
 
-An innocent client calls at a steady pace, alone, beside a hostile one, and beside a process that burns as much CPU as
-that made the server and its workers take, and touches no server. Exit code 1 where a call has
-another outcome than its result.
+Measures how much a hostile client slows an innocent one. The innocent client calls at a steady rate: alone, beside the
+hostile client, and beside a control process that burns as much CPU as the attack cost and does not call the server.
+The exit code is 1 if a call does not get the right result.
 
 ${Object.entries(ROWS)
-  .map(([name, { value, help }]) => `  --${name.padEnd(18)} ${help} (${value})`)
+  .map(([name, { value, help }]) => `  --${name.padEnd(18)} ${help} (default: ${value})`)
   .join('\n')}
-  --here               the hostile client has its part of the CPUs, as if it were on the server's machine; without this
-                       it has what nobody else wants, as if it were on another
-  --kinds A,B          only these kinds of hostility
-  --quick              only the hostile client, a quarter of a second of each kind: whether every call is answered rightly
-  --plant NAME         plants a bug in a copy of the build; no-turns is for this
-  --build FOLDER       the build to test (dist)
-  --out FILE           writes the figures there, as JSON
-  --profile FOLDER     has Node write a CPU profile of the server there
+  --here               let the hostile client compete for the CPUs, as on the server's machine; by default it gets only
+                       CPU time that no other process wants, as on another machine
+  --kinds A,B          run only these kinds of attack (default: all)
+  --quick              check only that every call gets the right result, for a quarter of a second of each kind
+  --plant NAME         plant a bug in a copy of the build, to test this harness; made for no-turns
+  --build FOLDER       the build to test (default: dist)
+  --out FILE           write the figures to this file, as JSON
+  --profile FOLDER     write a CPU profile of the server to this folder
 
-The kinds:
+Kinds of attack:
 ${Object.entries(KINDS)
   .map(([name, { what }]) => `  ${name.padEnd(18)} ${what}`)
   .join('\n')}`
 
-/** The options of a command line. Throws where it has any other. */
+/** Parses the command line. Throws for an unknown option or a wrong value. */
 export function parseOptions(args: readonly string[]): Options | 'help' {
   const text = { type: 'string' as const }
   const flag = { type: 'boolean' as const }
@@ -109,7 +109,7 @@ function kindsOf(text: string | undefined): readonly string[] {
   const kinds = text.split(',').map((kind) => kind.trim())
   const wrong = kinds.find((kind) => !all.includes(kind))
   if (wrong === undefined) return kinds
-  throw new Error(`--kinds has ${JSON.stringify(wrong)}; it must have of ${all.join(', ')}`)
+  throw new Error(`--kinds has ${JSON.stringify(wrong)}; it must name some of ${all.join(', ')}`)
 }
 
 function bugOf(name: string | undefined): string | undefined {

@@ -16,14 +16,14 @@ const HEAD = [
   '× calm',
   'tiny',
   '× control',
-  'its CPU',
-  "server's",
-  "workers'",
+  'hostile CPU',
+  'server CPU',
+  'workers CPU',
   'failed',
-  'what it got done',
+  'done by the attack',
 ]
 
-/** A table for people: milliseconds of the innocent beside the hostile one, then without it, then ratios of p99s. */
+/** The table: the innocent client's milliseconds beside the hostile one, then without it, then ratios of p99s, then CPUs. */
 export function table({ kinds, complaints }: NeighbourReport): string {
   const rows = [HEAD, ...kinds.map(rowOf)]
   const widths = HEAD.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))

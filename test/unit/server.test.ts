@@ -5,7 +5,7 @@ import { FunctionTable } from '../../pool/function-table.js'
 import { LineSplitter } from '../../pool/process/worker-output.js'
 import { resolveConfig, type ServeOptions } from '../../server/config.js'
 import { availableCpus } from '../../server/ops/host-limits.js'
-import { PrintTurns } from '../../server/ops/log.js'
+import { OutputThrottle } from '../../server/ops/log.js'
 import { pieces } from '../../worker/output-capture.js'
 import { FUNCTIONS, temporaryFolder } from '../support/server.js'
 
@@ -43,7 +43,7 @@ describe('what is printed', () => {
   })
 
   it('in one turn of the event loop is logged on only after others, one after another', async () => {
-    const turns = new PrintTurns()
+    const turns = new OutputThrottle()
     let turn = 0
     let isOver = false
     const count = () => {

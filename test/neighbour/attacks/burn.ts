@@ -3,7 +3,7 @@ import type { Attack } from './target.js'
 
 const SLICE_MS = 10
 
-/** Burns so much of a CPU, in slices, for as long as it is there. */
+/** Keeps one CPU busy for this part of the time (0 to 1), until the thread ends. */
 function burn(share: number): void {
   const spinMs = SLICE_MS * share
   const slice = () => {
@@ -17,19 +17,19 @@ function burn(share: number): void {
 if (!isMainThread) burn(workerData.share)
 
 /**
- * Burns as much CPU as an attack made the server and its workers take, and touches no server: what is left of an attack's
- * harm where nobody but the CPUs has a part in it.
+ * The control. It burns as much CPU as the attack before cost the server and its workers, and does not call the server. The
+ * slowdown beside it is the part of an attack's harm that comes from busy CPUs alone.
  */
 export const BURN: Attack = {
-  what: 'no attack: as much CPU burnt as the attack before made the server take',
+  what: 'no attack: burns as much CPU as the attack before cost the server',
   async run(target) {
-    const { share } = target.options
-    const count = Math.ceil(share)
+    const { cpus } = target.options
+    const count = Math.ceil(cpus)
     const threads = Array.from(
       { length: count },
-      () => new Worker(new URL(import.meta.url), { workerData: { share: share / count } }),
+      () => new Worker(new URL(import.meta.url), { workerData: { share: cpus / count } }),
     )
-    target.did('CPUs', share)
+    target.did('CPUs', cpus)
     await target.over
     await Promise.all(threads.map((thread) => thread.terminate()))
   },

@@ -1,9 +1,9 @@
 import { clientOfBuild } from '../../chaos/farpool.js'
 import type { Attack, Target } from './target.js'
 
-/** Attacks with farpool's own client: nothing in them is illegal, there is only too much of it. */
+/** Attacks with farpool's own client: legal calls, too many of them. */
 
-/** So many calls an attack makes at most. */
+/** The most calls of one attack. */
 const MILLION = 1_000_000
 const MIB = 1024 * 1024
 
@@ -16,7 +16,7 @@ async function poolOf(target: Target, transport: 'stream' | 'unary' = 'stream') 
   return pool
 }
 
-/** Many calls of one kind under way, over one stream unless it says otherwise. */
+/** Keeps `width` calls of one kind under way, over one stream by default. */
 const many = (
   what: string,
   width: number | ((target: Target) => number),
@@ -34,7 +34,7 @@ const large = (bytes: number) => new Uint8Array(bytes).fill(7)
 const of1Mib = large(MIB)
 const of16Mib = large(16 * MIB)
 
-/** Arrays in arrays, as deep as values may be, and an array that is as wide. */
+/** Nested arrays, as deep as a value may be. */
 const deep = (depth: number): unknown => {
   let value: unknown = 1
   for (let at = 0; at < depth; at++) value = [value]
@@ -44,7 +44,7 @@ const wide = { deep: deep(200), wide: Array.from({ length: 300_000 }, (_, at) =>
 
 export const CALL_ATTACKS: Record<string, Attack> = {
   'apply-flood': {
-    what: 'a million applies that do nothing, over one stream, as fast as they go',
+    what: 'a million applies that do nothing, over one stream, as fast as possible',
     async run(target) {
       const pool = await poolOf(target)
       for (let calls = 0; calls < MILLION && !target.isOver; calls += 1_000) {
@@ -86,7 +86,7 @@ export const CALL_ATTACKS: Record<string, Attack> = {
     (pool) => pool.apply('busy', [100]),
   ),
   'long-same': many(
-    "the same, of the innocent's own function",
+    "tasks of 100 ms of the innocent client's own function, 50 for each worker under way",
     ({ options }) => 50 * options.processes,
     (pool) => pool.apply('work', [1, 100]),
   ),

@@ -1,4 +1,4 @@
-import { APPLY, applyRequest, CALL } from '../../attack/requests.js'
+import { APPLY, applyRequest } from '../../attack/requests.js'
 import {
   callHeaders,
   END_STREAM,
@@ -14,13 +14,13 @@ import {
 import { frame } from '../../support/raw-call.js'
 import type { Attack } from './target.js'
 
-/** Attacks with frames of HTTP/2 that are legal, or nearly, and far too many. */
+/** Attacks with HTTP/2 frames that are legal or nearly legal, and far too many. */
 
 const repeat = (count: number, make: (at: number) => Buffer) =>
   Buffer.concat(Array.from({ length: count }, (_, at) => make(at)))
 const streamAt = (at: number) => 2 * at + 1
 
-/** Frames in batches, on one connection after another: the server cuts those that it has enough of. */
+/** Sends batches of frames. Opens a new connection whenever the server closes one. */
 const flood = (what: string, name: string, size: number, batchOf: (at: number) => Buffer): Attack => ({
   what,
   async run(target) {
@@ -28,10 +28,10 @@ const flood = (what: string, name: string, size: number, batchOf: (at: number) =
       using peer = await RawPeer.greet(target.address)
       target.did('connections')
       for (let at = 0; !target.isOver && !peer.isClosed && !peer.socket.destroyed; at++) {
-        // One that has been cut, or that nobody reads, must not be waited for when it is over.
+        // A send on a closed or unread connection may never resolve. Do not wait for it after the end of the attack.
         await Promise.race([peer.send(batchOf(at)), target.over])
         target.did(name, size)
-        // What came back is of no interest; it would take memory.
+        // The replies are not used; drop them to save memory.
         peer.frames.length = 0
         await new Promise((resolve) => setImmediate(resolve))
       }
@@ -41,7 +41,7 @@ const flood = (what: string, name: string, size: number, batchOf: (at: number) =
 
 export const FRAME_ATTACKS: Record<string, Attack> = {
   connections: {
-    what: 'connections opened, greeted and cut, 50 at a time',
+    what: 'connections that are reset after the HTTP/2 preface, 50 at a time',
     async run(target) {
       await target.keep(50, async () => {
         using peer = await RawPeer.greet(target.address)
@@ -51,21 +51,18 @@ export const FRAME_ATTACKS: Record<string, Attack> = {
       })
     },
   },
-  resets: flood('calls that have begun and are reset', 'calls', 100, (at) =>
+  resets: flood('calls that are reset as soon as they have begun', 'calls', 100, (at) =>
     repeat(100, (i) => {
       const stream = streamAt(100 * at + i)
       const body = frameOf(Type.DATA, END_STREAM, stream, frame(applyRequest('busy', 1)))
       return Buffer.concat([openStream(stream, callHeaders(APPLY)), body, reset(stream)])
     }),
   ),
-  opens: flood('calls that are opened and never ended', 'calls', 100, (at) =>
-    repeat(100, (i) => openStream(streamAt(100 * at + i), callHeaders(CALL))),
-  ),
   pings: flood('pings', 'pings', 1_000, () => repeat(1_000, ping)),
   settings: flood('settings', 'settings', 1_000, () =>
     repeat(1_000, () => settings({ [INITIAL_WINDOW_SIZE]: 65_535 })),
   ),
-  updates: flood('window updates, which are never too many', 'updates', 1_000, () =>
+  updates: flood('PRIORITY frames, which Node does not limit', 'updates', 1_000, () =>
     repeat(1_000, () => frameOf(Type.PRIORITY, 0, 1, Buffer.from([0, 0, 0, 9, 16]))),
   ),
 }

@@ -4,12 +4,12 @@ import { connectRaw, frame, message } from '../../support/raw-call.js'
 import { RawClient } from '../../support/raw-unary.js'
 import type { Attack, Target } from './target.js'
 
-/** Attacks with requests and streams that no gRPC library would make. */
+/** Attacks with requests and streams that a gRPC library would not send. */
 
 const MAP = '/farpool.v1.PoolService/Map'
 const MIB = 1024 * 1024
 
-/** Requests over RPCs of their own, written by hand, so many under way on a connection that is made again where it was cut. */
+/** Keeps `width` handwritten unary requests under way. Opens a new connection after the server closed one. */
 const requests = (
   what: string,
   width: number,
@@ -35,12 +35,12 @@ function bomb(): Buffer {
   return packed
 }
 
-/** A map of as many chunks as a request may have, each empty. */
+/** A map with this many empty chunks. */
 const emptyChunks = (count: number) =>
-  // An Apply without arguments begins as a Map does; its third field is chunks.
+  // An ApplyRequest without arguments is a valid start of a MapRequest. Field 3 of a MapRequest is `chunks`.
   frame(Buffer.concat([applyRequest('twice'), Buffer.alloc(2 * count, Buffer.from([0x1a, 0x00]))]))
 
-/** So many streams of calls on one connection, each with calls that are never few. */
+/** Opens `count` streams on one connection. Each stream keeps at least `calls` calls under way. */
 async function streams(target: Target, count: number, calls: number): Promise<void> {
   using connection = connectRaw(target.address)
   const batch = (from: number) =>
@@ -60,6 +60,7 @@ async function streams(target: Target, count: number, calls: number): Promise<vo
   await Promise.all(Array.from({ length: count }, lane))
 }
 
+/** Asks for large results and never reads them. */
 async function unread(target: Target): Promise<void> {
   while (!target.isOver) {
     using connection = connectRaw(target.address)
@@ -77,7 +78,7 @@ async function unread(target: Target): Promise<void> {
       await Promise.race([call.drained(), call.ended])
       await new Promise((resolve) => setTimeout(resolve, 1))
     }
-    // All of it is on its way; to wait longer is what makes it hostile.
+    // All calls are sent. Keep the connection open without reading.
     await Promise.race([call.ended, target.over])
   }
 }
@@ -88,7 +89,9 @@ export const REQUEST_ATTACKS: Record<string, Attack> = {
     run: (target) => streams(target, 100, 100),
   },
   unread: { what: '4,000 results of 64 KiB that are never read', run: unread },
-  malformed: requests('messages that are none, 50 under way', 50, () => ({ body: frame(Buffer.alloc(1_000, 0xff)) })),
+  malformed: requests('bytes that are no protobuf message, 50 under way', 50, () => ({
+    body: frame(Buffer.alloc(1_000, 0xff)),
+  })),
   fields: requests('maps of 262,000 empty chunks, one after another', 1, () => ({
     path: MAP,
     body: emptyChunks(262_000),

@@ -1,14 +1,14 @@
 import { isFarpoolError } from '../../chaos/farpool.js'
 import type { HostileOptions } from '../messages.js'
 
-/** An attack goes on until its target says that it is over, and tells it what it got done. */
+/** An attack runs until `target.isOver` and counts its results with `target.did()`. */
 export interface Attack {
-  /** One line for the table. */
+  /** One line for the help text. */
   readonly what: string
   run(target: Target): Promise<void>
 }
 
-/** The server, seen by the hostile client. */
+/** The server under attack, the end of the attack, and the count of its results. */
 export class Target {
   readonly done: Record<string, number> = {}
   #isOver = false
@@ -37,25 +37,25 @@ export class Target {
     this.#ended = attack.run(this).catch((error) => this.did(reasonOf(error)))
   }
 
-  /** Counts something that the attack got done. */
+  /** Counts a result of the attack. The first one also marks the attack as begun. */
   did(what: string, times = 1): void {
     this.done[what] = (this.done[what] ?? 0) + times
     this.begun()
   }
 
-  /** Resolves when it is over: for what would wait for ever. */
+  /** Resolves when the attack has to end. */
   get over(): Promise<void> {
     return this.#over
   }
 
-  /** Resolves when the attack has ended. */
+  /** Ends the attack. Resolves when it has ended. */
   stop(): Promise<void> {
     this.#isOver = true
     this.#setOver()
     return this.#ended
   }
 
-  /** Keeps so many of these under way; counts how each of them ended. */
+  /** Keeps `width` runs of `one` under way and counts their results. */
   async keep(width: number, one: (at: number) => Promise<unknown>): Promise<void> {
     let at = 0
     const lane = async () => {

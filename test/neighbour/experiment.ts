@@ -4,32 +4,41 @@ import { clientOfBuild } from '../chaos/farpool.js'
 import { childrenOf, cpuMs } from '../chaos/processes.js'
 import { ServerUnderTest } from '../chaos/server.js'
 import type { Stage } from '../chaos/stage.js'
-import { Actor } from './actor.js'
 import { CONTROL } from './attacks/attacks.js'
 import { costOf, type Episode, type KindFigures } from './figures.js'
-import type { FromHostile, FromInnocent, HostileOptions, InnocentOptions, ToHostile, ToInnocent } from './messages.js'
+import { HarnessProcess } from './harness-process.js'
+import type {
+  HostileCommand,
+  HostileOptions,
+  HostileReport,
+  InnocentCommand,
+  InnocentOptions,
+  InnocentReport,
+} from './messages.js'
 import type { Options } from './options.js'
 
-type Innocent = Actor<ToInnocent, FromInnocent>
-type Hostile = Actor<ToHostile, FromHostile>
+type Innocent = HarnessProcess<InnocentCommand, InnocentReport>
+type Hostile = HarnessProcess<HostileCommand, HostileReport>
 
-/** Starting, a measurement beyond its time (calls may wait twenty seconds), an attack's last word. */
+/** The longest start of a process. */
 const START_MS = 20_000
+/** The longest measurement, beyond its planned time: a call may wait for 20 seconds. */
 const LATE_MS = 30_000
+/** The longest time between the command to stop and the last report of an attack. */
 const STOP_MS = 10_000
-/** After an attack the server is given so long to be as idle as before. */
-const QUIET_MS = 15_000
-const LOOK_MS = 50
-/** CPUs' worth that an idle server may take. */
-const IDLE_CPU = 0.2
-/** What a control burns at least, of a CPU. */
-const LEAST_SHARE = 0.01
+/** The time that the server gets to become idle after an attack. */
+const IDLE_MS = 15_000
+const CHECK_EVERY_MS = 50
+/** The CPUs that an idle server may use. */
+const IDLE_CPUS = 0.2
+/** The CPUs that a control burns at least. */
+const MIN_CPUS = 0.01
 
-/** Where the innocent lives, and hostile clients come and go: one server, one innocent process, one attack at a time. */
-export class Street {
+/** One server, one process of the innocent client, and for each measurement at most one hostile process beside it. */
+export class Experiment {
   readonly #server: ServerUnderTest
   #innocent: Innocent | undefined
-  /** What went wrong that is no failed call. */
+  /** All faults that are not a failed call of the innocent client. */
   readonly complaints: string[] = []
 
   constructor(
@@ -52,14 +61,17 @@ export class Street {
   async begin(): Promise<void> {
     await this.#server.start()
     const options: InnocentOptions = { address: this.#server.address, build: this.build, rate: this.options.rate }
-    this.#innocent = new Actor(new URL('innocent.js', import.meta.url), options, this.stage.env)
-    await this.#innocent.hear('ready', START_MS)
-    // The first measurement is of code that has never run.
+    this.#innocent = new HarnessProcess(new URL('innocent.js', import.meta.url), options, this.stage.env)
+    await this.#innocent.receive('ready', START_MS)
+    // Warm up: the first measurement would be of code that has never run.
     await this.#measure()
   }
 
-  /** Measures one kind: calm, hostile, and beside as much CPU burnt as that took, in turns. */
-  async suffer(kind: string): Promise<KindFigures> {
+  /**
+   * Measures one kind of attack. Each pair measures the innocent client alone, beside the attack, and beside the control: a
+   * process that burns as much CPU as the attack cost, and does not call the server.
+   */
+  async measureKind(kind: string): Promise<KindFigures> {
     const figures: KindFigures = { kind, calm: [], hostile: [], control: [] }
     for (let pair = 0; pair < this.options.pairs; pair++) {
       const calm = this.options.quick ? undefined : await this.#measure()
@@ -68,7 +80,7 @@ export class Street {
       if (calm) {
         figures.calm.push(calm)
         const cost = costOf(hostile, calm) + (this.options.here ? hostile.hostileCpu : 0)
-        figures.control.push(await this.#beside(CONTROL, Math.max(LEAST_SHARE, cost)))
+        figures.control.push(await this.#beside(CONTROL, Math.max(MIN_CPUS, cost)))
       }
       if (!this.#server.isRunning) throw new Error(`the server has ended, under ${kind}`)
     }
@@ -76,27 +88,32 @@ export class Street {
   }
 
   async end(): Promise<void> {
-    this.#innocent?.tell({ what: 'finish' })
+    this.#innocent?.send({ type: 'finish' })
     await this.#innocent?.end()
     const code = await this.#server.drain()
     if (code !== 0) this.complaints.push(`after SIGTERM the server ended with ${code}`)
     this.complaints.push(...this.#server.complaints)
   }
 
-  async #beside(kind: string, share: number): Promise<Episode> {
+  async #beside(kind: string, cpus: number): Promise<Episode> {
     const { processes } = this.options
-    const options: HostileOptions = { address: this.#server.address, build: this.build, kind, processes, share }
+    const options: HostileOptions = { address: this.#server.address, build: this.build, kind, processes, cpus }
     const isElsewhere = kind !== CONTROL && !this.options.here
-    const hostile: Hostile = new Actor(new URL('hostile.js', import.meta.url), options, this.stage.env, isElsewhere)
-    await hostile.hear('begun', START_MS)
+    const hostile: Hostile = new HarnessProcess(
+      new URL('hostile.js', import.meta.url),
+      options,
+      this.stage.env,
+      isElsewhere,
+    )
+    await hostile.receive('begun', START_MS)
     const episode = await this.#measure(hostile)
-    hostile.tell({ what: 'stop' })
-    const { done } = await hostile.hear('stopped', STOP_MS).catch((error: Error) => {
+    hostile.send({ type: 'stop' })
+    const { done } = await hostile.receive('stopped', STOP_MS).catch((error: Error) => {
       this.complaints.push(`${kind}: ${error.message.trim()}`)
       return { done: {} }
     })
     await hostile.end()
-    await this.#quiet(kind)
+    await this.#waitUntilIdle(kind)
     return { ...episode, done }
   }
 
@@ -112,8 +129,8 @@ export class Street {
       ] as const
     const from = performance.now()
     const before = used()
-    innocent.tell({ what: 'measure', seconds })
-    const { tiny, other, failures } = await innocent.hear('measured', seconds * 1_000 + LATE_MS)
+    innocent.send({ type: 'measure', seconds })
+    const { tiny, other, failures } = await innocent.receive('measured', seconds * 1_000 + LATE_MS)
     const took = performance.now() - from
     const after = used()
     return {
@@ -127,19 +144,19 @@ export class Street {
     }
   }
 
-  /** Waits until nothing of an attack goes on; there is no event for that. */
-  async #quiet(kind: string): Promise<void> {
+  /** Waits until the server has no tasks and uses little CPU. It polls: there is no event for that. */
+  async #waitUntilIdle(kind: string): Promise<void> {
     const { Pool } = await clientOfBuild(this.build)
     const pool = new Pool(this.#server.address)
-    const until = performance.now() + QUIET_MS
+    const until = performance.now() + IDLE_MS
     try {
       for (;;) {
         const cpu = cpuMs(this.#server.pid)
         const from = performance.now()
-        await sleep(LOOK_MS)
+        await sleep(CHECK_EVERY_MS)
         const { queued, running } = await pool.info()
-        const share = (cpuMs(this.#server.pid) - cpu) / (performance.now() - from)
-        if (queued + running === 0 && share < IDLE_CPU) return
+        const cpus = (cpuMs(this.#server.pid) - cpu) / (performance.now() - from)
+        if (queued + running === 0 && cpus < IDLE_CPUS) return
         if (performance.now() < until) continue
         this.complaints.push(`after ${kind} the server was not idle in time: ${queued} queued, ${running} running`)
         return
