@@ -3,7 +3,7 @@ import { createGunzip, createInflate } from 'node:zlib'
 import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { LinesInTurn } from '../../pool/process/spawn-throttle.js'
 import { Failure } from '../../wire/failure.js'
-import { Join, LARGE_BYTES } from '../../wire/framing/chunk-assembler.js'
+import { ChunkAssembler, LARGE_BYTES } from '../../wire/framing/chunk-assembler.js'
 import { MAX_TIMER_MS, RETRY_MS } from '../../wire/protocol.js'
 import { once } from '../api/once.js'
 import {
@@ -61,7 +61,7 @@ export const isDecoder = (decoder: Partial<Decoder> | undefined): decoder is Dec
 /** What its `write` does, with large messages joined as they come, and small pieces joined so many at a time. */
 export function messagesOf(decoder: Decoder): (data: Buffer) => Buffer[] {
   const { write } = Object.getPrototypeOf(decoder) as Decoder
-  let large: Join | undefined
+  let large: ChunkAssembler | undefined
   return function messages(data: Buffer): Buffer[] {
     if (!large) {
       const whole = write.call(decoder, data)
@@ -79,10 +79,10 @@ export function messagesOf(decoder: Decoder): (data: Buffer) => Buffer[] {
 }
 
 /** Takes over a large message of which enough has come; until then it may come byte by byte. */
-function largeOf(decoder: Decoder): Join | undefined {
+function largeOf(decoder: Decoder): ChunkAssembler | undefined {
   const { readState, readMessageSize: size, readMessageRemaining: remaining } = decoder
-  if (readState !== READING_MESSAGE || !Join.isEnough(size - remaining, size)) return undefined
-  const large = new Join(size + MESSAGE_PREFIX_BYTES)
+  if (readState !== READING_MESSAGE || !ChunkAssembler.isEnough(size - remaining, size)) return undefined
+  const large = new ChunkAssembler(size + MESSAGE_PREFIX_BYTES)
   for (const piece of [decoder.readCompressFlag, decoder.readPartialSize, ...decoder.readPartialMessage])
     large.add(piece)
   decoder.readPartialMessage = []
@@ -239,7 +239,7 @@ export class Incoming {
     // The event loop has to do with each piece: a bomb would come in thousands.
     const chunkSize = Math.min(LARGE_BYTES, Math.max(UNPACKED_PIECE_BYTES, UNPACKED_TIMES * packed.length))
     const unpacker = encoding === 'gzip' ? createGunzip({ chunkSize }) : createInflate({ chunkSize })
-    const parts = new Join(encoding === 'gzip' ? sizeOfGzip(packed, this.maxMessageBytes) : 0)
+    const parts = new ChunkAssembler(encoding === 'gzip' ? sizeOfGzip(packed, this.maxMessageBytes) : 0)
     let length = 0
     let leave: (() => void) | undefined
     const { account } = held
