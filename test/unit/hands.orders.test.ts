@@ -10,8 +10,7 @@ import { BEGIN_BY_MS } from '../../pool/scheduler/run-queue.js'
 import { Failure } from '../../wire/failure.js'
 import { type FromWorkerFrame, writeFromWorker } from '../../wire/framing/frames.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
-import type { Outbox } from '../../worker/reports.js'
-import { Hand } from '../../worker/task-runner.js'
+import { type Reports, TaskRunner } from '../../worker/task-runner.js'
 import { busyWorkers } from '../support/hands.js'
 import { cancelled, died, ok, Trace } from '../support/scheduler.js'
 import { temporaryFolder, until } from '../support/server.js'
@@ -210,12 +209,12 @@ describe("the worker's end", () => {
       beginBy: 0,
       tasks: [{ task, attempt: 1, args: [], chunk: undefined }],
     })
-    const outbox = {
-      sent: undefined,
-      send: ({ $case, value }: FromWorkerFrame) => {
+    const reports: Reports = {
+      pending: undefined,
+      send: ({ $case, value }) => {
         said.push(`${$case} ${(value as { task: number }).task}`)
         // The server answers the first done with the next task, which is read before the worker has looked up.
-        if (said.length === 2) setImmediate(() => hand.add(run(2)))
+        if (said.length === 2) setImmediate(() => runner.add(run(2)))
       },
     }
     const call = () => {
@@ -226,10 +225,10 @@ describe("the worker's end", () => {
       ['f', { call, module: 'm.js', options: { retries: 0, runTimeoutMs: 0, neverKilled: false } }],
     ])
     const init = { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0, maxResultBytes: 0 }
-    const hand: Hand = new Hand(functions, init, outbox as unknown as Outbox)
-    hand.add(run(1))
+    const runner = new TaskRunner(functions, init, reports)
+    runner.add(run(1))
     await until(() => said.length >= 4, 'both are done')
-    await hand.idle()
+    await runner.idle()
     expect(said).toEqual(['started 1', 'done 1', 'started 2', 'done 2'])
   })
 })
