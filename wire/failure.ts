@@ -1,3 +1,13 @@
+/**
+ * Failure, the one error of wire, worker, pool and server, and its two forms on the wire: a google.rpc.Status, and the
+ * trailers of a failed call.
+ *
+ *     google.rpc.Status: code, message, details:
+ *         ErrorInfo    reason, domain "farpool", metadata (with `started`)
+ *         RetryInfo    when to send the call again
+ *         RemoteError  the error that the function threw
+ */
+
 import { RemoteError } from '../proto/gen/farpool/v1/failure.js'
 import { ErrorInfo, RetryInfo } from '../proto/gen/google/rpc/error_details.js'
 import { Status } from '../proto/gen/google/rpc/status.js'
@@ -5,35 +15,28 @@ import { Code, isReason, REASONS, type Reason, startedByReason } from './reason.
 import { percentEncodedLength, truncateUtf8 } from './truncate.js'
 import { reasonOf } from './values/value-errors.js'
 
-/** Trailers near 64 KiB break grpc-js connections, and Python and Go refuse blocks above 8 KiB; ours stay below this. */
-export const TRAILER_BUDGET_BYTES = 6 * 1024
-
-export const DOMAIN = 'farpool'
-const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo'
-const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'
-const REMOTE_ERROR = 'type.googleapis.com/farpool.v1.RemoteError'
-
 export interface FailureFacts {
-  /** Replaces the reason's own code; only for FUNCTION_ERROR. */
+  /** Replaces the code of the reason. Only for FUNCTION_ERROR and for statuses of other programs. */
   code?: number
-  /** Whether the task had begun to run; by default what the reason tells, 'unknown' where that is not so here. */
+  /** Whether the task has started. Default: as the reason tells. 'unknown' if the reason is wrong here and nobody knows. */
   started?: boolean | 'unknown'
   /** Facts for programs, for example exit_code, signal, pid, item. */
   metadata?: Readonly<Record<string, string>>
-  /** What the function threw. */
+  /** The error that the function threw. */
   remote?: RemoteError
-  /** When to try again, in milliseconds. */
+  /** How long to wait before the call is sent again, in milliseconds. */
   retryDelayMs?: number
   cause?: unknown
 }
 
 /**
- * Why a task has no result, with a word from the table of reasons. The one error of wire, worker and server. It has no stack: it is an
- * answer, not a fault, and to look for one takes longer than all else that ends a call.
+ * Why a task has no result. The reason is one of the table in reason.ts. A Failure has no stack: it is an answer to a caller
+ * and not a bug, and capturing a stack takes longer than everything else that ends a call.
  */
 export class Failure extends Error {
   override readonly name = 'Failure'
   readonly code: number
+  /** Whether the task has started; undefined if that is not known. */
   readonly started: boolean | undefined
   readonly metadata: Readonly<Record<string, string>>
   readonly remote: RemoteError | undefined
@@ -45,7 +48,7 @@ export class Failure extends Error {
     facts: FailureFacts = {},
   ) {
     const { stackTraceLimit } = Error
-    // Where it is frozen there are stacks.
+    // Reflect.set does not throw if the property is frozen. Failures then have stacks.
     Reflect.set(Error, 'stackTraceLimit', 0)
     super(message, facts.cause === undefined ? undefined : { cause: facts.cause })
     Reflect.set(Error, 'stackTraceLimit', stackTraceLimit)
@@ -56,30 +59,34 @@ export class Failure extends Error {
     this.retryDelayMs = facts.retryDelayMs
   }
 
-  /** The same failure, of which something else is known about the start. */
-  of(started: boolean | 'unknown'): Failure {
-    return this.#copy(started, this.metadata)
-  }
-
-  /** Whether clients send again what ends with it: gRPC's by a retry policy, ours where it says when. */
+  /** Whether clients send the call again by themselves: gRPC clients by a retry policy, farpool's if a delay is given. */
   get invitesResending(): boolean {
     return this.code === Code.UNAVAILABLE || this.retryDelayMs !== undefined
   }
 
-  /** The same failure as that of all of which this was one: others may have begun, so nobody is to send all of them again. */
-  ofOneAmongMany(): Failure {
-    const { reason, message, metadata, remote } = this
-    const started = this.started || 'unknown'
-    return new Failure(reason, message, { code: this.#codeOfBegun, started, metadata, ...(remote && { remote }) })
+  /** This failure with another `started`. */
+  of(started: boolean | 'unknown'): Failure {
+    return this.#copy(started, this.metadata)
   }
 
-  get #codeOfBegun(): number {
-    return this.code === Code.UNAVAILABLE ? Code.ABORTED : this.code
-  }
-
-  /** The same failure with more facts in its metadata. */
+  /** This failure with more metadata. */
   with(metadata: Record<string, string>): Failure {
     return this.#copy(this.started ?? 'unknown', { ...this.metadata, ...metadata })
+  }
+
+  /**
+   * The failure of a whole map, of which this is the failure of one chunk. Other chunks may have started, so it does not
+   * invite clients to send the whole map again.
+   */
+  ofOneAmongMany(): Failure {
+    const { reason, message, metadata, remote } = this
+    const code = this.code === Code.UNAVAILABLE ? Code.ABORTED : this.code
+    return new Failure(reason, message, {
+      code,
+      started: this.started || 'unknown',
+      metadata,
+      ...(remote && { remote }),
+    })
   }
 
   #copy(started: boolean | 'unknown', metadata: Readonly<Record<string, string>>): Failure {
@@ -94,9 +101,16 @@ export class Failure extends Error {
   }
 }
 
-/** Whatever was thrown, as a Failure; what is none is a fault of farpool itself. */
+/** A Failure as it is. Any other thrown value is a bug in farpool, and becomes the cause of an INTERNAL failure. */
 export const asFailure = (error: unknown): Failure =>
   error instanceof Failure ? error : new Failure('INTERNAL', reasonOf(error), { cause: error })
+
+const DOMAIN = 'farpool'
+const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo'
+const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'
+const REMOTE_ERROR = 'type.googleapis.com/farpool.v1.RemoteError'
+
+const any = (typeUrl: string, value: Uint8Array) => ({ typeUrl, value })
 
 export function failureToStatus(failure: Failure): Status {
   const metadata: Record<string, string> = { ...failure.metadata }
@@ -112,8 +126,9 @@ export function failureToStatus(failure: Failure): Status {
 }
 
 /**
- * Reads a status of ours; one that another peer made (a proxy, grpc itself) becomes INTERNAL with its own code. Details
- * that cannot be read are passed over: whoever reads a failure has nobody to tell of another.
+ * The failure in a status. A status without an ErrorInfo of farpool, for example of a proxy or of gRPC itself, becomes
+ * INTERNAL with the code of the status. Malformed details are ignored, because the rest of the status is still the best
+ * answer to the caller.
  */
 export function statusToFailure(status: Status): Failure {
   const facts: FailureFacts = { code: status.code }
@@ -122,20 +137,20 @@ export function statusToFailure(status: Status): Failure {
     try {
       reason = readDetail(detail, facts) ?? reason
     } catch {
-      // It is none of ours.
+      // Malformed.
     }
   }
   return new Failure(reason, status.message, facts)
 }
 
-/** Adds to the facts; the reason, where the detail tells it. */
+/** Adds a detail to the facts. Returns the reason if the detail is an ErrorInfo of farpool. */
 function readDetail({ typeUrl, value }: Status['details'][number], facts: FailureFacts): Reason | undefined {
   if (typeUrl === ERROR_INFO) {
     const info = ErrorInfo.decode(value)
     if (info.domain !== DOMAIN || !isReason(info.reason)) return undefined
     const { started, ...metadata } = info.metadata
     facts.metadata = metadata
-    // Where nothing is said the server does not know, whatever the reason says as a rule.
+    // A server that does not say it does not know it, whatever the reason usually tells.
     facts.started = started === undefined ? 'unknown' : started === 'true'
     return info.reason
   }
@@ -146,56 +161,73 @@ function readDetail({ typeUrl, value }: Status['details'][number], facts: Failur
   return undefined
 }
 
-/** What a failed call's trailers hold: the status message, and the bytes of grpc-status-details-bin. */
+/** The content of the trailers of a failed call. */
 export interface TrailerStatus {
+  /** grpc-status. */
   code: number
+  /** grpc-message, before percent-encoding. */
   message: string
+  /** grpc-status-details-bin: an encoded google.rpc.Status. */
   details: Uint8Array
 }
 
 /**
- * A failure small enough for the trailers of a call. What is cut first: the stacks, then the causes, then the
- * messages; the ErrorInfo stays whole.
+ * The most bytes of trailers. Trailers of about 64 KiB break connections of grpc-js, and Python and Go refuse more than 8 KiB.
+ */
+export const TRAILER_BUDGET_BYTES = 6 * 1024
+
+/** Reserved for the names of the headers and for the other trailers, in bytes. */
+const OTHER_TRAILERS_BYTES = 256
+
+/** The longest message in trailers, in bytes of UTF-8. */
+const TRAILER_MESSAGE_BYTES = 512
+
+/**
+ * A failure that fits into trailers. Stacks are truncated first, then causes and messages of the remote error are, and at last
+ * the remote error is left out. The ErrorInfo is complete, unless its metadata alone is too large.
  */
 export function failureToTrailer(failure: Failure): TrailerStatus {
-  const remote = failure.remote
-  const message = cutMessage(failure.message, 512)
-  const withRemote = (kept: RemoteError | undefined) => {
+  const { code, reason, remote } = failure
+  const message = truncateMessage(failure.message)
+  const attempts = remote
+    ? [
+        remote,
+        ...[2048, 1024, 512, 0].map((bytes) => truncateRemote(remote, bytes, 512, 4)),
+        truncateRemote(remote, 0, 256, 0),
+      ]
+    : []
+  for (const kept of [...attempts, undefined]) {
     const status = failureToStatus(failure)
     status.message = message
     status.details = status.details.filter((detail) => detail.typeUrl !== REMOTE_ERROR)
     if (kept) status.details.push(any(REMOTE_ERROR, RemoteError.encode(kept).finish()))
-    return Status.encode(status).finish()
+    const details = Status.encode(status).finish()
+    if (fitsIntoTrailers(message, details)) return { code, message, details }
   }
-  const tries = remote
-    ? [remote, ...[2048, 1024, 512, 0].map((bytes) => cutRemote(remote, bytes, 512, 4)), cutRemote(remote, 0, 256, 0)]
-    : []
-  for (const kept of [...tries, undefined]) {
-    const details = withRemote(kept)
-    if (fits(message, details)) return { code: failure.code, message, details }
-  }
-  const bare = new Failure(failure.reason, message, { code: failure.code })
-  return { code: failure.code, message, details: Status.encode(failureToStatus(bare)).finish() }
+  const bare = new Failure(reason, message, { code })
+  return { code, message, details: Status.encode(failureToStatus(bare)).finish() }
 }
 
-const any = (typeUrl: string, value: Uint8Array) => ({ typeUrl, value })
+/** Binary trailers are base64: four bytes for each three. */
+const fitsIntoTrailers = (message: string, details: Uint8Array): boolean =>
+  percentEncodedLength(message) + Math.ceil(details.length / 3) * 4 + OTHER_TRAILERS_BYTES <= TRAILER_BUDGET_BYTES
 
-// Room for the names of the headers and the other trailers: 256 bytes.
-const fits = (message: string, details: Uint8Array): boolean =>
-  percentEncodedLength(message) + Math.ceil(details.length / 3) * 4 + 256 <= TRAILER_BUDGET_BYTES
-
-function cutMessage(message: string, bytes: number): string {
-  let cut = truncateUtf8(message, bytes)
-  while (percentEncodedLength(cut) > 2 * bytes) cut = truncateUtf8(cut, Math.floor(cut.length / 2))
-  return cut
+function truncateMessage(message: string): string {
+  let truncated = truncateUtf8(message, TRAILER_MESSAGE_BYTES)
+  while (percentEncodedLength(truncated) > 2 * TRAILER_MESSAGE_BYTES) {
+    truncated = truncateUtf8(truncated, Math.floor(truncated.length / 2))
+  }
+  return truncated
 }
 
-function cutRemote(error: RemoteError, stackBytes: number, messageBytes: number, causes: number): RemoteError {
+function truncateRemote(error: RemoteError, stackBytes: number, messageBytes: number, causes: number): RemoteError {
   return {
     type: truncateUtf8(error.type, 128),
     message: truncateUtf8(error.message, messageBytes),
     stack: stackBytes === 0 ? '' : truncateUtf8(error.stack, stackBytes),
     cause:
-      error.cause && causes > 0 ? cutRemote(error.cause, stackBytes >> 1, messageBytes >> 1, causes - 1) : undefined,
+      error.cause && causes > 0
+        ? truncateRemote(error.cause, stackBytes >> 1, messageBytes >> 1, causes - 1)
+        : undefined,
   }
 }

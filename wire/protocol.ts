@@ -1,56 +1,63 @@
-/** The numbers of the protocol: both ends keep to them. Milliseconds and bytes. */
+/** The numbers of the protocols, on which both ends agree. Times are in milliseconds. */
 
-/** Largest frame between server and worker: one message and its routing fields. */
+/** The largest frame between server and worker, in bytes: one message. */
 export const MAX_FRAME_BYTES = 1024 * 1024 * 1024
 
-/** A frame of IMap outcomes is sent when it holds this much: grpc-js counts messages, not bytes, for backpressure. */
+/**
+ * A message with outcomes, or with calls, is sent when it has this many bytes. The backpressure of grpc-js counts messages
+ * and not bytes, so many small ones would be buffered.
+ */
 export const FRAME_TARGET_BYTES = 256 * 1024
 
-/** A message of calls has at most so many: the server takes it in one go, a few milliseconds, and others wait so long. */
+/** The most calls in a message. The server handles a message without a pause, and this many take a few milliseconds. */
 export const FRAME_CALLS = 1_024
 
-/** Timers hold a signed 32-bit count of milliseconds (24.8 days); a later deadline fires at once, so none is set. */
+/** The longest delay of a timer: a signed 32-bit number of milliseconds (24.8 days). A longer delay would fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** Pings find a peer that vanished without closing its connection. */
+/** How often a peer is pinged, to detect that it vanished without closing its connection. */
 export const KEEPALIVE_MS = 10_000
 
-/** A ping that is not answered for so long ends the connection. */
+/** A connection ends if a ping is not answered within this time. */
 export const KEEPALIVE_TIMEOUT_MS = 5_000
 
 /**
- * When a call that never started is worth sending again, at the earliest: a queue has moved on, or there is another server
- * behind the same name. Clients add pauses of their own, which grow.
+ * The earliest time at which a client may send a call that never started again: by then a queue has moved on, or another
+ * server answers under the same name. Clients add growing pauses of their own.
  */
 export const RETRY_MS = 100
 
-/** Of an answer, so much is written ahead of what has been sent: enough for the next message to be there in time. */
+/** How many bytes of a stream are written ahead of what the connection has sent, so that the next message is ready. */
 export const UNSENT_BYTES = 512 * 1024
 
 /**
- * How long the calls of a session outlive its stream, which a new one may take over: as long as a reconnect takes. Those
- * of a client that was killed live on as long, so not longer.
+ * How long the calls of a session go on without a stream, so that a new stream can resume the session. A reconnect takes
+ * less. The calls of a client that was killed go on for the same time, so it is not longer.
  */
 export const RESUME_MS = 5_000
 
-/** One end of a session tells the other after so many messages, or bytes, how many it has received. */
+/** Each end of a session acknowledges what it has received after this many messages, or bytes. */
 export const ACK_MESSAGES = 32
 export const ACK_BYTES = 4 * 1024 * 1024
 
 /**
- * The server's HTTP/2 receive window, of each stream and each connection: what a client may send ahead. Node reopens a
- * window when half of it has been read, so half a window passes per round trip: with 16 MiB more than a gigabit at
- * 50 ms, with Node's own 64 KiB not 1 MiB a second (bench/upload.sh); 32 MiB gain a tenth or two.
- * It takes no memory while its stream is read. A stream that is not (STREAM_BYTES) holds up to one window besides, a
- * quarter of what it holds anyway, and a message half sent may hold twice MAX_MESSAGE_BYTES without any window. It does
- * not hold back the other streams: Node reopens the connection's window on receipt, so that one needs to be no larger.
- * The client keeps Node's 64 KiB. Node reads nothing from a connection while a write to it waits, so two Node peers that
- * may both send more than the kernel buffers wait for each other for ever; one of the two ways has to be narrow.
+ * The HTTP/2 receive window of the server, for each stream and each connection: how much a client may send ahead.
+ *
+ * Speed: Node reopens a window when half of it has been read, so half a window passes in a round trip. At 50 ms, 16 MiB allow
+ * more than a gigabit per second, and the 64 KiB that are Node's default not even 1 MiB/s (bench/upload.sh). 32 MiB gain
+ * another 10 to 20 percent.
+ *
+ * Memory: a stream that is read uses none of it. A stream that is not read holds up to one window in addition, a quarter of
+ * what it may hold anyway. The window of a connection need not be larger than that of a stream: Node reopens it on receipt,
+ * so a stream that is not read does not hold back the others.
+ *
+ * The client keeps Node's 64 KiB. Node does not read from a connection while a write to it waits. Two Node peers that both
+ * send more than the kernel buffers would therefore wait for each other forever; one of the two directions must be narrow.
  */
 export const WINDOW_BYTES = 16 * 1024 * 1024
 
 /**
- * Fields of a request in all its depth: calls, arguments, chunks. An empty one takes two bytes of a message and a hundred
- * and more of memory, and a call half a kilobyte: a message of the largest size could have 36 million.
+ * The most fields in a request, with those of nested messages: calls, arguments, chunks. An empty field takes two bytes of a
+ * message and more than a hundred of memory, an empty call half a kilobyte. The largest message could have 36 million.
  */
 export const MAX_FIELDS = 256 * 1024

@@ -1,7 +1,9 @@
 /**
- * The table of failures: reason → gRPC code, and whether the task is known to have never started, so that it may be
- * sent again without running twice. Codes as in google.golang.org/grpc/codes and every other gRPC library.
+ * The table of failures: the gRPC code of each reason, and whether the task has started. A task that has not started can be
+ * sent again without running twice. docs/errors.md describes each reason.
  */
+
+/** The gRPC status codes. */
 export const Code = {
   OK: 0,
   CANCELLED: 1,
@@ -26,35 +28,35 @@ export type Code = (typeof Code)[CodeName]
 
 const NAMES: readonly CodeName[] = (Object.keys(Code) as CodeName[]).sort((a, b) => Code[a] - Code[b])
 
-/** The name of a gRPC status code; UNKNOWN for a number that is none. */
+/** The name of a gRPC status code; UNKNOWN for any other number. */
 export const codeName = (code: number): CodeName => NAMES[code] ?? 'UNKNOWN'
 
 interface ReasonRow {
   readonly code: CodeName
-  /** True and false where the reason alone tells; undefined where the failure itself has to. */
+  /** Whether the task has started; undefined if the reason alone does not tell. */
   readonly started?: boolean
 }
 
 export const REASONS = {
   BAD_REQUEST: { code: 'INVALID_ARGUMENT', started: false },
   PAYLOAD_DECODE_FAILED: { code: 'INVALID_ARGUMENT', started: false },
-  /** Said by a client: the value never left it. */
+  /** From a client: the argument was never sent. */
   ARGUMENT_ENCODE_FAILED: { code: 'INVALID_ARGUMENT', started: false },
   FUNCTION_NOT_FOUND: { code: 'NOT_FOUND', started: false },
   POOL_NOT_FOUND: { code: 'NOT_FOUND', started: false },
-  /** The function threw. Its own code replaces this one where it set one (worker/describe.ts). */
+  /** The function threw. Its error may set another code (worker/describe-error.ts). */
   FUNCTION_ERROR: { code: 'UNKNOWN', started: true },
   RESULT_ENCODE_FAILED: { code: 'INTERNAL', started: true },
-  /** Never UNAVAILABLE: gRPC clients send that again by themselves, and the task may have run. */
+  /** Not UNAVAILABLE: gRPC clients send an UNAVAILABLE call again by themselves, and the task may have run. */
   WORKER_CRASHED: { code: 'INTERNAL', started: true },
   WORKER_OOM: { code: 'INTERNAL', started: true },
   SERVER_DRAINING: { code: 'UNAVAILABLE', started: false },
   NO_WORKERS: { code: 'UNAVAILABLE', started: false },
-  /** Said by a client: no connection, and no call has been sent. */
+  /** From a client: there is no connection, and the call was never sent. */
   CONNECTION_FAILED: { code: 'UNAVAILABLE', started: false },
-  /** Said by a client: the connection broke after the call had been sent, and could not be taken up again. */
+  /** From a client: the connection broke after the call was sent, and its session could not be resumed. */
   CONNECTION_LOST: { code: 'ABORTED' },
-  /** A stream goes on with a session that this server process does not know, or no more. */
+  /** A stream resumes a session that this server process does not know, or has forgotten. */
   SESSION_LOST: { code: 'NOT_FOUND' },
   QUEUE_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
   PAYLOAD_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: false },
@@ -68,7 +70,7 @@ export const REASONS = {
   CANCELLED: { code: 'CANCELLED' },
   UNAUTHENTICATED: { code: 'UNAUTHENTICATED', started: false },
   PERMISSION_DENIED: { code: 'PERMISSION_DENIED', started: false },
-  /** A fault of farpool itself, or a failure that another peer made. */
+  /** A bug in farpool, or a status that another program made, for example a proxy. */
   INTERNAL: { code: 'INTERNAL' },
 } as const satisfies Record<string, ReasonRow>
 
@@ -76,5 +78,8 @@ export type Reason = keyof typeof REASONS
 
 export const isReason = (text: string): text is Reason => Object.hasOwn(REASONS, text)
 
-/** Whether a task with this failure has started: true, false, or undefined where the reason alone does not tell. */
-export const startedByReason = (reason: Reason): boolean | undefined => (REASONS[reason] as ReasonRow).started
+/** Whether a task with this reason has started; undefined if the reason alone does not tell. */
+export function startedByReason(reason: Reason): boolean | undefined {
+  const row: ReasonRow = REASONS[reason]
+  return row.started
+}

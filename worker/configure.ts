@@ -1,35 +1,43 @@
-/** What a module can say about one of its functions. Times are in milliseconds. */
+/** The options of one function, set by the module that exports it. */
 export interface FunctionOptions {
-  /** How often a call is run again after its worker died while running it, unless the call says otherwise. Default 0. Only for a function that may run twice. */
+  /**
+   * How often a task is run again after its worker died while running it. The number of a call takes precedence. Default 0.
+   * Set it only for a function that may run twice.
+   */
   readonly retries?: number
-  /** How long one task of it (a call, or a chunk of a map) may run, unless the call says otherwise. Default: the server's limit. */
+  /**
+   * How long one task, a call or a chunk of a map, may run, in milliseconds. The limit of a call takes precedence. Default:
+   * the limit of the server.
+   */
   readonly runTimeout?: number
   /**
-   * What becomes of its process when its call was cancelled, or took too long, and it goes on all the same: after the
-   * server's grace it is killed (default), or it is never killed ('never') and works on until the function ends.
+   * What the server does with the process if the function goes on after its call was cancelled or took too long:
+   * 'after-grace' kills it after the grace of the server (default); 'never' lets it work until the function ends.
    */
   readonly kill?: 'after-grace' | 'never'
 }
 
-/** The name of the property that holds them: a module can also set it without importing farpool. */
+/** The property that holds the options. A module can also set it itself, without importing farpool. */
 const KEY = 'farpool'
 
 /**
- * Says how calls of a function are to be treated: `export const render = configure(async (page) => …, { retries: 2 })`.
- * Returns the function. What is wrong with the options is said when the server starts.
+ * Sets the options of a function and returns the function:
+ * `export const render = configure(async (page) => …, { retries: 2 })`.
+ * Options that are not valid make the start of the server fail.
  */
 export function configure<F extends (...args: never[]) => unknown>(fn: F, options: FunctionOptions): F {
   return Object.assign(fn, { [KEY]: options })
 }
 
-/** The options of a function, complete. Throws an Error that says which of them cannot be right. */
+/** The options of a function, with their defaults. @throws Error that names the option that is not valid. */
 export function optionsOf(fn: object): { retries: number; runTimeoutMs: number; neverKilled: boolean } {
   const given: unknown = Object.hasOwn(fn, KEY) ? (fn as { [KEY]: unknown })[KEY] : {}
   if (typeof given !== 'object' || given === null)
     throw new Error(`its options are ${String(given)}; they must be an object`)
   const { retries = 0, runTimeout = 0, kill = 'after-grace', ...others } = given as Record<string, unknown>
   const [other] = Object.keys(others)
-  if (other !== undefined) throw new Error(`it has an option ${other}; there are retries, runTimeout and kill`)
+  if (other !== undefined)
+    throw new Error(`it has the unknown option ${other}; the options are retries, runTimeout and kill`)
   if (!isCount(retries)) throw new Error(`its retries are ${String(retries)}; they must be an integer, 0 or more`)
   if (!isCount(runTimeout)) {
     throw new Error(`its runTimeout is ${String(runTimeout)}; it must be a whole number of milliseconds, 0 for none`)

@@ -3,38 +3,46 @@ import { Failure } from '../wire/failure.js'
 import { Code } from '../wire/reason.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 
-/** A failure's message inside a frame; longer ones are cut. */
-const FAILURE_MESSAGE_BYTES = 8 * 1024
+/** The longest message in a frame, in bytes of UTF-8. */
+const MESSAGE_BYTES = 8 * 1024
 
-/** A remote stack inside a frame; longer ones are cut. */
-const FAILURE_STACK_BYTES = 8 * 1024
+/** The longest stack in a frame, in bytes of UTF-8. */
+const STACK_BYTES = 8 * 1024
 
-/** How many causes of an error travel. */
-const FAILURE_CAUSES = 8
+/** The longest name of an error's type, in bytes of UTF-8. */
+const TYPE_BYTES = 128
 
-/** What was thrown, whatever it is, in a form that can be sent. Never throws: hostile getters and proxies end here. */
-export function describe(thrown: unknown, stacks: boolean, causes = FAILURE_CAUSES): RemoteError {
+/** How many causes of an error are sent. */
+const MAX_CAUSES = 8
+
+/** A thrown value in a form that can be sent. Never throws, although the getters and Proxies of users may. */
+export function describeThrown(thrown: unknown, stacks: boolean, causes = MAX_CAUSES): RemoteError {
   try {
     if (!isError(thrown)) {
-      const message = truncateUtf8(printed(thrown), FAILURE_MESSAGE_BYTES)
+      const message = truncateUtf8(printed(thrown), MESSAGE_BYTES)
       return { type: thrown === null ? 'null' : typeof thrown, message, stack: '', cause: undefined }
     }
     const { name, message, stack, cause } = thrown
     return {
-      type: truncateUtf8(String(name || thrown.constructor?.name || 'Error'), 128),
-      message: truncateUtf8(String(message), FAILURE_MESSAGE_BYTES),
-      stack: stacks && typeof stack === 'string' ? truncateUtf8(framesOf(stack), FAILURE_STACK_BYTES) : '',
-      cause: cause === undefined || causes === 0 ? undefined : describe(cause, stacks, causes - 1),
+      type: truncateUtf8(String(name || thrown.constructor?.name || 'Error'), TYPE_BYTES),
+      message: truncateUtf8(String(message), MESSAGE_BYTES),
+      stack: stacks && typeof stack === 'string' ? truncateUtf8(framesOf(stack), STACK_BYTES) : '',
+      cause: cause === undefined || causes === 0 ? undefined : describeThrown(cause, stacks, causes - 1),
     }
   } catch {
-    return { type: 'unknown', message: 'an object that throws when it is looked at', stack: '', cause: undefined }
+    return {
+      type: 'unknown',
+      message: 'an object whose properties throw when they are read',
+      stack: '',
+      cause: undefined,
+    }
   }
 }
 
-/** The failure of a task whose function threw. A Failure (a bad payload, say) stays what it is. */
+/** The failure of a task whose function threw. A Failure, for example of a payload that is not valid, stays as it is. */
 export function functionFailure(thrown: unknown, stacks: boolean): Failure {
   if (isFailure(thrown)) return thrown
-  const remote = describe(thrown, stacks)
+  const remote = describeThrown(thrown, stacks)
   const code = statusCode(thrown)
   return new Failure('FUNCTION_ERROR', remote.message, {
     remote,
@@ -52,8 +60,8 @@ function isFailure(thrown: unknown): thrown is Failure {
 }
 
 /**
- * The gRPC status that the function chose: a number from 1 to 16 as the error's `code`, as grpc-js has it. Not
- * UNAVAILABLE: gRPC clients send such a call again by themselves, and this one has run.
+ * The gRPC status that the function chose: a `code` of 1 to 16 on its error, as in grpc-js. UNAVAILABLE is ignored, because
+ * gRPC clients send an UNAVAILABLE call again by themselves and this one has run.
  */
 function statusCode(thrown: unknown): number | undefined {
   try {
@@ -66,7 +74,7 @@ function statusCode(thrown: unknown): number | undefined {
   }
 }
 
-// By its shape, not by its class: an error of another realm (node:vm) is no instance of ours.
+// An error of another realm (node:vm) is not an instance of this realm's Error.
 const isError = (thrown: unknown): thrown is Error =>
   thrown instanceof Error || Object.prototype.toString.call(thrown) === '[object Error]'
 

@@ -1,40 +1,51 @@
+/**
+ * The execution of one task: decode the arguments, call the function, encode the result.
+ *
+ *     invoke ─▶ invokeOnce    a task with arguments of its own: one call
+ *            ─▶ invokeChunk   a task with a chunk: one call for each item, and a failure for each item that failed
+ */
+
 import { PayloadKind } from '../proto/gen/farpool/v1/payload.js'
 import type { Done, Run, Task } from '../proto/gen/farpool/worker/v1/worker.js'
 import { Failure, failureToStatus } from '../wire/failure.js'
 import { decodePayload, encodePayload, type Kind } from '../wire/values/payload.js'
 import { DecodeError, EncodeError } from '../wire/values/value-errors.js'
-import type { RunningTask } from './current-task.js'
 import { functionFailure } from './describe-error.js'
 import type { UserFunction } from './load-functions.js'
 
-/** Between the items of a chunk the worker listens for an abort, at the latest after so many milliseconds. */
-const LISTEN_EVERY_MS = 5
-
-/** It reads the clock about so often, and after at most so many items: those that come next may be slower than the last. */
-const LOOK_EVERY_MS = 1
-const MAX_STRIDE = 16
+/** A task and all that its execution needs. */
+export interface Invocation {
+  readonly call: UserFunction
+  readonly run: Run
+  readonly task: Task
+  /** The task while it runs, as a chunk needs it. */
+  readonly running: {
+    /** Whether the caller has given up. A chunk then stops between two items. */
+    readonly isAborted: boolean
+    /** Reports how many items of the chunk have ended. */
+    progress(items: number): void
+  }
+  /** Whether failures carry stacks. */
+  readonly stacks: boolean
+}
 
 /**
- * Executes a task: decodes what came in, calls the function, encodes what it returned. Never throws. Not a promise
- * where the function returns none: most do not, and short ones come by the ten thousand.
+ * Executes a task. Never throws: every error becomes a failure in Done. The result is a promise only if the function
+ * returns one or the task has a chunk, because short synchronous functions are called by the ten thousand.
  */
-export function invoke(
-  call: UserFunction,
-  run: Run,
-  task: Task,
-  running: RunningTask,
-  stacks: boolean,
-): Done | Promise<Done> {
-  const fail = (error: unknown) => failedDone(task.task, functionFailure(error, stacks))
+export function invoke(invocation: Invocation): Done | Promise<Done> {
+  const { task, stacks } = invocation
   try {
-    if (task.chunk) return invokeChunk(call, run, task, task.chunk, running, stacks).catch(fail)
-    const done = invokeOnce(call, run, task, stacks)
-    return done instanceof Promise ? done.catch(fail) : done
+    const done = task.chunk ? invokeChunk(invocation, task.chunk) : invokeOnce(invocation)
+    return done instanceof Promise
+      ? done.catch((error: unknown) => failedDone(task.task, functionFailure(error, stacks)))
+      : done
   } catch (error) {
-    return fail(error)
+    return failedDone(task.task, functionFailure(error, stacks))
   }
 }
 
+/** The report of a task that failed as a whole. */
 export const failedDone = (task: number, failure: Failure): Done => ({
   task,
   payload: undefined,
@@ -43,34 +54,29 @@ export const failedDone = (task: number, failure: Failure): Done => ({
   runMs: 0,
 })
 
-function invokeOnce(call: UserFunction, run: Run, task: Task, stacks: boolean): Done | Promise<Done> {
+function invokeOnce({ call, run, task }: Invocation): Done | Promise<Done> {
   const bound = decodeBound(run, task.args)
   const kind = replyKind(run.replyKind, bound.kind ?? 'json')
-  const done = (result: unknown): Done => ({
-    task: task.task,
-    payload: encodeResult(result, kind),
-    failures: [],
-    status: undefined,
-    runMs: 0,
-  })
-  let result: unknown
-  try {
-    result = call(...bound.args, ...bound.kwargs)
-    if (!isThenable(result)) return done(result)
-  } catch (error) {
-    return failedDone(task.task, functionFailure(error, stacks))
-  }
-  return Promise.resolve(result).then(done)
+  const result: unknown = call(...bound.args, ...bound.kwargs)
+  if (!isThenable(result)) return resultDone(task.task, result, kind)
+  return Promise.resolve(result).then((resolved) => resultDone(task.task, resolved, kind))
 }
 
-async function invokeChunk(
-  call: UserFunction,
-  run: Run,
-  task: Task,
-  chunk: Uint8Array,
-  running: RunningTask,
-  stacks: boolean,
-): Promise<Done> {
+const resultDone = (task: number, result: unknown, kind: Kind): Done => ({
+  task,
+  payload: encodeResult(result, kind),
+  failures: [],
+  status: undefined,
+  runMs: 0,
+})
+
+/** An item that failed, by its index in the chunk. */
+interface FailedItem {
+  readonly item: number
+  readonly failure: Failure
+}
+
+async function invokeChunk({ call, run, task, running, stacks }: Invocation, chunk: Uint8Array): Promise<Done> {
   const bound = decodeBound(run, [])
   const { kind: chunkKind, value } = decodePart(chunk, 'the chunk')
   const items = chunkKind === 'raw' ? [value] : value
@@ -79,25 +85,20 @@ async function invokeChunk(
   }
   const kind = replyKind(run.replyKind, chunkKind)
   const results: unknown[] = []
-  const failures: { item: number; failure: Failure }[] = []
+  const failures: FailedItem[] = []
   const callItem = itemCaller(call, bound, run.spread)
-  const clock = new Listening()
+  const pauses = new Pauses()
+  // Each item before `item` has either a result or a failure.
   for (let item = 0; item < items.length; ) {
-    const pending: { result?: unknown } = {}
-    const to = Math.min(items.length, item + clock.stride)
     try {
-      item = callItems(callItem, items, item, to, results, pending)
-      if ('result' in pending) {
-        results.push(await pending.result)
-        item++
-      }
+      const pending = callItems(callItem, items, item, Math.min(items.length, item + pauses.stride), results)
+      if (pending !== undefined) results.push(await pending)
     } catch (error) {
-      item = results.length + failures.length
-      failures.push({ item, failure: functionFailure(error, stacks) })
-      item++
+      failures.push({ item: results.length + failures.length, failure: functionFailure(error, stacks) })
     }
-    if (running.aborted || (run.failFast && failures.length > 0)) break
-    if (!clock.isDue(item)) continue
+    item = results.length + failures.length
+    if (running.isAborted || (run.failFast && failures.length > 0)) break
+    if (!pauses.isDue(item)) continue
     if (item < items.length) running.progress(item)
     await new Promise(setImmediate)
   }
@@ -114,8 +115,8 @@ async function invokeChunk(
 }
 
 /**
- * Calls for items from `at` to before `to`, as long as results come at once: one that has to be awaited is left in
- * `pending`. Gives the first item that has no result; where it throws, that is the one behind the results.
+ * Calls the function with the items from `at` to before `to`, and adds the results. Stops at the first result that has to
+ * be awaited, and returns it.
  */
 function callItems(
   callItem: (item: unknown) => unknown,
@@ -123,55 +124,65 @@ function callItems(
   at: number,
   to: number,
   results: unknown[],
-  pending: { result?: unknown },
-): number {
+): PromiseLike<unknown> | undefined {
   for (; at < to; at++) {
     const result = callItem(items[at])
-    if (isThenable(result)) {
-      pending.result = result
-      return at
-    }
+    if (isThenable(result)) return result
     results.push(result)
   }
-  return at
+  return undefined
 }
 
-/** How the function is called with an item. */
+/** How the function is called with an item of a chunk. */
 function itemCaller(call: UserFunction, { args, kwargs }: Bound, spread: boolean): (item: unknown) => unknown {
   if (spread) return (item) => call(...args, ...spreadItem(item), ...kwargs)
   if (args.length + kwargs.length > 0) return (item) => call(...args, item, ...kwargs)
   return (item) => call(item)
 }
 
-/** When to listen. The clock is not read for every item: that alone would cost more than the smallest functions do. */
-class Listening {
-  #listened = performance.now()
-  #looked = this.#listened
+function spreadItem(item: unknown): readonly unknown[] {
+  if (Array.isArray(item)) return item
+  throw new Failure('BAD_REQUEST', `an item of a starmap is ${typeName(item)}; it must be an array of arguments`)
+}
+
+/** How long items of a chunk may run one after another before the worker reads commands, in milliseconds. */
+const LISTEN_EVERY_MS = 5
+
+/** How often the clock is read, in milliseconds: reading it for each item would cost more than the smallest functions. */
+const CLOCK_EVERY_MS = 1
+
+/** The most items between two readings of the clock. The next items may be slower than the last ones. */
+const MAX_STRIDE = 16
+
+/** When a chunk pauses, so that the worker can read commands and report progress. */
+class Pauses {
+  #pausedAt = performance.now()
+  #readAt = this.#pausedAt
   #item = 0
-  /** How many items until the clock is read again: as many as end in LOOK_EVERY_MS, if they are like the last ones. */
+  /** How many items to execute until the next isDue: as many as take CLOCK_EVERY_MS, at the pace of the last ones. */
   stride = 1
 
-  /** @param item the first that has not ended. */
+  /** Whether to pause now. @param item the number of items that have ended. */
   isDue(item: number): boolean {
     const now = performance.now()
-    const pace = ((item - this.#item) * LOOK_EVERY_MS) / (now - this.#looked)
-    this.stride = Math.max(1, Math.min(MAX_STRIDE, Math.floor(pace)))
-    this.#looked = now
+    const stride = Math.floor(((item - this.#item) * CLOCK_EVERY_MS) / (now - this.#readAt))
+    this.stride = Math.max(1, Math.min(MAX_STRIDE, stride))
+    this.#readAt = now
     this.#item = item
-    if (now - this.#listened <= LISTEN_EVERY_MS) return false
-    this.#listened = now
+    if (now - this.#pausedAt <= LISTEN_EVERY_MS) return false
+    this.#pausedAt = now
     return true
   }
 }
 
-/** All results as one payload; where one of them cannot be encoded, that item fails and the others stay. */
-function encodeResults(results: unknown[], failures: { item: number; failure: Failure }[], kind: Kind): Uint8Array {
+/** All results as one payload. A result that cannot be encoded becomes a failure of its item, and the others are sent. */
+function encodeResults(results: unknown[], failures: FailedItem[], kind: Kind): Uint8Array {
   if (kind === 'raw') {
     if (results.length === 1) return encodeResult(results[0], kind)
     if (failures.length > 0) return encodePayload(new Uint8Array(), kind)
     throw new Failure(
       'RESULT_ENCODE_FAILED',
-      'a raw payload carries one result; send one item in a chunk, or ask for cbor',
+      'a raw payload carries one result; send chunks of one item, or ask for cbor',
     )
   }
   try {
@@ -194,12 +205,12 @@ function encodeResults(results: unknown[], failures: { item: number; failure: Fa
   }
 }
 
-/** What a function is called with besides an item. */
+/** The arguments of a call, or of each item of a chunk. */
 interface Bound {
   readonly args: readonly unknown[]
-  /** One object, or none. */
+  /** One object, or nothing. */
   readonly kwargs: readonly unknown[]
-  /** The kind of the first of them. */
+  /** The kind of the first payload; undefined if there is none. */
   readonly kind: Kind | undefined
 }
 
@@ -228,7 +239,7 @@ function decodeBound(run: Run, ownArgs: readonly Uint8Array[]): Bound {
   return { args, kwargs: Object.keys(value).length > 0 ? [value] : [], kind }
 }
 
-/** A payload's value. @throws Failure (PAYLOAD_DECODE_FAILED) that names the part. */
+/** Decodes a payload. @throws Failure PAYLOAD_DECODE_FAILED that names the part of the request. */
 export function decodePart(payload: Uint8Array, part: string): { kind: Kind; value: unknown } {
   try {
     return decodePayload(payload)
@@ -260,11 +271,6 @@ function replyKind(asked: number, otherwise: Kind): Kind {
     default:
       throw new Failure('BAD_REQUEST', `reply_kind is ${asked}; it must be 0 to 3, see farpool.v1.PayloadKind`)
   }
-}
-
-function spreadItem(item: unknown): readonly unknown[] {
-  if (Array.isArray(item)) return item
-  throw new Failure('BAD_REQUEST', `an item of a starmap is ${typeName(item)}; it must be an array of arguments`)
 }
 
 const isThenable = (value: unknown): value is PromiseLike<unknown> =>

@@ -3,9 +3,9 @@ import { basename, isAbsolute } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { Failure } from '../wire/failure.js'
 import { optionsOf } from './configure.js'
-import { describe } from './describe-error.js'
+import { describeThrown } from './describe-error.js'
 
-// biome-ignore lint/suspicious/noExplicitAny: what a user's function takes and returns is the user's
+// biome-ignore lint/suspicious/noExplicitAny: the user decides which parameters a function has
 export type UserFunction = (...args: any[]) => unknown
 
 export interface LoadedFunction {
@@ -15,11 +15,12 @@ export interface LoadedFunction {
 }
 
 /**
- * Loads modules (ES, CommonJS, and TypeScript where this Node can) and collects what they export by name.
- * Throws MODULE_LOAD_FAILED where a module cannot be loaded, exports no function, or exports a name twice.
+ * Loads modules (ES, CommonJS, and TypeScript if this Node can) and collects the functions that they export, by name.
+ * @throws Failure MODULE_LOAD_FAILED if a module cannot be loaded or exports no function, if two modules export the same
+ * name, or if the options of a function are not valid.
  */
 export async function loadFunctions(modules: readonly string[], stacks: boolean): Promise<Map<string, LoadedFunction>> {
-  // Where this Node has it (22.8): the modules are compiled for the first worker, and read by the others.
+  // From Node 22.8 on: the first worker compiles the modules, the others read the compiled code.
   if ('enableCompileCache' in nodeModule) (nodeModule.enableCompileCache as () => void)()
   const functions = new Map<string, LoadedFunction>()
   for (const module of modules) {
@@ -43,9 +44,9 @@ async function load(module: string, stacks: boolean): Promise<object> {
   try {
     return (await import(isAbsolute(module) ? pathToFileURL(module).href : module)) as object
   } catch (error) {
-    const { type, message, stack } = describe(error, stacks)
-    const place = stack === '' ? '' : `\n${stack.split('\n').slice(0, 8).join('\n')}`
-    throw loadFailure(module, `cannot be loaded: ${type}: ${message}${place}`)
+    const { type, message, stack } = describeThrown(error, stacks)
+    const trace = stack === '' ? '' : `\n${stack.split('\n').slice(0, 8).join('\n')}`
+    throw loadFailure(module, `cannot be loaded: ${type}: ${message}${trace}`)
   }
 }
 
@@ -57,16 +58,16 @@ function checkedOptions(name: string, call: UserFunction, module: string): Retur
   }
 }
 
-/** Own exports that can be called; classes cannot be called without `new`. */
+/** The exported functions. Classes are left out, because they cannot be called without `new`. */
 function exportedFunctions(namespace: object): Map<string, UserFunction> {
   const found = new Map<string, UserFunction>()
-  const collect = (exports: object) => {
+  const collect = (exports: object): void => {
     for (const [name, value] of Object.entries(exports)) {
       if (name !== 'module.exports' && isFunction(value) && !found.has(name)) found.set(name, value)
     }
   }
   collect(namespace)
-  // A CommonJS module's exports are what its namespace calls `default`; names that Node could not foresee are only there.
+  // The exports of a CommonJS module are its `default`. Names that Node could not detect in its source are only there.
   const exported: unknown = 'default' in namespace ? namespace.default : undefined
   if (typeof exported === 'object' && exported !== null) collect(exported)
   return found

@@ -1,15 +1,15 @@
 import { writeSync } from 'node:fs'
 import { Stream } from '../proto/gen/farpool/worker/v1/worker.js'
 
-/** Sends what was printed to the server; false where too much of it still waits to be read there. */
-export type SendPrint = (stream: Stream, text: string) => boolean
+/** Reports captured text to the server. Returns false, and reports nothing, if too many reports wait for the socket. */
+export type SendOutput = (stream: Stream, text: string) => boolean
 
 /**
- * Sends what functions print as frames, which name the task. Where frames pile up, because a function prints faster
- * than the server logs, the text goes to the real stdout and stderr and the function waits until it is taken: nothing
- * is lost, and nothing grows without end.
+ * Captures what functions print and sends it as Log reports, which name the task. If a function prints faster than the
+ * server logs, the text goes to the real stdout and stderr instead, and the function waits until the pipe has taken it. So
+ * nothing is lost and no queue grows without limit.
  */
-export function capturePrints(send: SendPrint): void {
+export function captureOutput(send: SendOutput): void {
   for (const [output, fd, stream] of [
     [process.stdout, 1, Stream.STREAM_STDOUT],
     [process.stderr, 2, Stream.STREAM_STDERR],
@@ -24,30 +24,31 @@ export function capturePrints(send: SendPrint): void {
   }
 }
 
-/** The server logs a piece in one go, and everybody waits for it meanwhile. */
+/** In UTF-16 units. The server logs a piece without a pause, so it must be short. */
 const PIECE_LENGTH = 16 * 1024
 
-/** In order, none of them torn inside a character. */
+/** The pieces of a text, in order. No surrogate pair is split. */
 export function* pieces(text: string): Generator<string> {
   for (let at = 0; at < text.length; ) {
     const end = at + PIECE_LENGTH
-    const isTorn = (text.codePointAt(end - 1) ?? 0) > 0xffff
-    const piece = text.slice(at, isTorn ? end + 1 : end)
+    const splitsPair = (text.codePointAt(end - 1) ?? 0) > 0xffff
+    const piece = text.slice(at, splitsPair ? end + 1 : end)
     yield piece
     at += piece.length
   }
 }
 
-const clock = new Int32Array(new SharedArrayBuffer(4))
+/** Atomics.wait on it is a sleep: nothing ever notifies it. */
+const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
-/** Writes and waits: the pipes do not block by themselves, since Node has opened them. */
+/** Writes all bytes before it returns. Node has made the pipe non-blocking, so a full one means EAGAIN. */
 function writeAll(fd: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length; ) {
     try {
       at += writeSync(fd, bytes, at)
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') return
-      Atomics.wait(clock, 0, 0, 1)
+      Atomics.wait(sleeper, 0, 0, 1)
     }
   }
 }

@@ -1,54 +1,77 @@
-import type { Done, Init, Run, Task } from '../proto/gen/farpool/worker/v1/worker.js'
+/**
+ * The run queue of a worker: the tasks that the server has sent, executed one after another.
+ *
+ *     worker-main ── add, abort ──▶ TaskRunner ──▶ invoke ──▶ the function
+ *     worker-main ◀── Reports ──────────┘
+ *
+ * R1  One task runs at a time, in the order of arrival.
+ * R2  Each task is answered once: Done if the worker has dealt with it, Returned if it was too late to begin it.
+ * R3  A function is called only after the socket has taken the report that its task begins. A worker that dies in a task
+ *     has therefore told the server which one it was. That report is Started, or Done of the previous task if the worker
+ *     already had the next one.
+ * R4  The worker reads commands at least every LISTEN_EVERY_MS between tasks.
+ */
+
+import type { Done, Init, Run, Task as TaskMessage } from '../proto/gen/farpool/worker/v1/worker.js'
 import { Failure } from '../wire/failure.js'
-import { monotonic } from '../wire/framing/frames.js'
+import { type FromWorkerFrame, monotonic } from '../wire/framing/frames.js'
 import { MAX_FRAME_BYTES } from '../wire/protocol.js'
-import { RunningTask, setCurrentTask } from './current-task.js'
+import { current, type Task } from './current-task.js'
 import { failedDone, invoke } from './invoke.js'
 import type { LoadedFunction } from './load-functions.js'
-import type { Outbox } from './reports.js'
 
-/** A worker that may not grow beyond a size looks at it between two tasks, at most this often, in milliseconds. */
-const RSS_EVERY_MS = 100
-
-/** What a frame can carry besides its routing fields. */
-const MAX_RESULT_BYTES = MAX_FRAME_BYTES - 64 * 1024
-
-/** Between tasks the worker hears what has come meanwhile, at the latest after so many milliseconds. */
-const LISTEN_EVERY_MS = 1
-
-interface Entry {
-  readonly run: Run
-  readonly task: Task
+/** Where the runner sends its reports. worker-main.ts implements it on the socket. */
+export interface Reports {
+  send(report: FromWorkerFrame): void
+  /** Resolves when the socket has taken every report that was sent; undefined if it has already. */
+  readonly pending: Promise<void> | undefined
 }
 
-/** The tasks that the worker has been given: executed one after another, in the order in which they came. */
-export class Hand {
-  #waiting: Entry[] = []
+/** How long tasks may run one after another before the worker reads commands, in milliseconds. */
+const LISTEN_EVERY_MS = 1
+
+/** How often the worker compares its memory with its limit, at most, in milliseconds. */
+const RSS_EVERY_MS = 100
+
+/** The largest result that fits into a frame, with room for the other fields of Done. */
+const MAX_RESULT_BYTES = MAX_FRAME_BYTES - 64 * 1024
+
+/** A task, and the Run command that brought it. */
+interface Entry {
+  readonly run: Run
+  readonly task: TaskMessage
+}
+
+export class TaskRunner {
+  #queue: Entry[] = []
+  /** The index of the next task in #queue. */
   #next = 0
   #running: RunningTask | undefined
-  /** Why tasks that have not begun were given up. */
-  readonly #aborted = new Map<number, string>()
-  /** Whether the server knows that the next task begins. */
-  #isTold = false
+  /** The tasks in #queue that were aborted. */
+  readonly #aborted = new Set<number>()
+  /** Whether the server has been told that the next task begins (R3). */
+  #isAnnounced = false
   #isWorking = false
   #whenIdle: () => void = () => {}
-  #weighed = 0
+  /** When the memory was last compared with its limit, by performance.now(). */
+  #measuredAt = 0
+  /** Whether Retire was sent, which happens once. */
   #isRetiring = false
   readonly #onProgress = (task: number, items: number) =>
-    this.outbox.send({ $case: 'progress', value: { task, items } })
+    this.reports.send({ $case: 'progress', value: { task, items } })
 
   constructor(
     private readonly functions: ReadonlyMap<string, LoadedFunction>,
     private readonly init: Init,
-    private readonly outbox: Outbox,
+    private readonly reports: Reports,
   ) {}
 
-  /** The number of the task that runs; 0 for none. */
+  /** The number of the running task; 0 for none. */
   get running(): number {
     return this.#running?.id ?? 0
   }
 
-  /** Resolves when there is nothing left to do. */
+  /** Resolves when no task is left. */
   idle(): Promise<void> {
     return new Promise((resolve) => {
       if (this.#isWorking) this.#whenIdle = resolve
@@ -56,108 +79,146 @@ export class Hand {
     })
   }
 
+  /** Adds the tasks of a Run command. */
   add(run: Run): void {
-    for (const task of run.tasks) this.#waiting.push({ run, task })
+    for (const task of run.tasks) this.#queue.push({ run, task })
     if (!this.#isWorking) void this.#work()
   }
 
+  /** Fires the signal of a running task. A waiting task will not begin. Other tasks have ended: nothing happens. */
   abort(task: number, reason: string): void {
     if (this.#running?.id === task) this.#running.abort(reason)
-    else if (this.#isWorking) this.#aborted.set(task, reason)
+    else if (this.#isWorking) this.#aborted.add(task)
   }
 
   async #work(): Promise<void> {
     this.#isWorking = true
-    let listened = performance.now()
-    this.#isTold = false
+    let listenedAt = performance.now()
+    this.#isAnnounced = false
     for (let entry = this.#take(); entry; entry = this.#take()) {
       if (isLate(entry)) {
-        this.#return(entry)
+        this.#returnLate(entry)
         continue
       }
       const now = await this.#execute(entry)
-      // Not before what has been said is on its way: a task must not begin while nobody can know of it.
-      while (this.outbox.sent !== undefined) await this.outbox.sent
-      if (now - listened < LISTEN_EVERY_MS) continue
+      // R3: Done may announce the next task.
+      while (this.reports.pending !== undefined) await this.reports.pending
+      if (now - listenedAt < LISTEN_EVERY_MS) continue
       await new Promise(setImmediate)
-      listened = performance.now()
+      listenedAt = performance.now()
     }
-    // What was given up has been done: its word came too late.
+    // These had ended before the command to abort them arrived.
     this.#aborted.clear()
     this.#isWorking = false
     this.#whenIdle()
   }
 
+  /** Returns when the task ended, by performance.now(). */
   async #execute({ run, task }: Entry): Promise<number> {
-    const began = performance.now()
+    const beganAt = performance.now()
     const loaded = this.functions.get(run.function)
-    const aborted = this.#aborted.size > 0 && this.#aborted.delete(task.task)
-    if (aborted || !loaded) {
+    const isAborted = this.#aborted.size > 0 && this.#aborted.delete(task.task)
+    if (isAborted || !loaded) {
       const failure = loaded
         ? new Failure('CANCELLED', 'the task was aborted before it began', { started: false })
         : new Failure('FUNCTION_NOT_FOUND', `no function ${JSON.stringify(run.function)} is registered`)
-      this.#tell(failedDone(task.task, failure))
-      return began
+      this.#report(failedDone(task.task, failure))
+      return beganAt
     }
-    if (!this.#isTold) this.outbox.send({ $case: 'started', value: { task: task.task } })
-    // Where the socket is full, it has not left yet.
-    while (this.outbox.sent !== undefined) await this.outbox.sent
-    this.#running = new RunningTask(task.task, task.attempt, this.#onProgress)
-    setCurrentTask(this.#running)
-    const pending = invoke(loaded.call, run, task, this.#running, this.init.stacks)
+    if (!this.#isAnnounced) this.reports.send({ $case: 'started', value: { task: task.task } })
+    while (this.reports.pending !== undefined) await this.reports.pending
+    const running = new RunningTask(task.task, task.attempt, this.#onProgress)
+    this.#running = running
+    current.task = running
+    const pending = invoke({ call: loaded.call, run, task, running, stacks: this.init.stacks })
     const done = this.#checkSize(pending instanceof Promise ? await pending : pending)
     this.#running = undefined
-    setCurrentTask(undefined)
+    current.task = undefined
     const now = performance.now()
-    done.runMs = now - began
-    this.#tell(done)
-    if (this.init.maxRssBytes > 0) this.#weigh(now)
+    done.runMs = now - beganAt
+    this.#report(done)
+    if (this.init.maxRssBytes > 0) this.#checkMemory(now)
     return now
   }
 
-  /** What no message to a client can carry never leaves the worker. */
+  /** A result that no message to a client can carry does not leave the worker. */
   #checkSize(done: Done): Done {
     const bytes = done.payload?.length ?? 0
     const { maxResultBytes } = this.init
     const most = Math.min(maxResultBytes || MAX_RESULT_BYTES, MAX_RESULT_BYTES)
     if (bytes <= most) return done
-    const message = `the result takes ${bytes} bytes; a message carries at most ${most}`
+    const message = `the result has ${bytes} bytes; the limit is ${most}`
     return failedDone(done.task, new Failure('RESULT_TOO_LARGE', message))
   }
 
-  /** Asks to be replaced, once, when it has grown too large. */
-  #weigh(now: number): void {
-    if (this.#isRetiring || now - this.#weighed < RSS_EVERY_MS) return
-    this.#weighed = now
+  /** Asks the server to replace a worker whose memory is above the limit. */
+  #checkMemory(now: number): void {
+    if (this.#isRetiring || now - this.#measuredAt < RSS_EVERY_MS) return
+    this.#measuredAt = now
     const rssBytes = process.memoryUsage.rss()
     if (rssBytes <= this.init.maxRssBytes) return
     this.#isRetiring = true
-    this.outbox.send({ $case: 'retire', value: { rssBytes } })
+    this.reports.send({ $case: 'retire', value: { rssBytes } })
   }
 
-  /** Also that the next begins, if it is here: the server has sent it before it hears this. */
-  #tell(done: Done): void {
-    this.#isTold = this.#waiting[this.#next] !== undefined
-    this.outbox.send({ $case: 'done', value: done })
+  /** Done also announces the next task if there is one: the server knows it, because it sent that task before. */
+  #report(done: Done): void {
+    this.#isAnnounced = this.#queue[this.#next] !== undefined
+    this.reports.send({ $case: 'done', value: done })
   }
 
   #take(): Entry | undefined {
-    const entry = this.#waiting[this.#next++]
+    const entry = this.#queue[this.#next++]
     if (entry) return entry
-    this.#waiting = []
+    this.#queue = []
     this.#next = 0
     return undefined
   }
 
-  /** This and those behind it that are late too go back to the server. */
-  #return(entry: Entry): void {
+  /** Hands a late task, and the late tasks that follow it, back to the server. */
+  #returnLate(entry: Entry): void {
     const tasks = [entry.task.task]
-    for (let next = this.#waiting[this.#next]; next && isLate(next); next = this.#waiting[++this.#next]) {
+    for (let next = this.#queue[this.#next]; next && isLate(next); next = this.#queue[++this.#next]) {
       tasks.push(next.task.task)
     }
-    this.#isTold = false
-    this.outbox.send({ $case: 'returned', value: { tasks } })
+    this.#isAnnounced = false
+    this.reports.send({ $case: 'returned', value: { tasks } })
   }
 }
 
 const isLate = ({ run }: Entry): boolean => run.beginBy > 0 && monotonic() >= run.beginBy
+
+/** The running task, as its function and invoke.ts see it. The signal is made on first use: most functions never use it. */
+class RunningTask implements Task {
+  #controller: AbortController | undefined
+  #reason: string | undefined
+
+  constructor(
+    readonly id: number,
+    readonly attempt: number,
+    private readonly onProgress: (task: number, items: number) => void,
+  ) {}
+
+  get signal(): AbortSignal {
+    if (!this.#controller) {
+      this.#controller = new AbortController()
+      if (this.#reason !== undefined) this.#controller.abort(abortError(this.#reason))
+    }
+    return this.#controller.signal
+  }
+
+  get isAborted(): boolean {
+    return this.#reason !== undefined
+  }
+
+  abort(reason: string): void {
+    this.#reason = reason
+    this.#controller?.abort(abortError(reason))
+  }
+
+  progress(items: number): void {
+    this.onProgress(this.id, items)
+  }
+}
+
+const abortError = (reason: string) => new DOMException(`the caller has given up: ${reason}`, 'AbortError')

@@ -1,79 +1,139 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+/**
+ * The main program of a worker process, the Node implementation of proto/farpool/worker/v1/worker.proto: commands come in,
+ * reports go out.
+ *
+ *     file descriptor 3  ──▶  Init, Run, Abort, Stop                                   (ToWorker, the commands)
+ *     file descriptor 4  ◀──  Ready | InitFailed, Started, Done, Returned, Progress,
+ *                             Log, Retire                                              (FromWorker, the reports)
+ *
+ * 1  Init comes first. The worker loads the modules, runs the initializer and answers Ready, or InitFailed and exits.
+ * 2  Run brings tasks. task-runner.ts executes them one at a time and answers each with Done, or with Returned.
+ * 3  Abort ends the interest in one task, Stop the worker after the tasks that it has.
+ * 4  When the socket of commands closes, the server is gone. The worker exits at once.
+ */
+
+import { readFileSync, writeFileSync, writeSync, writevSync } from 'node:fs'
 import { Socket } from 'node:net'
 import type { Init } from '../proto/gen/farpool/worker/v1/worker.js'
 import { asFailure, Failure, failureToStatus } from '../wire/failure.js'
-import { decodeToWorker, FrameReader, type ToWorkerFrame } from '../wire/framing/frames.js'
-import { describe } from './describe-error.js'
+import {
+  decodeToWorker,
+  FrameReader,
+  type FromWorkerFrame,
+  type ToWorkerFrame,
+  writeFromWorker,
+} from '../wire/framing/frames.js'
+import { ProtoWriter } from '../wire/framing/protobuf.js'
+import { describeThrown } from './describe-error.js'
 import { decodePart } from './invoke.js'
 import { type LoadedFunction, loadFunctions } from './load-functions.js'
-import { capturePrints, pieces } from './output-capture.js'
-import { Outbox } from './reports.js'
-import { Hand } from './task-runner.js'
+import { captureOutput, pieces } from './output-capture.js'
+import { type Reports, TaskRunner } from './task-runner.js'
 
-/** How much likelier than by its size alone the kernel ends a worker, and not the server, for want of memory (of 1,000). */
-const OOM_SCORE = 500
+const COMMANDS_FD = 3
+const REPORTS_FD = 4
 
-/** The kernel's largest. A container may give its server nearly as much. */
+/** With more unsent reports than this, in bytes, printed text goes to the real stdout and stderr (output-capture.ts). */
+const OUTPUT_BACKLOG_BYTES = 1024 * 1024
+
+/** The largest score of the kernel, which counts thousandths of the memory. */
 const MAX_OOM_SCORE = 1_000
 
+/** Added to the score that the worker inherits from its server. */
+const WORKER_OOM_SCORE = 500
+
 /**
- * A worker process: proto/farpool/worker/v1/worker.proto, spoken over two file descriptors. It loads the modules, runs
- * the initializer, then executes one task after another. When the socket ends, the server is gone and so is it.
+ * Writes reports to their socket. A report is in the socket before `send` returns, unless the socket is full: a worker that
+ * dies in its next task has then told the server how the previous one ended.
  */
-const ORDERS_FD = 3
-const WORDS_FD = 4
-/** More printed text than this waits to be read: further text goes round the frames (prints.ts). */
-const PRINT_BACKLOG_BYTES = 1024 * 1024
+class SocketReports implements Reports {
+  readonly #writer = new ProtoWriter()
+  #pending: Promise<void> | undefined
 
-preferForOom()
-const orders = new Socket({ fd: ORDERS_FD, writable: false })
-const words = new Socket({ fd: WORDS_FD, readable: false })
-const outbox = new Outbox(words, WORDS_FD)
-const reader = new FrameReader((frame) => receive(decodeToWorker(frame)))
-/** Made by Init, which comes first. */
-let hand: Hand | undefined
-let initialized: Promise<void> = Promise.resolve()
+  constructor(
+    private readonly socket: Socket,
+    private readonly fd: number,
+  ) {}
 
-orders.on('data', (bytes) => reader.push(bytes))
-orders.on('error', () => process.exit(1))
-orders.on('close', () => process.exit(0))
-words.on('error', () => process.exit(1))
-// The server decides when a worker ends; a signal for the whole terminal or container is not for the worker.
-process.on('SIGINT', () => {})
-process.on('SIGTERM', () => {})
-capturePrints((stream, text) => {
-  if (outbox.backlog > PRINT_BACKLOG_BYTES) return false
-  for (const piece of pieces(text))
-    outbox.send({ $case: 'log', value: { task: hand?.running ?? 0, stream, text: piece } })
-  return true
-})
+  /** The number of bytes that wait for the socket. */
+  get backlog(): number {
+    return this.socket.writableLength
+  }
 
-function receive(frame: ToWorkerFrame | undefined): void {
-  switch (frame?.$case) {
-    case 'init':
-      initialized = initialize(frame.value)
-      return
-    case 'run':
-      return hand?.add(frame.value)
-    case 'abort':
-      return hand?.abort(frame.value.task, frame.value.reason)
-    case 'stop':
-      void initialized.then(() => hand?.idle()).then(() => words.end(() => process.exit(0)))
-      return
-    case undefined:
-      return
+  get pending(): Promise<void> | undefined {
+    return this.#pending
+  }
+
+  send(report: FromWorkerFrame): void {
+    this.#writer.reset()
+    writeFromWorker(this.#writer, report)
+    const views = this.#writer.views()
+    const written = this.#pending === undefined ? this.#writeNow(views) : 0
+    if (written === this.#writer.length) return
+    const rest = Buffer.concat(views).subarray(written)
+    const pending = new Promise<void>((resolve) => this.socket.write(rest, () => resolve()))
+    this.#pending = pending
+    void pending.then(() => {
+      if (this.#pending === pending) this.#pending = undefined
+    })
+  }
+
+  /** Returns how many bytes the socket took. */
+  #writeNow(views: readonly Uint8Array[]): number {
+    // A named pipe of Windows does not allow it.
+    if (process.platform === 'win32') return 0
+    try {
+      const [first] = views
+      return views.length === 1 && first ? writeSync(this.fd, first) : writevSync(this.fd, views)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EAGAIN') return 0
+      // The server is gone.
+      return process.exit(1)
+    }
   }
 }
 
-/** Where memory runs out, the kernel takes a worker before the server. */
-function preferForOom(): void {
-  try {
-    const file = '/proc/self/oom_score_adj'
-    // What it has now is the server's.
-    const score = Number(readFileSync(file, 'utf8'))
-    writeFileSync(file, String(Math.min(MAX_OOM_SCORE, Math.max(0, score) + OOM_SCORE)))
-  } catch {
-    // Not Linux, or not allowed.
+preferForOomKill()
+const commandSocket = new Socket({ fd: COMMANDS_FD, writable: false })
+const reportSocket = new Socket({ fd: REPORTS_FD, readable: false })
+const reports = new SocketReports(reportSocket, REPORTS_FD)
+const frames = new FrameReader((frame) => receive(decodeToWorker(frame)))
+/** Exists once the initializer has run. */
+let runner: TaskRunner | undefined
+let initialized: Promise<void> = Promise.resolve()
+
+commandSocket.on('data', (bytes) => frames.push(bytes))
+commandSocket.on('error', () => process.exit(1))
+commandSocket.on('close', () => process.exit(0))
+reportSocket.on('error', () => process.exit(1))
+// Signals that reach the whole terminal or container. Only the server decides when a worker ends.
+process.on('SIGINT', () => {})
+process.on('SIGTERM', () => {})
+captureOutput((stream, text) => {
+  if (reports.backlog > OUTPUT_BACKLOG_BYTES) return false
+  for (const piece of pieces(text)) {
+    reports.send({ $case: 'log', value: { task: runner?.running ?? 0, stream, text: piece } })
+  }
+  return true
+})
+
+function receive(command: ToWorkerFrame | undefined): void {
+  switch (command?.$case) {
+    case 'init':
+      initialized = initialize(command.value)
+      return
+    case 'run':
+      return runner?.add(command.value)
+    case 'abort':
+      return runner?.abort(command.value.task, command.value.reason)
+    case 'stop':
+      void initialized.then(() => runner?.idle()).then(() => reportSocket.end(() => process.exit(0)))
+      return
+    case undefined:
+      // A command that only newer servers send.
+      return
+    default:
+      command satisfies never
   }
 }
 
@@ -81,8 +141,8 @@ async function initialize(init: Init): Promise<void> {
   try {
     const functions = await loadFunctions(init.modules, init.stacks)
     if (init.initializer !== '') await runInitializer(init, functions)
-    hand = new Hand(functions, init, outbox)
-    outbox.send({
+    runner = new TaskRunner(functions, init, reports)
+    reports.send({
       $case: 'ready',
       value: {
         functions: [...functions].map(([name, { call, module, options }]) => ({
@@ -95,8 +155,8 @@ async function initialize(init: Init): Promise<void> {
       },
     })
   } catch (error) {
-    outbox.send({ $case: 'initFailed', value: { status: failureToStatus(asFailure(error)) } })
-    await new Promise<void>((resolve) => words.end(resolve))
+    reports.send({ $case: 'initFailed', value: { status: failureToStatus(asFailure(error)) } })
+    await new Promise<void>((resolve) => reportSocket.end(resolve))
     process.exit(1)
   }
 }
@@ -107,21 +167,29 @@ async function runInitializer(init: Init, functions: ReadonlyMap<string, LoadedF
     const names = [...functions.keys()].join(', ')
     throw new Failure(
       'INITIALIZER_FAILED',
-      `the initializer ${JSON.stringify(init.initializer)} is not exported; there are: ${names}`,
+      `the initializer ${JSON.stringify(init.initializer)} is not exported; the modules export ${names}`,
     )
   }
   const args = init.initargs.map((arg, at) => decodePart(arg, `initializer argument ${at + 1}`).value)
   try {
     await initializer.call(...args)
   } catch (error) {
-    const remote = describe(error, init.stacks)
+    const remote = describeThrown(error, init.stacks)
     throw new Failure(
       'INITIALIZER_FAILED',
       `the initializer ${init.initializer} threw ${remote.type}: ${remote.message}`,
-      {
-        remote,
-        metadata: { initializer: init.initializer },
-      },
+      { remote, metadata: { initializer: init.initializer } },
     )
+  }
+}
+
+/** When the machine is out of memory, the kernel kills a worker before it kills the server. Linux only. */
+function preferForOomKill(): void {
+  try {
+    const file = '/proc/self/oom_score_adj'
+    const inherited = Number(readFileSync(file, 'utf8'))
+    writeFileSync(file, String(Math.min(MAX_OOM_SCORE, Math.max(0, inherited) + WORKER_OOM_SCORE)))
+  } catch {
+    // Another system, or no permission.
   }
 }

@@ -59,7 +59,7 @@ describe('what a module says about a function', () => {
     ['{ retries: -1 }', 'its retries are -1; they must be an integer, 0 or more'],
     ['{ runTimeout: 1.5 }', 'its runTimeout is 1.5; it must be a whole number of milliseconds'],
     ["{ kill: 'now' }", `its kill is "now"; it must be 'after-grace' or 'never'`],
-    ['{ retrys: 1 }', 'it has an option retrys; there are retries, runTimeout and kill'],
+    ['{ retrys: 1 }', 'it has the unknown option retrys; the options are retries, runTimeout and kill'],
     ['1', 'its options are 1; they must be an object'],
   ])('is checked when the server starts: %s', async (options, message) => {
     const module = `${folder.fresh()}.mjs`

@@ -23,7 +23,7 @@ export class Http2 implements Target {
 
   static async start(seed: number, options: Pick<SubjectOptions, 'build' | 'env' | 'functions'>): Promise<Http2> {
     // A connection that the server has told to go away stays until a keepalive finds it dead.
-    const args = ['--max-connections', '10000', '--max-violations', '0', '--max-pools', '1', '--max-processes', '3']
+    const args = ['--max-connections', '10000', '--max-pools', '1', '--max-processes', '3']
     return new Http2(seed, await Subject.start({ ...options, processes: 2, args, innocent: {}, isDeadly: false }))
   }
 

@@ -119,7 +119,7 @@ describe('what functions throw and return', () => {
     ['null', 'null', 'null'],
     ['undefined', 'undefined', 'undefined'],
     ['surrogate', 'Error', 'lone \ufffd surrogate'],
-    ['hostile', 'unknown', 'an object that throws when it is looked at'],
+    ['hostile', 'unknown', 'an object whose properties throw when they are read'],
   ])('a thrown %s', async (what, type, message) => {
     const error = await errorOf(pool.apply('throwIt', [what]))
     expect(error).toBeInstanceOf(RemoteError)

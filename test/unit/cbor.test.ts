@@ -77,53 +77,53 @@ describe('decodeCbor', () => {
   it.each([
     ['', 'the value ends early'],
     ['18', 'the value ends early'],
-    ['1c', 'additional information 28 has no meaning here'],
+    ['1c', 'additional information 28 is not supported'],
     ['0000', '1 bytes follow the value'],
     ['62c328', 'not valid UTF-8'],
     ['61ff', 'not valid UTF-8'],
     ['a161ff01', 'not valid UTF-8'],
     ['7f616161ffff', 'at byte 4: a text is not valid UTF-8'],
-    // 'ü' in two pieces: each has to be a text of its own.
+    // 'ü' in two chunks. Each chunk must be valid UTF-8 itself.
     ['7f61c361bcff', 'not valid UTF-8'],
-    ['83830083000000', 'more items are announced than bytes'],
+    ['83830083000000', 'announce more items than it has bytes'],
     ['9b7fffffffffffffff', 'out of range'],
-    ['9a7fffffff00', 'are announced and 1 are left'],
-    ['5a7fffffff00', 'are announced and 1 are left'],
-    ['ba7fffffff00', 'are announced and 1 are left'],
-    ['ff', 'a break stands outside'],
+    ['9a7fffffff00', 'are announced, 1 are left'],
+    ['5a7fffffff00', 'are announced, 1 are left'],
+    ['ba7fffffff00', 'are announced, 1 are left'],
+    ['ff', 'a break is outside'],
     ['9f01', 'a break is missing'],
-    ['5f01ff', 'a piece of a string is not a string of the same kind'],
-    ['5f5f4101ffff', 'a piece of a string is not a string of the same kind'],
-    ['f8ff', 'simple value 24 has no meaning here'],
-    ['e0', 'simple value 0 has no meaning here'],
-    ['c000', 'a date of tag 0 is not a text'],
-    // "1", "March 7" and a date without a zone: Date would read them, each machine in its own way.
-    ['c06131', 'a date is not one of RFC 3339'],
-    ['c0674d617263682037', 'a date is not one of RFC 3339'],
-    ['c073323031332d30332d32315432303a30343a3030', 'a date is not one of RFC 3339'],
-    ['c160', 'a date of tag 1 is not a number'],
+    ['5f01ff', 'a chunk of a string is not a string of the same kind'],
+    ['5f5f4101ffff', 'a chunk of a string is not a string of the same kind'],
+    ['f8ff', 'simple value 24 is not supported'],
+    ['e0', 'simple value 0 is not supported'],
+    ['c000', 'tag 0 (a date) is not followed by a text'],
+    // "1", "March 7" and a date without a zone: Date would read them, depending on the machine.
+    ['c06131', 'a date is not in the format of RFC 3339'],
+    ['c0674d617263682037', 'a date is not in the format of RFC 3339'],
+    ['c073323031332d30332d32315432303a30343a3030', 'a date is not in the format of RFC 3339'],
+    ['c160', 'tag 1 (a date) is not followed by a number'],
     ['c1fb7e37e43c8800759c', 'a date is out of range'],
     ['c1f97c00', 'a date is out of range'],
     ['c201', 'a bignum is not a byte string'],
-    ['d9010201', 'a set is not an array'],
-    ['d9010301', 'tag 259 does not stand before a map'],
-    ['d81b01', 'tag 27 has no meaning here'],
-    ['d84d43000000', 'not a byte string of a multiple of 2'],
+    ['d9010201', 'tag 258 (a set) is not followed by an array'],
+    ['d9010301', 'tag 259 (a Map) is not followed by a map'],
+    ['d81b01', 'tag 27 is not supported'],
+    ['d84d43000000', 'not a byte string whose length is a multiple of 2'],
   ])('refuses %s: %s', (bytes, why) => {
     expect(() => decode(bytes)).toThrow(why)
   })
 
-  it('refuses what is nested too deep, and numbers without end', () => {
+  it('refuses values that are nested too deep and bignums that are too long', () => {
     expect(() => decodeCbor(Buffer.alloc(1_000_000, 0x81))).toThrow('nested deeper than 500')
     expect(() => decodeCbor(Buffer.from('d9d9f7'.repeat(100_000), 'hex'))).toThrow('nested deeper than 500')
     expect(() => decodeCbor(Buffer.alloc(1_000_000, 0xc1))).toThrow(DecodeError)
     expect(() => decodeCbor(Buffer.concat([Buffer.from('c25a00100000', 'hex'), Buffer.alloc(1 << 20, 1)]))).toThrow(
-      'a bignum takes',
+      'a bignum has 1048576 bytes',
     )
   })
 
-  it('takes time in proportion to the bytes where texts and other keys are mixed, however deep', () => {
-    // {"a": {"a": … , 1: 0}, 1: 0}: what begins as an object turns out to be a Map, 200 times.
+  it('takes linear time for deep maps whose keys are texts and numbers', () => {
+    // {"a": {"a": … , 1: 0}, 1: 0}: each level begins as an object and becomes a Map at its second key.
     let nested = '00'
     for (let i = 0; i < 200; i++) nested = `a26161${nested}0100`
     let value = decode(nested)
@@ -135,7 +135,7 @@ describe('decodeCbor', () => {
     expect(value).toBe(0)
   })
 
-  it('keeps an own key __proto__ of a map that turns out to have other keys', () => {
+  it('keeps an own key __proto__ when an object becomes a Map', () => {
     // {"__proto__": 1, 2: 3}
     expect(decode('a2695f5f70726f746f5f5f010203')).toStrictEqual(
       new Map<unknown, unknown>([
@@ -143,7 +143,7 @@ describe('decodeCbor', () => {
         [2, 3],
       ]),
     )
-    // The same, until a break.
+    // An object of indefinite length becomes a Map too.
     expect(decode('bf6161010203ff')).toStrictEqual(
       new Map<unknown, unknown>([
         ['a', 1],
@@ -152,15 +152,15 @@ describe('decodeCbor', () => {
     )
   })
 
-  it('sets no memory aside for what nested arrays announce together', () => {
+  it('refuses nested arrays that together announce more items than the message has bytes', () => {
     const length = 1_000_000
     const message = Buffer.alloc(length)
-    // Each of 400 arrays announces half of all bytes, and the first item of each is the next.
+    // 400 nested arrays, each of which announces half as many items as the message has bytes.
     for (let i = 0; i < 400; i++) message.set(Buffer.from('9a0007a120', 'hex'), i * 5)
-    expect(() => decodeCbor(message)).toThrow('more items are announced than bytes')
+    expect(() => decodeCbor(message)).toThrow('announce more items than it has bytes')
   })
 
-  it('joins many empty pieces of a byte string', () => {
+  it('joins many empty chunks of a byte string', () => {
     const message = Buffer.concat([Buffer.from('5f', 'hex'), Buffer.alloc(100_000, 0x40), Buffer.from('4107ff', 'hex')])
     expect(decodeCbor(message)).toStrictEqual(new Uint8Array([7]))
   })
@@ -174,7 +174,7 @@ describe('decodeCbor', () => {
     expect(() => decodeCbor(Buffer.concat([Buffer.from([0x9f]), body]))).toThrow('a break is missing')
   })
 
-  it('reads typed arrays from any offset, and from either byte order', () => {
+  it('reads typed arrays at any offset and in either byte order', () => {
     for (let shift = 0; shift < 8; shift++) {
       const padded = Buffer.concat([Buffer.alloc(shift), encodeCbor(new Float64Array([1.5, -0]))])
       const moved = new Uint8Array(padded.length)
@@ -186,19 +186,19 @@ describe('decodeCbor', () => {
     expect(decode('d84b48ffffffffffffffff')).toStrictEqual(new BigInt64Array([-1n]))
   })
 
-  it('reads RFC 3339 with any zone and fraction', () => {
+  it('reads dates of RFC 3339 with any zone and fraction', () => {
     const text = (date: string) => decodeCbor(Buffer.concat([Buffer.from('c0', 'hex'), encodeCbor(date)]))
     expect(text('2013-03-21T22:04:00.123456+02:00')).toStrictEqual(new Date('2013-03-21T20:04:00.123Z'))
     expect(text('2013-03-21t20:04:00z')).toStrictEqual(new Date('2013-03-21T20:04:00Z'))
   })
 
-  it('tells keys apart whose bytes look alike', () => {
+  it('distinguishes keys with similar bytes', () => {
     const keys = ['Ã©', 'é', 'a', 'aa', '\u0000', '\u00ff', 'key', 'kez', '🙂']
     const object = Object.fromEntries(keys.map((key, i) => [key, i]))
     for (let i = 0; i < 3; i++) expect(decodeCbor(encodeCbor([object, object]))).toStrictEqual([object, object])
   })
 
-  it('hands out bytes as a view on the message', () => {
+  it('returns bytes as a view on the message', () => {
     const message = Buffer.from('4401020304', 'hex')
     expect((decodeCbor(message) as Uint8Array).buffer).toBe(message.buffer)
   })
@@ -223,11 +223,11 @@ describe('encodeCbor', () => {
     [new Map([['a b', Symbol('s')]]), 'value["a b"] is a symbol'],
     [[new Set([1, Promise.resolve()])], 'value[0][1] is a Promise'],
     [Symbol('s'), 'value is a symbol'],
-  ])('names the place of what it refuses: %o', (value, message) => {
+  ])('names the path of the part that it refuses: %o', (value, message) => {
     expect(() => encodeCbor(value)).toThrow(message)
   })
 
-  it('refuses cycles by their place, and takes the same object twice', () => {
+  it('refuses a cycle by its path and accepts the same object twice', () => {
     const cycle: { list: unknown[] } = { list: [] }
     cycle.list.push({ back: cycle })
     expect(() => encodeCbor(cycle)).toThrow('value.list[0].back is a cycle')
@@ -235,14 +235,14 @@ describe('encodeCbor', () => {
     expect(decodeCbor(encodeCbor([shared, shared]))).toStrictEqual([{ a: 1 }, { a: 1 }])
   })
 
-  it('refuses what is nested too deep', () => {
+  it('refuses values that are nested too deep', () => {
     let deep: unknown = 1
     for (let i = 0; i < 501; i++) deep = [deep]
     expect(() => encodeCbor(deep)).toThrow('nested deeper than 500')
     expect(decodeCbor(encodeCbor((deep as unknown[])[0]))).toStrictEqual((deep as unknown[])[0])
   })
 
-  it('accepts nothing that is too deep or too large to be decoded', () => {
+  it('accepts only values that can be decoded, at the limits of depth and size', () => {
     const nested = (wrap: (value: unknown) => unknown, leaf: unknown, levels = 500) => {
       let value = leaf
       for (let i = 0; i < levels; i++) value = wrap(value)
@@ -266,7 +266,7 @@ describe('encodeCbor', () => {
     expect(() => encodeCbor([most + 1n])).toThrow('value[0] is a BigInt of more than 4096 bytes')
   })
 
-  it('writes a date as seconds that are exact to the millisecond, also where a double is at its coarsest', () => {
+  it('writes a date as seconds, exact to the millisecond over the whole range of Date', () => {
     const near = [4.398e15, 4.45e15, 4.5e15, 8.64e15 - 1000, 1_700_000_000_000, 0]
     for (const from of near.flatMap((ms) => [ms, -ms])) {
       for (let i = 0; i < 1000; i++) {
@@ -277,7 +277,7 @@ describe('encodeCbor', () => {
     }
   })
 
-  it('writes what it counted where a getter changes the array, and refuses other containers that change', () => {
+  it('keeps the length of an array that a getter changes, and refuses other containers that change', () => {
     const grows: unknown[] = []
     grows.push({
       get more() {
@@ -315,7 +315,7 @@ describe('encodeCbor', () => {
     }
   })
 
-  it('goes by what a value is, not by the name that it gives itself', () => {
+  it('ignores Symbol.toStringTag and goes by the class of a value', () => {
     class Fake {
       get [Symbol.toStringTag]() {
         return 'ArrayBuffer'
@@ -331,17 +331,17 @@ describe('encodeCbor', () => {
     expect(() => encodeCbor(Object.create(Map.prototype))).toThrow(EncodeError)
     for (const length of [-1, 1.5, 'two']) {
       const array = new Proxy([1], { get: (target, key) => (key === 'length' ? length : Reflect.get(target, key)) })
-      expect(() => encodeCbor({ array })).toThrow('value.array is a Proxy of an array, and has no length')
+      expect(() => encodeCbor({ array })).toThrow('value.array is a Proxy of an array without a valid length')
     }
     expect(decodeCbor(encodeCbor(new Plain([[1, 2]])))).toStrictEqual(new Map([[1, 2]]))
   })
 
-  it('sends no property that is inherited or not enumerable', () => {
+  it('sends own enumerable properties only', () => {
     const object = Object.create({ inherited: 1 }, { hidden: { value: 2 }, own: { value: 3, enumerable: true } })
     expect(decodeCbor(encodeCbor(object))).toStrictEqual({ own: 3 })
   })
 
-  it('fails with an EncodeError whatever a value throws', () => {
+  it('throws an EncodeError for everything that a getter or a Proxy throws', () => {
     const throws = (thrown: unknown) => ({
       list: [
         {
@@ -362,7 +362,7 @@ describe('encodeCbor', () => {
     for (const value of [revoked.proxy, moved]) expect(() => encodeCbor([value])).toThrow(EncodeError)
   })
 
-  it('says what a getter threw, and goes on with the next value', () => {
+  it('names the error of a getter and can encode the next value', () => {
     const hostile = {
       a: {
         get b() {
@@ -385,7 +385,7 @@ describe('encodeCbor', () => {
     expect(hex(encodeCbor(1))).toBe('01')
   })
 
-  it('can be called by a getter of the value that it encodes', () => {
+  it('can be called by a getter of the value that is being encoded', () => {
     const value = {
       get inner() {
         return encodeCbor({ a: 'x'.repeat(20_000) })

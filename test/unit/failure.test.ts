@@ -10,7 +10,7 @@ import {
 } from '../../wire/failure.js'
 import { Code, REASONS, type Reason } from '../../wire/reason.js'
 import { percentEncodedLength } from '../../wire/truncate.js'
-import { describe as describeThrown, functionFailure } from '../../worker/describe-error.js'
+import { describeThrown, functionFailure } from '../../worker/describe-error.js'
 
 const remote = (size: number, causes = 3): NonNullable<Failure['remote']> => ({
   type: 'TypeError',
@@ -20,7 +20,7 @@ const remote = (size: number, causes = 3): NonNullable<Failure['remote']> => ({
 })
 
 describe('a failure', () => {
-  it.each(Object.keys(REASONS) as Reason[])('%s travels as a google.rpc.Status and comes back the same', (reason) => {
+  it.each(Object.keys(REASONS) as Reason[])('%s is the same after it was sent as a google.rpc.Status', (reason) => {
     const failure = new Failure(reason, 'why', {
       started: true,
       metadata: { pid: '7' },
@@ -39,17 +39,17 @@ describe('a failure', () => {
     expect(back.remote).toEqual(remote(3))
   })
 
-  it('of a crash is never UNAVAILABLE, which gRPC clients send again by themselves', () => {
+  it('of a crash is never UNAVAILABLE, because gRPC clients send an UNAVAILABLE call again by themselves', () => {
     const unavailable = (Object.keys(REASONS) as Reason[]).filter((reason) => REASONS[reason].code === 'UNAVAILABLE')
     expect(unavailable).toEqual(['SERVER_DRAINING', 'NO_WORKERS', 'CONNECTION_FAILED'])
   })
 
-  it('from another peer keeps its code and becomes INTERNAL', () => {
+  it('of a status without details keeps its code and has the reason INTERNAL', () => {
     expect(statusToFailure({ code: 7, message: 'no', details: [] })).toMatchObject({ reason: 'INTERNAL', code: 7 })
     expect(asFailure('text')).toMatchObject({ reason: 'INTERNAL', message: 'text' })
   })
 
-  it('with details that cannot be read is what the others say', () => {
+  it('is read from the valid details if others are malformed', () => {
     const status = failureToStatus(new Failure('WORKER_CRASHED', 'why', { metadata: { pid: '7' } }))
     for (const kind of ['google.rpc.ErrorInfo', 'google.rpc.RetryInfo', 'farpool.v1.RemoteError'])
       status.details.push({ typeUrl: `type.googleapis.com/${kind}`, value: Buffer.from('0aff', 'hex') })
@@ -57,7 +57,7 @@ describe('a failure', () => {
   })
 
   it.each([0, 10, 1_000, 100_000])(
-    'in trailers stays below the budget with texts of %i, and keeps its reason',
+    'with texts of %i characters fits into the trailers and keeps its reason',
     (size) => {
       for (const message of ['x'.repeat(size), '🙂'.repeat(size), '%'.repeat(size)]) {
         const trailer = failureToTrailer(
@@ -76,7 +76,7 @@ describe('a failure', () => {
     },
   )
 
-  it('loses its stacks before its messages', () => {
+  it('has its stacks truncated before its messages', () => {
     const long = { ...remote(0, 0), message: 'kept', stack: 's'.repeat(50_000) }
     const back = statusToFailure(
       Status.decode(failureToTrailer(new Failure('FUNCTION_ERROR', 'kept', { remote: long })).details),
@@ -86,8 +86,8 @@ describe('a failure', () => {
   })
 })
 
-describe('what a function threw', () => {
-  it('shows no stack where stacks are not sent', () => {
+describe('a thrown value', () => {
+  it('has no stack if stacks are not sent', () => {
     const error = new Error('outer', { cause: new Error('inner') })
     expect(describeThrown(error, false)).toMatchObject({ stack: '', cause: { message: 'inner', stack: '' } })
     expect(describeThrown(error, true).stack).toMatch(/^\s+at /)
@@ -103,7 +103,7 @@ describe('what a function threw', () => {
     expect(describeThrown(thrown, true)).toMatchObject({ type, message })
   })
 
-  it('a chain of causes that has no end is cut', () => {
+  it('with an endless chain of causes keeps the first ones', () => {
     const error: Error & { cause?: unknown } = new Error('again')
     error.cause = error
     let depth = 0
@@ -111,7 +111,7 @@ describe('what a function threw', () => {
     expect(depth).toBe(8)
   })
 
-  it('sets the status code, but for codes that would make it run twice or that are none', () => {
+  it('sets the status code, except UNAVAILABLE and invalid codes', () => {
     const codeOf = (code: unknown) => functionFailure(Object.assign(new Error(), { code }), false).code
     expect([5, 16, 14, 0, 17, 1.5, 'ENOENT'].map(codeOf)).toEqual([5, 16, 2, 2, 2, 2, 2])
   })

@@ -1,3 +1,4 @@
+import { BinaryWriter } from '@bufbuild/protobuf/wire'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { CallRequest, CallResponse } from '../../proto/gen/farpool/routing/v1/routing.js'
@@ -6,12 +7,12 @@ import { CallRequestWriter, decodeCallRequest, readOutcomes } from '../../wire/f
 import { decodeFromWorker, decodeToWorker, writeFromWorker, writeToWorker } from '../../wire/framing/frames.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
 
-/** What is read by hand, from a peer that writes in its own way, or wrongly: a value, the generated code's, or an error. */
+/** The readers by hand agree with the generated code on messages of other writers, and throw an Error for invalid messages. */
 
 const number = fc.oneof(fc.nat(300), fc.maxSafeNat(), fc.constant(Number.MAX_SAFE_INTEGER))
 const small = fc.uint8Array({ maxLength: 40 })
 
-/** As text: a view and a Buffer of the same bytes are the same, and so is an absent field and an undefined one. */
+/** A comparable form: views and Buffers of the same bytes are equal, and so are absent and undefined fields. */
 const plain = (value: unknown): unknown =>
   JSON.parse(
     JSON.stringify(value, (_, part) => {
@@ -20,11 +21,7 @@ const plain = (value: unknown): unknown =>
     }) ?? 'null',
   )
 
-const varint = (value: number): Buffer => {
-  const writer = new ProtoWriter()
-  writer.varint(value)
-  return writer.take()
-}
+const varint = (value: number): Uint8Array => new BinaryWriter().uint64(value).finish()
 const field = (number: number, type: number, ...parts: Uint8Array[]): Buffer =>
   Buffer.concat([varint(number * 8 + type), ...parts])
 const message = (number: number, ...fields: Uint8Array[]): Buffer => {
@@ -32,14 +29,14 @@ const message = (number: number, ...fields: Uint8Array[]): Buffer => {
   return field(number, 2, varint(body.length), body)
 }
 
-/** Fields that nobody knows, of every wire type. */
+/** Unknown fields of every wire type. */
 const unknown = fc.oneof(
   number.map((value) => field(100, 0, varint(value))),
   fc.constant(field(2_000, 1, Buffer.alloc(8, 0xff))),
   small.map((value) => message(536_870_911, value)),
   fc.constant(field(101, 5, Buffer.alloc(4, 0xff))),
 )
-/** Those fields and others, in any order; what is repeated keeps its own. */
+/** The fields in any order and number, among unknown fields. */
 const among = (...fields: readonly fc.Arbitrary<Buffer>[]) =>
   fc.array(fc.oneof(...fields, unknown), { maxLength: 8 }).map((parts) => Buffer.concat(parts))
 
@@ -101,7 +98,7 @@ const codecs: readonly [
   ['FromWorker', done, decodeFromWorker, (bytes) => FromWorker.decode(bytes).kind],
 ]
 
-/** What a value holds of what was read. */
+/** How many bytes a decoded value holds. */
 function held(value: unknown): number {
   if (value instanceof Uint8Array) return value.length
   if (typeof value !== 'object' || value === null) return 0
@@ -109,7 +106,7 @@ function held(value: unknown): number {
 }
 
 describe.each(codecs)('%s', (_, valid, decode, generated) => {
-  it('is read as the generated code does: fields in any order and number, with others that nobody knows', () => {
+  it('is read as the generated code does, with fields in any order and number and with unknown fields', () => {
     fc.assert(
       fc.property(valid, (bytes) => {
         expect(plain(decode(bytes))).toEqual(plain(generated(bytes)))
@@ -117,7 +114,7 @@ describe.each(codecs)('%s', (_, valid, decode, generated) => {
     )
   })
 
-  it('that is cut is an error, or a value where only whole fields are missing', () => {
+  it('that is truncated is an error, or a value if only whole fields are missing', () => {
     fc.assert(
       fc.property(valid, (bytes) => {
         for (let cut = 0; cut < bytes.length; cut++) {
@@ -136,11 +133,11 @@ describe.each(codecs)('%s', (_, valid, decode, generated) => {
     )
   })
 
-  it('that is changed anywhere is a value or an error, and never more than there was', () => {
+  it('that is changed is a value or an error, and never has more bytes than it had', () => {
     const change = fc.tuple(fc.nat(), fc.oneof(fc.nat(255), fc.constantFrom(0, 0x7f, 0x80, 0xff)))
     fc.assert(
       fc.property(valid, fc.array(change, { minLength: 1, maxLength: 6 }), small, (bytes, changes, around) => {
-        // As in a socket: a view into a larger buffer, of which nothing else must come out.
+        // As from a socket: a view on a larger buffer, whose other bytes must not be read.
         const outer = Buffer.concat([around, bytes, Buffer.alloc(64, 0xee)])
         const view = outer.subarray(around.length, around.length + bytes.length)
         for (const [at, byte] of changes) if (view.length > 0) view[at % view.length] = byte
@@ -159,7 +156,7 @@ describe.each(codecs)('%s', (_, valid, decode, generated) => {
 describe('numbers', () => {
   const id = (hex: string) => message(1, message(10, field(1, 0, Buffer.from(hex, 'hex'))))
 
-  it('are read up to the largest that JavaScript holds, and refused beyond', () => {
+  it('are read up to the largest safe integer and refused above', () => {
     const largest = id('ffffffffffffff0f')
     expect(decodeCallRequest(largest).groups[0]?.calls[0]?.id).toBe(Number.MAX_SAFE_INTEGER)
     for (const hex of ['8080808080808010', 'ffffffffffffffffff01', 'ffffffffffffffffffff01']) {
@@ -169,14 +166,14 @@ describe('numbers', () => {
 })
 
 describe('large values', () => {
-  /** Around the size from which values are not copied, and well above. */
+  /** Around the size from which values are not copied, and far above. */
   const size = fc.constantFrom(32 * 1024 - 1, 32 * 1024, 40 * 1024, 200_000)
   const parts = fc.array(fc.oneof(size, fc.nat(200)), { minLength: 1, maxLength: 4 })
   const filled = (sizes: readonly number[]) => sizes.map((length, at) => new Uint8Array(length).fill(at + 1))
   const digest = (values: readonly Uint8Array[]) =>
     values.map((value) => `${value.length} times ${value[0]} ${value.at(-1)}`)
 
-  it('stand where they belong, among small ones', () => {
+  it('are written in order, among small values', () => {
     fc.assert(
       fc.property(parts, parts, number, (first, second, id) => {
         const writer = new CallRequestWriter()

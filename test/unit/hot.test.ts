@@ -12,7 +12,7 @@ import {
 } from '../../wire/framing/frames.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
 
-/** What is written and read by hand, because there is one for every call, is what the generated code writes and reads. */
+/** The messages that are written and read by hand (decision 0002) have the same bytes and values as with the generated code. */
 
 const number = fc.oneof(fc.nat(300), fc.maxSafeNat())
 const small = fc.uint8Array({ maxLength: 200 })
@@ -39,7 +39,7 @@ const failure = fc.record({
   status: fc.constant(undefined),
 })
 
-/** As plain arrays: a view and a Buffer of the same bytes are the same. */
+/** A comparable form, in which a view and a Buffer of the same bytes are equal. */
 const plain = (value: unknown): unknown =>
   JSON.parse(
     JSON.stringify(value, (_, part) =>
@@ -51,11 +51,11 @@ const plain = (value: unknown): unknown =>
     ),
   )
 
-/** A stream without a session. */
+/** The fields of a stream without a session. */
 const alone = { session: undefined, received: 0, abandon: false, last: false }
 
 describe('CallRequest', () => {
-  it('is written as the generated code reads it', () => {
+  it('is written so that the generated code reads it', () => {
     fc.assert(
       fc.property(fc.array(group, { maxLength: 4 }), fc.array(number), (groups, cancelled) => {
         const writer = new CallRequestWriter()
@@ -65,7 +65,7 @@ describe('CallRequest', () => {
         }
         for (const id of cancelled) writer.cancel(id)
         const read = CallRequest.decode(writer.finish())
-        // 0 is what is not written.
+        // 0 is the default, which is not written.
         const ids = cancelled.filter((id) => id !== 0)
         expect(plain(read)).toEqual(
           plain({ groups: groups.map(([common, calls]) => ({ ...common, calls })), cancelled: ids, ...alone }),
@@ -74,7 +74,7 @@ describe('CallRequest', () => {
     )
   })
 
-  it('is read as the generated code writes it', () => {
+  it('is read in the form that the generated code writes', () => {
     fc.assert(
       fc.property(fc.array(group, { maxLength: 4 }), fc.array(number), (groups, cancelled) => {
         const request = { groups: groups.map(([common, calls]) => ({ ...common, calls })), cancelled, ...alone }
@@ -84,7 +84,7 @@ describe('CallRequest', () => {
     )
   })
 
-  it('is read in any order, without what is not known', () => {
+  it('is read with its fields in any order and with unknown fields', () => {
     const unknown = Buffer.from('ba3e0478787878', 'hex')
     const empty = CallGroup.decode(new Uint8Array())
     const calls = (ids: number[]) =>
@@ -97,7 +97,7 @@ describe('CallRequest', () => {
     expect(cancelled).toEqual([5])
   })
 
-  it('that is cut, or that nobody has written, is an error or a request, and nothing else', () => {
+  it('that is truncated or changed is a request or an error, and never has more bytes than it had', () => {
     const any = fc.tuple(group, fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }), fc.nat())
     fc.assert(
       fc.property(any, ([[common, calls], changes, cut]) => {
@@ -138,7 +138,7 @@ describe('CallResponse', () => {
   })
 })
 
-describe('frames', () => {
+describe('a frame', () => {
   const task = fc.record({ task: number, attempt: fc.nat(9), args: fc.array(bytes, { maxLength: 2 }), chunk: optional })
   const run = fc
     .tuple(head, fc.boolean(), fc.array(task, { maxLength: 4 }), fc.constantFrom(0, 12.5, 1e9))
@@ -153,7 +153,7 @@ describe('frames', () => {
       beginBy,
     }))
 
-  it('of tasks are written and read as the generated code does', () => {
+  it('of tasks is written and read as the generated code does', () => {
     fc.assert(
       fc.property(run, (value) => {
         const writer = new ProtoWriter(8)
@@ -167,7 +167,7 @@ describe('frames', () => {
     )
   })
 
-  it('of results are written and read as the generated code does', () => {
+  it('of a result is written and read as the generated code does', () => {
     const done = fc.record({ task: number, payload: optional, runMs: fc.constantFrom(0, 0.5, 1024) })
     fc.assert(
       fc.property(done, (facts) => {

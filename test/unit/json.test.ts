@@ -28,7 +28,7 @@ describe('encodeJson', () => {
     [{ 'a b': Number.NaN }, 'value["a b"] is NaN'],
     [[1, Number.NEGATIVE_INFINITY], 'value[1] is -Infinity'],
     [[1, undefined], 'value[1] is undefined'],
-    // biome-ignore lint/suspicious/noSparseArray: a hole is what is tested
+    // biome-ignore lint/suspicious/noSparseArray: the test needs a hole
     [[1, , 2], 'value[1] is undefined'],
     [{ a: 5n }, 'value.a is a bigint'],
     [[Symbol('s')], 'value[0] is a symbol'],
@@ -48,7 +48,7 @@ describe('encodeJson', () => {
     expect(() => encodeJson(value)).toThrow(EncodeError)
   })
 
-  it('sends what toJSON returns, and asks that no second time', () => {
+  it('sends the result of toJSON and calls the toJSON of that result no more', () => {
     class Amount {
       constructor(readonly cents: number) {}
       toJSON(): unknown {
@@ -67,7 +67,7 @@ describe('encodeJson', () => {
     expect(() => encodeJson({ a: new Amount(Number.NaN) })).toThrow('value.a.euros is NaN')
   })
 
-  it('refuses cycles by their place, and takes the same object twice', () => {
+  it('refuses a cycle by its path and accepts the same object twice', () => {
     const cycle: { list: unknown[] } = { list: [] }
     cycle.list.push({ back: cycle })
     expect(() => encodeJson(cycle)).toThrow('value.list[0].back is a cycle')
@@ -75,7 +75,7 @@ describe('encodeJson', () => {
     expect(encodeJson([shared, shared])).toBe('[{"a":1},{"a":1}]')
   })
 
-  it('fails with an EncodeError that names the place and the cause, whatever a value throws', () => {
+  it('throws an EncodeError with the path and the cause for everything that a getter throws', () => {
     const value = (thrown: unknown) => ({
       list: [
         {
@@ -99,7 +99,7 @@ describe('encodeJson', () => {
     expect(() => encodeJson([revoked.proxy])).toThrow(EncodeError)
   })
 
-  it('makes lone surrogates well-formed, in keys too, and leaves what only looks like one', () => {
+  it('replaces lone surrogates in texts and keys, and keeps texts that look like an escape', () => {
     expect(decodeJson(encodeJson({ 'k\ud800': ['v\udc00'] }))).toStrictEqual({ 'k\ufffd': ['v\ufffd'] })
     expect(decodeJson(encodeJson(['\\ud800', '🙂']))).toStrictEqual(['\\ud800', '🙂'])
   })
@@ -111,13 +111,13 @@ describe('decodeJson', () => {
     expect(() => decodeJson(text)).toThrow('malformed JSON: ')
   })
 
-  it('keeps __proto__ an own property', () => {
+  it('makes __proto__ an own property', () => {
     const value = decodeJson('{"__proto__":{"a":"\\u0041"},"constructor":1}') as object
     expect(Object.keys(value)).toStrictEqual(['__proto__', 'constructor'])
     expect(Object.getPrototypeOf(value)).toBe(Object.prototype)
   })
 
-  it('has the same limit of depth as encodeJson', () => {
+  it('has the same depth limit as encodeJson', () => {
     const most = nested(500)
     expect(decodeJson(encodeJson(most))).toStrictEqual(most)
     expect(() => encodeJson(nested(501))).toThrow('nested deeper than 500')
@@ -125,7 +125,7 @@ describe('decodeJson', () => {
     expect(() => decodeJson('['.repeat(1_000_000))).toThrow(DecodeError)
   })
 
-  it('counts no bracket inside of a text', () => {
+  it('does not count brackets inside a text as nesting', () => {
     const text = `${'['.repeat(2000)}"\\`
     expect(decodeJson(encodeJson([text, text]))).toStrictEqual([text, text])
   })

@@ -5,10 +5,10 @@ import { DecodeError, EncodeError } from '../../wire/values/value-errors.js'
 
 const decode = (hex: string) => decodePayload(Buffer.from(hex, 'hex'))
 
-describe('payloads', () => {
-  // Around the lengths where the head takes one more byte.
+describe('a payload', () => {
+  // Around the lengths at which the head takes one more byte.
   it.each([0, 100, 125, 126, 127, 128, 16_380, 16_383, 16_384, 2_097_151, 2_097_152])(
-    'of %i bytes arrive',
+    'of %i bytes arrives',
     (length) => {
       const text = 'x'.repeat(length)
       for (const kind of ['cbor', 'json'] as const) {
@@ -21,7 +21,7 @@ describe('payloads', () => {
     },
   )
 
-  it('are what any protobuf library reads and writes', () => {
+  it('is what any protobuf library reads and writes', () => {
     for (const length of [0, 120, 130, 20_000]) {
       const value = { text: 'ü'.repeat(length) }
       const json = JSON.stringify(value)
@@ -34,7 +34,7 @@ describe('payloads', () => {
     }
   })
 
-  it('carry raw bytes, and nothing else, as raw', () => {
+  it('of kind raw carries bytes and nothing else', () => {
     for (const bytes of [new Uint8Array([1, 2]), Buffer.from([1, 2]), new Uint8Array([1, 2]).buffer]) {
       const { kind, value } = decodePayload(encodePayload(bytes, 'raw'))
       expect([kind, value]).toStrictEqual(['raw', new Uint8Array([1, 2])])
@@ -45,7 +45,7 @@ describe('payloads', () => {
     }
   })
 
-  it('of raw bytes that cannot be read are refused with an EncodeError', () => {
+  it('of raw bytes that cannot be read is refused with an EncodeError', () => {
     const moved = new ArrayBuffer(4)
     const view = new Uint8Array(moved)
     structuredClone(moved, { transfer: [moved] })
@@ -54,7 +54,7 @@ describe('payloads', () => {
     for (const value of [moved, view, revoked.proxy]) expect(() => encodePayload(value, 'raw')).toThrow(EncodeError)
   })
 
-  it('do not share memory with the values that were encoded, nor with each other', () => {
+  it('shares no memory with the encoded value or with another payload', () => {
     const bytes = new Uint8Array([1, 2, 3])
     const payloads = (['raw', 'cbor'] as const).map((kind) => encodePayload(bytes, kind))
     bytes.fill(9)
@@ -62,14 +62,14 @@ describe('payloads', () => {
     for (const payload of payloads) expect(decodePayload(payload).value).toStrictEqual(new Uint8Array([1, 2, 3]))
   })
 
-  it('give their bytes as a view on the message', () => {
+  it('decodes to bytes that are a view on the message', () => {
     for (const kind of ['raw', 'cbor'] as const) {
       const payload = encodePayload(new Uint8Array([1, 2, 3]), kind)
       expect((decodePayload(payload).value as Uint8Array).buffer).toBe(payload.buffer)
     }
   })
 
-  it('may have fields of a later version; of two values the last one counts', () => {
+  it('may have unknown fields, and the last of two values counts', () => {
     expect(decode('2a01ff120102')).toStrictEqual({ kind: 'cbor', value: 2 })
     expect(decode('0a0131120102')).toStrictEqual({ kind: 'cbor', value: 2 })
     expect(decode('1201020a0131')).toStrictEqual({ kind: 'json', value: 1 })

@@ -29,7 +29,7 @@ const messages = (name: string) =>
       .map((message) => [message.name, message.field ?? []]),
   )
 
-/** A field as it stands on the wire: payloads and messages and bytes alike are length-delimited, enums are integers. */
+/** A field by its form on the wire: payloads are bytes there, and enums are integers. */
 const onTheWire = ({ name, number, label, type, typeName }: Field) => {
   const own = typeName?.replace(/^\.farpool\.(v1|routing\.v1)\./, '')
   const wire =
@@ -41,24 +41,24 @@ const onTheWire = ({ name, number, label, type, typeName }: Field) => {
   return { name, number, label, wire }
 }
 
-const isOnlyOne = ({ name }: Field): boolean => name === 'request_id'
+const isOnlyInMap = ({ name }: Field): boolean => name === 'request_id'
 
 describe('farpool.routing.v1', () => {
   const routing = messages('farpool.routing.v1')
   const api = messages('farpool.v1')
 
   it.each([...routing.keys()])('%s has the fields of the public message, under the same numbers', (name) => {
-    // One for both: those of IMap, and the one that only Map has.
-    const both = [...(api.get('IMapRequest') ?? []), ...(api.get('MapRequest') ?? []).filter(isOnlyOne)]
+    // The view has one message for Map and IMap: the fields of IMap, and request_id, which only Map has.
+    const both = [...(api.get('IMapRequest') ?? []), ...(api.get('MapRequest') ?? []).filter(isOnlyInMap)]
     const expected = name === 'MapRequest' ? both : (api.get(name) ?? [])
     expect(routing.get(name)?.map(onTheWire)).toEqual(expected.map(onTheWire))
   })
 
-  it('MapRequest and IMapRequest differ in `ordered` and `request_id` only', () => {
+  it('MapRequest and IMapRequest differ only in `ordered` and `request_id`', () => {
     const fields = (name: string) =>
       api
         .get(name)
-        ?.filter((field) => field.name !== 'ordered' && !isOnlyOne(field))
+        ?.filter((field) => field.name !== 'ordered' && !isOnlyInMap(field))
         .map(onTheWire)
     expect(fields('MapRequest')).toEqual(fields('IMapRequest'))
   })

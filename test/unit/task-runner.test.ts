@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { FromWorkerFrame } from '../../wire/framing/frames.js'
-import type { Outbox } from '../../worker/reports.js'
-import { Hand } from '../../worker/task-runner.js'
+import { type Reports, TaskRunner } from '../../worker/task-runner.js'
 import { until } from '../support/server.js'
 
 describe("the worker's end", () => {
@@ -17,12 +16,12 @@ describe("the worker's end", () => {
       beginBy: 0,
       tasks: [{ task, attempt: 1, args: [], chunk: undefined }],
     })
-    const outbox = {
-      sent: undefined,
-      send: ({ $case, value }: FromWorkerFrame) => {
+    const reports: Reports = {
+      pending: undefined,
+      send: ({ $case, value }) => {
         said.push(`${$case} ${(value as { task: number }).task}`)
         // The server answers the first done with the next task, which is read before the worker has looked up.
-        if (said.length === 2) setImmediate(() => hand.add(run(2)))
+        if (said.length === 2) setImmediate(() => runner.add(run(2)))
       },
     }
     const call = () => {
@@ -33,10 +32,10 @@ describe("the worker's end", () => {
       ['f', { call, module: 'm.js', options: { retries: 0, runTimeoutMs: 0, neverKilled: false } }],
     ])
     const init = { modules: [], initializer: '', initargs: [], stacks: false, maxRssBytes: 0, maxResultBytes: 0 }
-    const hand: Hand = new Hand(functions, init, outbox as unknown as Outbox)
-    hand.add(run(1))
+    const runner = new TaskRunner(functions, init, reports)
+    runner.add(run(1))
     await until(() => said.length >= 4, 'both are done')
-    await hand.idle()
+    await runner.idle()
     expect(said).toEqual(['started 1', 'done 1', 'started 2', 'done 2'])
   })
 })

@@ -8,7 +8,7 @@ import { DecodeError } from '../../wire/values/value-errors.js'
 
 const travel = (value: unknown) => decodePayload(encodePayload(value, 'cbor')).value
 
-/** Text without lone surrogates; those arrive as U+FFFD. */
+/** Text without lone surrogates, which would arrive as U+FFFD. */
 const text = fc.string({ unit: 'binary' }).map((string) => Buffer.from(string).toString())
 const key = fc.oneof(text, fc.constantFrom('__proto__', 'constructor', 'toString', '0', '-1', ''))
 
@@ -47,7 +47,7 @@ const scalar = fc.oneof(
   fc.boolean(),
   fc.constant(null),
   fc.constant(undefined),
-  // isDeepStrictEqual takes two invalid dates for different ones; docs/values.md has one.
+  // For isDeepStrictEqual two invalid dates differ. docs/values.md has an example of one.
   fc.date({ noInvalidDate: true }),
   fc.uint8Array(),
   fc.int16Array(),
@@ -60,7 +60,7 @@ const scalar = fc.oneof(
   fc.int32Array(),
   fc.uint32Array(),
   fc.bigUint64Array(),
-  // Where the doubles of its seconds are coarsest.
+  // The latest dates, whose seconds have the coarsest doubles.
   fc.integer({ min: 4.3e15, max: 8.64e15 }).map((ms) => new Date(ms)),
 )
 
@@ -72,24 +72,24 @@ const { value } = fc.letrec<{ value: unknown }>((tie) => ({
     object(tie('value')),
     fc.array(fc.tuple(tie('value'), tie('value')), { maxLength: 4 }).map((entries) => new Map(entries)),
     fc.array(tie('value'), { maxLength: 4 }).map((items) => new Set(items)),
-    // Wide ones, which take other ways than short ones.
+    // Long arrays, which the codec reads and writes in other loops than short ones.
     fc.array(scalar, { minLength: 20, maxLength: 60 }),
   ),
 }))
 
-describe('values over CBOR', () => {
-  it('arrive as what they were', () => {
+describe('a value over CBOR', () => {
+  it('arrives unchanged', () => {
     fc.assert(
       fc.property(value, (sent) => {
         const arrived = travel(sent)
-        // Not vitest's: an own property called constructor would count as the class.
+        // For the toEqual of vitest an own property named constructor would count as the class.
         return isDeepStrictEqual(arrived, sent) && prototypes(arrived)
       }),
       { numRuns: 2_000 },
     )
   })
 
-  it('arrive with -0 and NaN as they were', () => {
+  it('arrives unchanged if it is -0 or NaN', () => {
     fc.assert(
       fc.property(fc.array(fc.double()), (sent) => {
         const arrived = travel(sent) as number[]
@@ -98,7 +98,7 @@ describe('values over CBOR', () => {
     )
   })
 
-  it('of hostile bytes are a value or a DecodeError, nothing else', () => {
+  it('of random bytes is a value or a DecodeError, and no other error', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => onlyDecodeErrors(() => decodePayload(bytes))),
       { numRuns: 20_000 },
@@ -113,8 +113,8 @@ describe('values over CBOR', () => {
     )
   })
 
-  it('of hostile heads are a value or a DecodeError, nothing else', () => {
-    // Bytes that mostly are heads of containers, tags and lengths get deeper than random ones.
+  it('of random heads is a value or a DecodeError, and no other error', () => {
+    // Mostly heads of containers, tags and lengths, which nest deeper than random bytes.
     const heads = [0x5f, 0x7f, 0x81, 0x82, 0x9f, 0xa1, 0xa2, 0xbf, 0xc0, 0xc1, 0xc2, 0xc3, 0xd8, 0xd9, 0xff, 0x61, 0x41]
     const byte = fc.oneof({ weight: 3, arbitrary: fc.constantFrom(...heads) }, { weight: 1, arbitrary: fc.nat(255) })
     const tagged = fc.constantFrom([0xd9, 1, 2], [0xd9, 1, 3], [0xd9, 0xd9, 0xf7], [0xd8, 77], [0xd8, 82])
@@ -133,7 +133,7 @@ describe('values over CBOR', () => {
     )
   })
 
-  it('of mutated encodings are a value or a DecodeError, nothing else', () => {
+  it('of a mutated encoding is a value or a DecodeError, and no other error', () => {
     fc.assert(
       fc.property(value, fc.nat(), fc.nat(255), (sent, at, byte) => {
         const bytes = Uint8Array.from(encodePayload(sent, 'cbor'))
@@ -146,8 +146,8 @@ describe('values over CBOR', () => {
   })
 })
 
-describe('values over JSON', () => {
-  it('arrive as what they were, where JSON has them', () => {
+describe('a value over JSON', () => {
+  it('arrives unchanged if JSON can carry it', () => {
     fc.assert(
       fc.property(fc.jsonValue({ maxDepth: 4 }), (sent) => {
         const plain = JSON.parse(
@@ -161,7 +161,7 @@ describe('values over JSON', () => {
     )
   })
 
-  it('of hostile text are a value or a DecodeError, nothing else', () => {
+  it('of random text is a value or a DecodeError, and no other error', () => {
     fc.assert(fc.property(fc.string({ unit: 'binary' }), (hostile) => onlyDecodeErrors(() => decodeJson(hostile))))
   })
 })
@@ -174,7 +174,7 @@ function onlyDecodeErrors(decode: () => unknown): void {
   }
 }
 
-/** No object in the value has a prototype that the value chose. */
+/** Whether every object in a decoded value has the normal prototype. */
 function prototypes(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return true
   if (value instanceof Map) return [...value].flat().every(prototypes)

@@ -12,8 +12,8 @@ import {
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
 import { percentEncodedLength, truncateUtf8 } from '../../wire/truncate.js'
 
-describe('frames', () => {
-  it('come out as they went in, however the bytes are cut', () => {
+describe('a frame', () => {
+  it('is read however the stream is split into pieces', () => {
     fc.assert(
       fc.property(
         fc.array(fc.nat(100_000), { minLength: 1, maxLength: 8 }),
@@ -40,12 +40,12 @@ describe('frames', () => {
     )
   })
 
-  it('of a length that cannot be are refused', () => {
+  it('that announces more than the limit is refused', () => {
     const reader = new FrameReader(() => {})
     expect(() => reader.push(Buffer.from('ffffffff', 'hex'))).toThrow('is announced')
   })
 
-  it('of a kind that this end does not know are passed over', () => {
+  it('of an unknown kind is undefined', () => {
     expect(decodeFromWorker(Buffer.from([0x7a, 0]))).toBeUndefined()
     const writer = new ProtoWriter()
     writeFromWorker(writer, { $case: 'started', value: { task: 2 ** 40 } })
@@ -53,7 +53,7 @@ describe('frames', () => {
   })
 })
 
-describe('chunks', () => {
+describe('the default chunk size', () => {
   it.each([
     [0, 2, 1],
     [1, 2, 1],
@@ -61,30 +61,30 @@ describe('chunks', () => {
     [9, 2, 2],
     [17, 2, 3],
     [1_000_000, 4, 62_500],
-  ])('%i items on %i processes are chunks of %i', (items, processes, size) => {
+  ])('of %i items on %i processes is %i', (items, processes, size) => {
     expect(defaultChunksize(items, processes)).toBe(size)
   })
 })
 
 describe('truncateUtf8', () => {
-  it('gives well-formed text of at most so many bytes', () => {
+  it('returns well-formed text of at most the given number of bytes', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), fc.nat(100), (text, bytes) => {
-        const cut = truncateUtf8(text, bytes)
-        expect(Buffer.byteLength(cut)).toBeLessThanOrEqual(bytes)
-        expect(Buffer.from(cut).toString()).toBe(cut)
-        if (Buffer.byteLength(text) <= bytes) expect(cut).toBe(Buffer.from(text).toString())
+        const truncated = truncateUtf8(text, bytes)
+        expect(Buffer.byteLength(truncated)).toBeLessThanOrEqual(bytes)
+        expect(Buffer.from(truncated).toString()).toBe(truncated)
+        if (Buffer.byteLength(text) <= bytes) expect(truncated).toBe(Buffer.from(text).toString())
       }),
     )
   })
 
-  it('counts what percent-encoding makes of it', () => {
+  it('has a companion that counts the bytes after percent-encoding', () => {
     expect([percentEncodedLength('abc'), percentEncodedLength('%é\n')]).toEqual([3, 12])
   })
 })
 
 describe('a channel', () => {
-  it('gives what was pushed, in order, then its end', async () => {
+  it('yields the pushed values in order and then ends', async () => {
     const channel = new Channel<number>()
     channel.push(1)
     setImmediate(() => {
@@ -99,7 +99,7 @@ describe('a channel', () => {
     expect(await channel.take()).toEqual([])
   })
 
-  it('gives what is left before the error that ended it', async () => {
+  it('yields the remaining values before the error that ended it', async () => {
     const channel = new Channel<number>()
     channel.push(1)
     channel.end(new Error('over'))

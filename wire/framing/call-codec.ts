@@ -1,3 +1,9 @@
+/**
+ * The messages of the stream of calls, CallRequest and CallResponse. CallItem and CallOutcome, of which there is one for
+ * each call, are written and read by hand (decision 0002). Generated code does the rest: the common fields of a group, a
+ * session and failures. Payloads stay encoded: they are views on the received message.
+ */
+
 import {
   CallGroup,
   type CallItem,
@@ -16,8 +22,7 @@ import {
   sizeOfNumber,
 } from './protobuf.js'
 
-/** The messages of the stream of calls, by hand where there is one for each call: CallItem and CallOutcome. */
-
+// The protobuf tags of the fields that are written and read by hand: field number * 8 + wire type.
 const REQUEST_GROUPS = 0x0a
 const REQUEST_CANCELLED = 0x10
 const REQUEST_CANCELLED_PACKED = 0x12
@@ -36,15 +41,17 @@ const OUTCOME_ID = 0x08
 const OUTCOME_PAYLOAD = 0x12
 const OUTCOME_FAILURES = 0x1a
 
-/** What the calls of a group have in common. */
+/** The fields that all calls of a group share. */
 export type GroupHead = Omit<CallGroup, 'calls'>
 
-/** The fields of a group, besides its arguments and its calls. */
-const HEAD_FIELDS = 12
+/** The number of fields of a group, without its arguments and its calls. */
+const GROUP_HEAD_FIELDS = 12
 
-/** A CallRequest that is being written: calls of one group after another, in the order in which they are added. */
+/** Writes a CallRequest: `begin` a group, `add` its calls, `begin` the next group, and `finish`. */
 export class CallRequestWriter {
+  /** Complete groups. */
   readonly #pieces: Uint8Array[] = []
+  /** The calls of the current group. */
   readonly #items = new ProtoWriter()
   readonly #cancelled: number[] = []
   #head: GroupHead | undefined
@@ -52,33 +59,34 @@ export class CallRequestWriter {
   #calls = 0
   #fields = 0
 
-  /** How many calls it has. */
+  /** The number of calls so far. */
   get calls(): number {
     return this.#calls
   }
 
-  /** About how many fields it has, in all its depth. */
+  /** The approximate number of fields so far, with those of nested messages. */
   get fields(): number {
     return this.#fields
   }
 
-  /** About how many bytes it has. */
+  /** The approximate number of bytes so far. */
   get length(): number {
     return this.#bytes + this.#items.length + 4 * this.#cancelled.length
   }
 
-  /** The group of the last call. */
+  /** The head of the current group. */
   get head(): GroupHead | undefined {
     return this.#head
   }
 
+  /** Begins a group. */
   begin(head: GroupHead): void {
-    this.#close()
-    this.#fields += HEAD_FIELDS + head.args.length
+    this.#endGroup()
+    this.#fields += GROUP_HEAD_FIELDS + head.args.length
     this.#head = head
   }
 
-  /** Into the group that was begun last. */
+  /** Adds a call to the current group. */
   add(id: number, args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
     let size = sizeOfNumber(id)
     for (const arg of args) size += sizeOfField(arg.length)
@@ -91,18 +99,20 @@ export class CallRequestWriter {
     if (chunk) this.#items.bytes(ITEM_CHUNK, chunk)
   }
 
+  /** Adds the id of a call that is cancelled. */
   cancel(id: number): void {
     this.#cancelled.push(id)
   }
 
+  /** The message. The writer cannot be used after it. */
   finish(): Buffer {
-    this.#close()
+    this.#endGroup()
     for (const id of this.#cancelled) this.#items.number(REQUEST_CANCELLED, id)
     this.#pieces.push(...this.#items.takePieces())
     return this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces)
   }
 
-  #close(): void {
+  #endGroup(): void {
     if (!this.#head) return
     const head = CallGroup.encode({ ...this.#head, calls: [] }).finish()
     const bytes = head.length + this.#items.length
@@ -117,7 +127,7 @@ export class CallRequestWriter {
 /** Fields to count in a CallRequest: groups, with their calls and the arguments of these; and cancelled ids. */
 const CALL_REQUEST: Shape = { 1: { 10: {} }, 2: 'packed' }
 
-/** As strict as decodeStrictly. @throws Error that says what is wrong, or that there are more than MAX_FIELDS fields. */
+/** Decodes a CallRequest as strictly as decodeStrictly does. @throws Error with the reason, or if it has more than MAX_FIELDS fields. */
 export function decodeCallRequest(bytes: Uint8Array): CallRequest {
   checkFields(bytes, CALL_REQUEST, MAX_FIELDS)
   const reader = new ProtoReader(bytes)
@@ -145,12 +155,12 @@ export function decodeCallRequest(bytes: Uint8Array): CallRequest {
   return request
 }
 
+/** Reads the calls of a group. The bytes between them are collected in `head`, which generated code decodes. */
 function decodeGroup(bytes: Uint8Array): CallGroup {
   const calls: CallItem[] = []
   const reader = new ProtoReader(bytes)
   const head = new ProtoWriter(64)
-  let begin = 0
-  // The calls are cut out; what is left of the group is for the generated code.
+  let headAt = 0
   while (reader.more) {
     const at = reader.position
     const tag = reader.tag()
@@ -158,11 +168,11 @@ function decodeGroup(bytes: Uint8Array): CallGroup {
       reader.skip(tag)
       continue
     }
-    head.raw(bytes.subarray(begin, at))
+    head.raw(bytes.subarray(headAt, at))
     calls.push(decodeItem(reader.message()))
-    begin = reader.position
+    headAt = reader.position
   }
-  head.raw(bytes.subarray(begin))
+  head.raw(bytes.subarray(headAt))
   return { ...decodeStrictly(CallGroup, head.take()), calls }
 }
 
@@ -178,7 +188,7 @@ function decodeItem(reader: ProtoReader): CallItem {
   return item
 }
 
-/** Adds an outcome to a CallResponse. */
+/** Appends the outcome of a call to a CallResponse. */
 export function writeOutcome(
   writer: ProtoWriter,
   id: number,
@@ -195,19 +205,23 @@ export function writeOutcome(
   for (const failure of encoded) writer.bytes(OUTCOME_FAILURES, failure)
 }
 
-const NONE: readonly ItemFailure[] = []
-
-/** Adds to a CallResponse how many of the client's messages have been received. */
+/** Appends to a CallResponse how many of the client's messages have been received. */
 export function writeReceived(writer: ProtoWriter, received: number): void {
-  if (received > 0) writer.number(RESPONSE_RECEIVED, received)
+  writer.number(RESPONSE_RECEIVED, received)
 }
 
-/** The largest message that the server takes. */
+/** Appends to a CallResponse the size of the largest message that the server accepts, in bytes. */
 export function writeMaxMessageBytes(writer: ProtoWriter, bytes: number): void {
   writer.number(RESPONSE_MAX_MESSAGE_BYTES, bytes)
 }
 
-/** Calls back for every outcome of a CallResponse, in order; gives how many of this side's messages have been received. */
+const NO_FAILURES: readonly ItemFailure[] = []
+
+/**
+ * Reads a CallResponse. Calls `visit` for each outcome, in order, and returns how many of the client's messages the server
+ * has received, 0 if it does not say.
+ * @throws Error with the reason.
+ */
 export function readOutcomes(
   bytes: Uint8Array,
   visit: (id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]) => void,
@@ -224,7 +238,7 @@ export function readOutcomes(
     const outcome = reader.message()
     let id = 0
     let payload: Uint8Array | undefined
-    let failures: readonly ItemFailure[] = NONE
+    let failures: readonly ItemFailure[] = NO_FAILURES
     while (outcome.more) {
       const field = outcome.tag()
       if (field === OUTCOME_ID) id = outcome.varint()

@@ -1,24 +1,25 @@
-/** A buffer for all is made when one part in so many has come: who announces much and sends little takes little. */
-const EARLY = 8
-
-/** Shorter ones are joined at their end: that takes a millisecond at most. */
+/** From this size on, in bytes, pieces are copied as they arrive. Joining fewer at the end takes a millisecond at most. */
 export const LARGE_BYTES = 1024 * 1024
 
+/** The whole buffer is allocated when this fraction has arrived: a peer that only announces much costs no memory. */
+const EARLY_FRACTION = 1 / 8
+
 /**
- * Bytes that come in pieces, joined as they come. To join 70 MB at their end takes 60 ms, for which a whole event loop waits;
- * this way it takes each turn as much as has come in it.
+ * Joins bytes that arrive in pieces. Joining 70 MB at the end takes 60 ms, in which the event loop does nothing else. The
+ * assembler copies each piece when it arrives, which spreads that time.
  */
 export class ChunkAssembler {
+  /** Pieces that are not in #joined: the first ones until it exists, and those beyond the expected length. */
   #pieces: Uint8Array[] = []
   #joined: Buffer | undefined
   #length = 0
 
-  /** Whether it is time to make a buffer for all. */
+  /** Whether enough of a message has arrived to allocate a buffer for all of it. */
   static isEnough(length: number, expected: number): boolean {
-    return expected >= LARGE_BYTES && length * EARLY >= expected
+    return expected >= LARGE_BYTES && length >= expected * EARLY_FRACTION
   }
 
-  /** @param expected how many there will be; it costs only time where there are others. */
+  /** @param expected the total in bytes. More or fewer bytes are joined correctly too, but slower. */
   constructor(private readonly expected: number) {}
 
   get length(): number {
@@ -40,14 +41,14 @@ export class ChunkAssembler {
     this.#length = length
   }
 
-  /** Adds what is missing; returns what comes behind it, undefined where it is not whole yet. */
+  /** Adds the bytes that are missing. Returns the bytes after the end, or undefined if some are still missing. */
   fill<Bytes extends Uint8Array>(piece: Bytes): Bytes | undefined {
     const missing = this.expected - this.#length
     this.add(piece.subarray(0, missing))
     return piece.length < missing ? undefined : (piece.subarray(missing) as Bytes)
   }
 
-  /** All that has come. */
+  /** All bytes that have been added. */
   take(): Buffer {
     const joined = this.#joined
     if (!joined) return Buffer.concat(this.#pieces, this.#length)

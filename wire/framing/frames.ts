@@ -1,23 +1,29 @@
+/**
+ * The frames between the server and a worker. A frame is one message of proto/farpool/worker/v1/worker.proto:
+ *
+ *     ┌────────────────────┬───────────────────────┐
+ *     │ length: 4 bytes,   │ ToWorker (a command)  │
+ *     │ big-endian         │ FromWorker (a report) │
+ *     └────────────────────┴───────────────────────┘
+ *
+ * Generated code writes and reads most messages. Task and Done, of which there is one for each task, are written and read
+ * by hand (decision 0002). Payloads stay encoded: they are views on the received frame.
+ */
+
 import { type Done, FromWorker, Run, type Task, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { MAX_FRAME_BYTES } from '../protocol.js'
 import { ChunkAssembler, LARGE_BYTES } from './chunk-assembler.js'
 import { ProtoReader, type ProtoWriter, sizeOfField, sizeOfNumber } from './protobuf.js'
 
-/**
- * The machine's monotonic clock, in milliseconds: both ends of a worker's socket compare times. The same in every
- * process, because each reads it whole: a difference to another clock, taken once, is as wrong as that moment was slow.
- */
-export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6
-
-/**
- * Frames between server and worker: four bytes of length, big-endian, then a message of worker.proto. What there is one
- * of for each task, Task and Done, is written and read by hand. Payloads are slices of the received frame.
- */
+/** A command of the server. */
 export type ToWorkerFrame = NonNullable<ToWorker['kind']>
+
+/** A report of a worker. */
 export type FromWorkerFrame = NonNullable<FromWorker['kind']>
 
 const HEADER_BYTES = 4
 
+// The protobuf tags of the fields that are written and read by hand: field number * 8 + wire type.
 const TO_WORKER_RUN = 0x12
 const RUN_TASKS = 0x42
 const TASK_TASK = 0x08
@@ -28,31 +34,35 @@ const FROM_WORKER_DONE = 0x22
 const DONE_TASK = 0x08
 const DONE_PAYLOAD = 0x12
 const DONE_RUN_MS = 0x2d
-const RUN_MS_BYTES = 5
 
-/** Appends a frame. */
-export function writeToWorker(writer: ProtoWriter, kind: ToWorkerFrame): void {
-  if (kind.$case === 'run') writeRun(writer, kind.value)
-  else writeFrame(writer, ToWorker.encode({ kind }).finish())
+/** Appends the frame of a command. @throws RangeError for a frame of more than MAX_FRAME_BYTES. */
+export function writeToWorker(writer: ProtoWriter, command: ToWorkerFrame): void {
+  if (command.$case === 'run') writeRun(writer, command.value)
+  else writeFrame(writer, ToWorker.encode({ kind: command }).finish())
 }
 
-/** Appends a frame. */
-export function writeFromWorker(writer: ProtoWriter, kind: FromWorkerFrame): void {
-  const done = kind.$case === 'done' ? kind.value : undefined
+/** Appends the frame of a report. @throws RangeError for a frame of more than MAX_FRAME_BYTES. */
+export function writeFromWorker(writer: ProtoWriter, report: FromWorkerFrame): void {
+  const done = report.$case === 'done' ? report.value : undefined
   if (done?.payload && done.failures.length === 0 && !done.status) writeResult(writer, done, done.payload)
-  else writeFrame(writer, FromWorker.encode({ kind }).finish())
+  else writeFrame(writer, FromWorker.encode({ kind: report }).finish())
 }
 
 function writeFrame(writer: ProtoWriter, message: Uint8Array): void {
-  writer.uint32BE(checked(message.length))
+  writeHeader(writer, message.length)
   writer.raw(message)
+}
+
+function writeHeader(writer: ProtoWriter, length: number): void {
+  if (length > MAX_FRAME_BYTES) throw new RangeError(`a frame has ${length} bytes; the limit is ${MAX_FRAME_BYTES}`)
+  writer.uint32BE(length)
 }
 
 function writeRun(writer: ProtoWriter, run: Run): void {
   const head = Run.encode({ ...run, tasks: [] }).finish()
   let size = head.length
   for (const task of run.tasks) size += sizeOfField(sizeOfTask(task))
-  writer.uint32BE(checked(sizeOfField(size)))
+  writeHeader(writer, sizeOfField(size))
   writer.head(TO_WORKER_RUN, size)
   writer.raw(head)
   for (const task of run.tasks) {
@@ -70,38 +80,36 @@ function sizeOfTask({ task, attempt, args, chunk }: Task): number {
   return chunk ? size + sizeOfField(chunk.length) : size
 }
 
+/** The size of a float field: a tag of one byte and four bytes. */
+const FLOAT_FIELD_BYTES = 5
+
 function writeResult(writer: ProtoWriter, { task, runMs }: Done, payload: Uint8Array): void {
-  const size = sizeOfNumber(task) + sizeOfField(payload.length) + (runMs === 0 ? 0 : RUN_MS_BYTES)
-  writer.uint32BE(checked(sizeOfField(size)))
+  const size = sizeOfNumber(task) + sizeOfField(payload.length) + (runMs === 0 ? 0 : FLOAT_FIELD_BYTES)
+  writeHeader(writer, sizeOfField(size))
   writer.head(FROM_WORKER_DONE, size)
   writer.number(DONE_TASK, task)
   writer.bytes(DONE_PAYLOAD, payload)
   writer.float(DONE_RUN_MS, runMs)
 }
 
-function checked(length: number): number {
-  if (length > MAX_FRAME_BYTES) throw new RangeError(`a frame of ${length} bytes is too large`)
-  return length
-}
-
-/** A frame of a kind that this end does not know (a newer peer) is undefined. */
+/** The command in a frame without its header; undefined for a kind that only newer servers send. @throws Error */
 export function decodeToWorker(frame: Uint8Array): ToWorkerFrame | undefined {
   if (frame[0] !== TO_WORKER_RUN) return ToWorker.decode(frame).kind
   const message = new ProtoReader(frame, 1).bytes()
   const reader = new ProtoReader(message)
   const tasks: Task[] = []
-  let head = message.length
+  let headLength = message.length
   while (reader.more) {
     const at = reader.position
     const tag = reader.tag()
-    // Tasks come last, where this code has written them.
     if (tag === RUN_TASKS) {
-      if (tasks.length === 0) head = at
+      if (tasks.length === 0) headLength = at
       tasks.push(decodeTask(reader.message()))
-    } else if (tasks.length > 0) return ToWorker.decode(frame).kind
-    else reader.skip(tag)
+    } else if (tasks.length === 0) reader.skip(tag)
+    // writeRun puts the tasks last. Another writer may not, and then generated code reads the frame.
+    else return ToWorker.decode(frame).kind
   }
-  return { $case: 'run', value: { ...Run.decode(message.subarray(0, head)), tasks } }
+  return { $case: 'run', value: { ...Run.decode(message.subarray(0, headLength)), tasks } }
 }
 
 function decodeTask(reader: ProtoReader): Task {
@@ -117,12 +125,12 @@ function decodeTask(reader: ProtoReader): Task {
   return task
 }
 
-/** A frame of a kind that this end does not know (a newer peer) is undefined. */
+/** The report in a frame without its header; undefined for a kind that only newer workers send. @throws Error */
 export function decodeFromWorker(frame: Uint8Array): FromWorkerFrame | undefined {
   return decodeResult(frame) ?? FromWorker.decode(frame).kind
 }
 
-/** A Done that has a task, a payload, and nothing else but a time; undefined for every other frame. */
+/** A Done with a result, which has no other fields than these three; undefined for every other frame. */
 function decodeResult(frame: Uint8Array): FromWorkerFrame | undefined {
   if (frame[0] !== FROM_WORKER_DONE) return undefined
   const reader = new ProtoReader(frame, 1).message()
@@ -139,25 +147,27 @@ function decodeResult(frame: Uint8Array): FromWorkerFrame | undefined {
   return { $case: 'done', value: { task, payload, failures: [], status: undefined, runMs } }
 }
 
-/** Cuts a byte stream into frames. Feed it what the socket reads; it calls back for each whole frame, in order. */
+/** Splits a byte stream into frames. Calls `onFrame` for each complete frame, in order and without its header. */
 export class FrameReader {
-  /** Pieces of a frame that is not whole yet. */
+  /** The bytes of an incomplete frame. */
   #pieces: Uint8Array[] = []
+  /** How many bytes #pieces has. */
   #bytes = 0
-  /** Bytes that make the next step possible: a header, or the frame that the header announced. */
+  /** How many bytes the next step needs: a header, or the frame that a header announced. */
   #needed = HEADER_BYTES
-  /** A large frame that is not whole yet. */
+  /** An incomplete large frame, instead of #pieces. */
   #large: ChunkAssembler | undefined
 
   constructor(private readonly onFrame: (frame: Uint8Array) => void) {}
 
+  /** Takes what a socket has read. @throws RangeError for a frame of more than MAX_FRAME_BYTES. */
   push(piece: Uint8Array): void {
     if (this.#large) return this.#pushLarge(this.#large, piece)
     this.#pieces.push(piece)
     this.#bytes += piece.length
     if (this.#bytes < this.#needed) return
     const joined = this.#pieces.length === 1 ? piece : Buffer.concat(this.#pieces, this.#bytes)
-    const rest = joined.subarray(this.#cut(joined))
+    const rest = joined.subarray(this.#readFrames(joined))
     this.#pieces = rest.length > 0 ? [rest] : []
     this.#bytes = rest.length
     if (this.#needed < LARGE_BYTES) return
@@ -176,16 +186,17 @@ export class FrameReader {
     if (rest.length > 0) this.push(rest)
   }
 
-  /** Calls back for every whole frame of `bytes`; returns where the first that is not whole begins. */
-  #cut(bytes: Uint8Array): number {
+  /** Passes on every complete frame and returns where the first incomplete one begins. */
+  #readFrames(bytes: Uint8Array): number {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     let at = 0
     for (;;) {
       this.#needed = HEADER_BYTES
       if (bytes.length - at < HEADER_BYTES) return at
       const length = view.getUint32(at)
-      if (length > MAX_FRAME_BYTES)
-        throw new RangeError(`a frame of ${length} bytes is announced; at most ${MAX_FRAME_BYTES}`)
+      if (length > MAX_FRAME_BYTES) {
+        throw new RangeError(`a frame of ${length} bytes is announced; the limit is ${MAX_FRAME_BYTES}`)
+      }
       this.#needed = HEADER_BYTES + length
       if (bytes.length - at < this.#needed) return at
       this.onFrame(bytes.subarray(at + HEADER_BYTES, at + this.#needed))
@@ -193,3 +204,10 @@ export class FrameReader {
     }
   }
 }
+
+/**
+ * The monotonic clock of the machine, in milliseconds: the clock of Run.begin_by. All processes of a machine read the same
+ * value. Each call reads the whole clock: adding an offset to performance.now(), measured once, would keep the error of
+ * that measurement, which may have been interrupted.
+ */
+export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6

@@ -1,14 +1,28 @@
+/**
+ * Protobuf's wire format, written and read by hand for the four messages that every call passes through: CallItem,
+ * CallOutcome, Task and Done. Generated code would make an object and a closure for each field (decision 0002);
+ * test/unit/hot.test.ts checks that both agree.
+ *
+ *     ProtoWriter      fields into one growing buffer, large values by reference
+ *     ProtoReader      fields of a message, in place
+ *     decodeStrictly   a whole message by generated code, but strict
+ *     checkFields      the number of fields of a message, before anything is made of it
+ */
+
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 
-/**
- * Protobuf's wire format, written into one growing buffer: for the four messages that every call passes through, which
- * generated code would write with an object and a closure for each field. test/unit/hot.test.ts holds them to that code.
- */
+/** A larger value is not copied into the buffer but becomes a piece of its own. */
+const REFERENCE_BYTES = 32 * 1024
+
+/** A buffer that has grown larger is not kept for the next message. */
+const KEEP_BYTES = 512 * 1024
+
+/** Writes fields, one after another. A writer is used for many messages. */
 export class ProtoWriter {
   #bytes: Buffer
-  /** Of #bytes. */
+  /** How much of #bytes is written. */
   #length = 0
-  /** What stands before #bytes: large values are not copied, but stand between what was written around them. */
+  /** The pieces before #bytes: large values by reference, and what was written before each of them. */
   #pieces: Uint8Array[] = []
   #piecesLength = 0
 
@@ -16,16 +30,12 @@ export class ProtoWriter {
     this.#bytes = Buffer.allocUnsafeSlow(capacity)
   }
 
+  /** The number of bytes so far. */
   get length(): number {
     return this.#piecesLength + this.#length
   }
 
-  varint(value: number): void {
-    this.#reserve(10)
-    this.#varint(value)
-  }
-
-  /** A field that holds a number; nothing for 0, its default. */
+  /** A field that holds a number. The default, 0, is not written. */
   number(tag: number, value: number): void {
     if (value === 0) return
     this.#reserve(20)
@@ -33,6 +43,7 @@ export class ProtoWriter {
     this.#varint(value)
   }
 
+  /** A field that holds a float. The default, 0, is not written. */
   float(tag: number, value: number): void {
     if (value === 0) return
     this.#reserve(14)
@@ -46,7 +57,7 @@ export class ProtoWriter {
     this.raw(value)
   }
 
-  /** The beginning of a field of so many bytes, which the caller writes next. */
+  /** The beginning of a field of `length` bytes, which the caller writes next. */
   head(tag: number, length: number): void {
     this.#reserve(20)
     this.#varint(tag)
@@ -56,7 +67,7 @@ export class ProtoWriter {
   raw(value: Uint8Array): void {
     if (value.length >= REFERENCE_BYTES) return this.#refer(value)
     this.#reserve(value.length)
-    // A loop is faster than a call for the few bytes that most values have.
+    // Most values have a few bytes, and for these a loop is faster than a call.
     if (value.length <= 24) for (let i = 0; i < value.length; i++) this.#bytes[this.#length + i] = value[i] as number
     else this.#bytes.set(value, this.#length)
     this.#length += value.length
@@ -67,12 +78,12 @@ export class ProtoWriter {
     this.#length = this.#bytes.writeUInt32BE(value, this.#length)
   }
 
-  /** What has been written, in pieces; views that the next `reset` makes invalid. */
+  /** The written bytes, in pieces, until the next `reset` or write. */
   views(): readonly Uint8Array[] {
     return [...this.#pieces, this.#bytes.subarray(0, this.#length)]
   }
 
-  /** What has been written, for good, in pieces; the writer begins anew. */
+  /** The written bytes, in pieces that the writer does not touch again. Resets the writer. */
   takePieces(): Uint8Array[] {
     if (this.#length > 0) this.#pieces.push(this.#copy())
     const pieces = this.#pieces
@@ -81,15 +92,14 @@ export class ProtoWriter {
     return pieces
   }
 
-  /** What has been written, for good; the writer begins anew. */
+  /** The written bytes in one buffer that the writer does not touch again. Resets the writer. */
   take(): Buffer {
-    const taken =
-      this.#pieces.length === 0 ? this.#copy() : Buffer.concat([...this.#pieces, this.#bytes.subarray(0, this.#length)])
+    const taken = this.#pieces.length === 0 ? this.#copy() : Buffer.concat(this.views())
     this.reset()
     return taken
   }
 
-  /** Begins anew. A buffer that has grown much is let go. */
+  /** Makes the writer empty. */
   reset(): void {
     this.#length = 0
     if (this.#pieces.length > 0) this.#pieces = []
@@ -126,29 +136,25 @@ export class ProtoWriter {
   }
 }
 
-const KEEP_BYTES = 512 * 1024
-/** Copying less is cheaper than keeping a piece of its own. */
-const REFERENCE_BYTES = 32 * 1024
+/** The size of a field that ProtoWriter.number writes, for a tag of one byte. */
+export const sizeOfNumber = (value: number): number => (value === 0 ? 0 : 1 + sizeOfVarint(value))
 
-/** How many bytes a varint takes. */
+/** The size of a field that holds `length` bytes, for a tag of one byte. */
+export const sizeOfField = (length: number): number => 1 + sizeOfVarint(length) + length
+
 function sizeOfVarint(value: number): number {
   let size = 1
   for (; value > 127; value = Math.floor(value / 128)) size++
   return size
 }
 
-/** How many bytes a field takes that holds a number and whose tag takes one; none for 0, its default. */
-export const sizeOfNumber = (value: number): number => (value === 0 ? 0 : 1 + sizeOfVarint(value))
-
-/** How many bytes a field takes that holds `length` bytes and whose tag takes one. */
-export const sizeOfField = (length: number): number => 1 + sizeOfVarint(length) + length
-
+/** Wire types: the lower three bits of a tag. Types 3 and 4, groups, are refused. */
 const VARINT = 0
 const FIXED64 = 1
 const LENGTH = 2
 const FIXED32 = 5
 
-/** Protobuf's wire format, read in place. Strict: what cannot be is an Error that says what is wrong. */
+/** Reads the fields of a message in place. Everything that protobuf does not allow is an Error with the reason. */
 export class ProtoReader {
   #at: number
   #end: number
@@ -162,39 +168,43 @@ export class ProtoReader {
     this.#end = end
   }
 
+  /** Whether another field follows. */
   get more(): boolean {
     return this.#at < this.#end
   }
 
+  /** The index of the next byte in the buffer. */
   get position(): number {
     return this.#at
   }
 
-  /** The next field's number and wire type, as they stand. */
+  /** The tag of the next field: its number and its wire type in one. */
   tag(): number {
     const tag = this.varint()
     const type = tag & 7
     if (tag < 8 || tag > 0xffffffff || type > FIXED32 || type === 3 || type === 4) {
-      throw new Error(`a field has the tag ${tag}, which cannot be`)
+      throw new Error(`a field has the invalid tag ${tag}`)
     }
     return tag
   }
 
-  /** @throws Error for a number that no JavaScript number holds. */
+  /** @throws Error for a number that is not a safe integer. */
   varint(): number {
     let value = 0
     let scale = 1
     for (let i = 0; i < 10; i++) {
-      if (this.#at >= this.#end) throw new Error('a number is cut')
+      if (this.#at >= this.#end) throw new Error(TRUNCATED)
       const byte = this.buffer[this.#at++] as number
       value += (byte & 127) * scale
       if (byte < 128) {
-        if (value > Number.MAX_SAFE_INTEGER) throw new Error(`a number is ${value}; at most ${Number.MAX_SAFE_INTEGER}`)
+        if (value > Number.MAX_SAFE_INTEGER) {
+          throw new Error(`a number is ${value}; the largest is ${Number.MAX_SAFE_INTEGER}`)
+        }
         return value
       }
       scale *= 128
     }
-    throw new Error('a number has more than ten bytes')
+    throw new Error(TOO_LONG)
   }
 
   /** The bytes of a field, as a view. */
@@ -218,17 +228,13 @@ export class ProtoReader {
     return new DataView(this.buffer.buffer, this.buffer.byteOffset + at, 4).getFloat32(0, true)
   }
 
-  double(): number {
-    const at = this.#fixed(8)
-    return new DataView(this.buffer.buffer, this.buffer.byteOffset + at, 8).getFloat64(0, true)
-  }
-
+  /** Steps over a field that the caller does not know, after its tag. */
   skip(tag: number): void {
     switch (tag & 7) {
       case VARINT:
         for (let i = 0; ; i++) {
-          if (this.#at >= this.#end) throw new Error('a number is cut')
-          if (i === 10) throw new Error('a number has more than ten bytes')
+          if (this.#at >= this.#end) throw new Error(TRUNCATED)
+          if (i === 10) throw new Error(TOO_LONG)
           if ((this.buffer[this.#at++] as number) < 128) return
         }
       case FIXED64:
@@ -247,61 +253,67 @@ export class ProtoReader {
   #length(): number {
     const length = this.varint()
     if (length > this.#end - this.#at) {
-      throw new Error(`a field announces ${length} bytes where ${this.#end - this.#at} are left`)
+      throw new Error(`a field announces ${length} bytes, ${this.#end - this.#at} are left`)
     }
     return length
   }
 
   #fixed(bytes: number): number {
     const at = this.#at
-    if (at + bytes > this.#end) throw new Error('a number is cut')
+    if (at + bytes > this.#end) throw new Error(TRUNCATED)
     this.#at += bytes
     return at
   }
 }
 
+const TRUNCATED = 'the message ends inside a number'
+const TOO_LONG = 'a number has more than ten bytes'
+
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
 /**
- * Decodes a message that another peer made, strictly: generated decoders stop without a word at a tag that cannot be,
- * and replace bytes that are not UTF-8. @throws Error that says what is wrong.
+ * Decodes a message of another peer by its generated code, but strictly: alone, that code silently stops at an end-group
+ * tag and replaces bytes that are not UTF-8.
+ * @throws Error with the reason.
  */
 export function decodeStrictly<T>(message: { decode(reader: BinaryReader): T }, bytes: Uint8Array): T {
   const reader = new BinaryReader(bytes)
   while (reader.pos < reader.len) {
     const [field, wireType] = reader.tag()
-    if (wireType === WireType.EndGroup) throw new Error('a group ends that never began')
+    if (wireType === WireType.EndGroup) throw new Error('a group ends that has not begun')
     reader.skip(wireType, field)
   }
   return message.decode(new BinaryReader(bytes, (text) => utf8.decode(text)))
 }
 
-/** Which fields of a message are messages whose own fields count, and which are numbers packed into one. */
+/** The fields of a message that checkFields looks into: messages by their own shape, and packed numbers. */
 export interface Shape {
   readonly [field: number]: Shape | 'packed'
 }
 
 /**
- * Throws for a message of more than `max` fields, in all its depth, without making anything of them: an empty field is
- * two bytes on the wire, and a hundred and more when it has been decoded. Strict as the reader is.
+ * Counts the fields of a message and of the messages inside it. A message is counted before it is decoded, because an empty
+ * field takes two bytes on the wire and more than a hundred in memory.
+ * @throws Error for more than `max` fields, and for everything that ProtoReader refuses.
  */
 export function checkFields(bytes: Uint8Array, shape: Shape, max: number): void {
-  // The smallest field takes two bytes, the smallest number of a packed one takes one: most messages need no look.
+  // A field takes at least two bytes and a packed number at least one, so most messages are too short to be counted.
   if (bytes.length <= max) return
-  if (count(new ProtoReader(bytes), shape, max) > max) throw new Error(`it has more than ${max} fields`)
+  if (countFields(new ProtoReader(bytes), shape, max) > max) throw new Error(`it has more than ${max} fields`)
 }
 
-function count(reader: ProtoReader, shape: Shape, max: number): number {
+/** Stops counting as soon as the result is above `max`. */
+function countFields(reader: ProtoReader, shape: Shape, max: number): number {
   let fields = 0
   while (reader.more && fields <= max) {
     const tag = reader.tag()
     fields++
-    const nested = (tag & 7) === 2 ? shape[tag >>> 3] : undefined
+    const nested = (tag & 7) === LENGTH ? shape[tag >>> 3] : undefined
     if (nested === undefined) reader.skip(tag)
     else if (nested === 'packed') {
       const numbers = reader.message()
       for (; numbers.more && fields <= max; fields++) numbers.varint()
-    } else fields += count(reader.message(), nested, max - fields)
+    } else fields += countFields(reader.message(), nested, max - fields)
   }
   return fields
 }

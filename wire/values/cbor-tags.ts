@@ -1,4 +1,9 @@
-/** Tag numbers of CBOR that carry the values of JavaScript; from the IANA registry and RFC 8746. */
+/** The numbers of CBOR (RFC 8949, RFC 8746 and the IANA tag registry) that the encoder and the decoder share. */
+
+/** The major type of an item: the upper three bits of its first byte. */
+export const Major = { UNSIGNED: 0, NEGATIVE: 1, BYTES: 2, TEXT: 3, ARRAY: 4, MAP: 5, TAG: 6, SIMPLE: 7 } as const
+
+/** The tags that are supported, besides those of typed arrays. */
 export const Tag = {
   DATE_STRING: 0,
   EPOCH_SECONDS: 1,
@@ -10,24 +15,23 @@ export const Tag = {
 } as const
 
 /**
- * A bignum may take so many bytes, which is 32,768 bits, in both directions: what is sent can be received. The time to
- * make a BigInt, and to print one, grows faster than its length.
+ * The longest bignum, in bytes (32,768 bits), sent and received. Making or printing a BigInt takes time that grows faster
+ * than its length.
  */
 export const MAX_BIGNUM_BYTES = 4096
-
-export const Major = { UNSIGNED: 0, NEGATIVE: 1, BYTES: 2, TEXT: 3, ARRAY: 4, MAP: 5, TAG: 6, SIMPLE: 7 } as const
 
 type TypedArrayConstructor = new (buffer: ArrayBufferLike, offset: number, length: number) => ArrayBufferView
 
 interface TypedArrayRow {
   readonly littleEndian: number
-  /** The tag of the same array with its bytes the other way round; decoded, never sent. */
+  /** The tag for the other byte order. It is decoded and never sent; an array of single bytes has none. */
   readonly bigEndian: number | undefined
+  /** The size of an element, in bytes. */
   readonly bytes: 1 | 2 | 4 | 8
   readonly make: TypedArrayConstructor
 }
 
-/** By the name that Object.prototype.toString gives. Uint8Array is not here: it is a byte string. */
+/** By the name that Object.prototype.toString gives. Uint8Array is missing because it is a byte string without a tag. */
 const TYPED_ARRAYS: Readonly<Record<string, TypedArrayRow>> = {
   Uint8ClampedArray: { littleEndian: 68, bigEndian: undefined, bytes: 1, make: Uint8ClampedArray },
   Uint16Array: { littleEndian: 69, bigEndian: 65, bytes: 2, make: Uint16Array },
@@ -41,18 +45,20 @@ const TYPED_ARRAYS: Readonly<Record<string, TypedArrayRow>> = {
   Float64Array: { littleEndian: 86, bigEndian: 82, bytes: 8, make: Float64Array },
 }
 
-/** What is sent for a typed array of this name. */
+/** The tag that is sent for a typed array, by its name. */
 export const TAG_OF_TYPED_ARRAY: ReadonlyMap<string, number> = new Map(
   Object.entries(TYPED_ARRAYS).map(([name, { littleEndian }]) => [name, littleEndian]),
 )
 
 export interface TaggedArray {
+  /** The size of an element, in bytes. */
   readonly bytes: 1 | 2 | 4 | 8
   readonly make: TypedArrayConstructor
-  /** Its bytes have to be turned round. */
+  /** Whether the bytes of each element have to be reversed. */
   readonly swapped: boolean
 }
 
+/** The typed array that a received tag stands for. */
 export const TYPED_ARRAY_OF_TAG: ReadonlyMap<number, TaggedArray> = new Map(
   Object.values(TYPED_ARRAYS)
     .flatMap(({ littleEndian, bigEndian, bytes, make }): [number, TaggedArray][] => [
@@ -61,6 +67,6 @@ export const TYPED_ARRAY_OF_TAG: ReadonlyMap<number, TaggedArray> = new Map(
         ? []
         : ([[bigEndian, { bytes, make, swapped: true }]] satisfies [number, TaggedArray][])),
     ])
-    // A byte string may say that it is a Uint8Array.
+    // RFC 8746 has a tag for Uint8Array too. It is decoded, but a byte string without a tag is sent.
     .concat([[64, { bytes: 1, make: Uint8Array, swapped: false }]]),
 )

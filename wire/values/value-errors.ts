@@ -1,54 +1,51 @@
-/** A value that cannot be sent. The message names the place inside the value. */
+/** The errors of encoding and decoding values, and the text that their messages are made of. */
+
+/** A value that cannot be sent. The message names the part that is the reason, for example `value.rows[3].f`. */
 export class EncodeError extends Error {
   override readonly name = 'EncodeError'
 }
 
-/** Bytes or text that are no value. */
+/** Bytes or text that do not hold a value. */
 export class DecodeError extends Error {
   override readonly name = 'DecodeError'
 }
 
-/** What was thrown, in words. Never throws itself, whatever a getter or a Proxy of the user's has thrown. */
+/** The deepest nesting of containers, for JSON and CBOR, sent and received. Deeper data is a mistake or an attack. */
+export const MAX_DEPTH = 500
+
+/** The steps from a value to one of its parts: property names, Map keys and array indexes, one for each level. */
+export type ValuePath = (string | number)[]
+
+/** The first `depth` steps of a path as code would write them: `value.rows[3].f`. */
+export function formatPath(path: ValuePath, depth: number): string {
+  let text = 'value'
+  for (const step of path.slice(0, depth)) {
+    if (typeof step === 'number') text += `[${step}]`
+    else text += /^[A-Za-z_$][\w$]*$/.test(step) ? `.${step}` : `[${JSON.stringify(step)}]`
+  }
+  return text
+}
+
+/** The message of a thrown value. Never throws, although the getters and Proxies of users may. */
 export function reasonOf(thrown: unknown): string {
   try {
     return String(thrown instanceof Error ? thrown.message : thrown)
   } catch {
-    return 'what was thrown cannot be printed'
+    return 'a value that cannot be printed was thrown'
   }
 }
 
-/** What ends an encoding: an EncodeError as it is; what a getter or a Proxy threw as the cause of one. */
-export function toEncodeError(thrown: unknown, place: string): EncodeError {
+/** An EncodeError as it is; anything else, for example the error of a getter, becomes the cause of one. */
+export function toEncodeError(thrown: unknown, path: string): EncodeError {
   try {
     if (thrown instanceof EncodeError) return thrown
   } catch {
-    // A Proxy that does not say what it is: no EncodeError.
+    // A Proxy whose traps throw. It is not an EncodeError.
   }
-  return new EncodeError(`${place} cannot be read: ${reasonOf(thrown)}`, { cause: thrown })
+  return new EncodeError(`${path} cannot be read: ${reasonOf(thrown)}`, { cause: thrown })
 }
 
-/** The way from a value to a part of it, as it would be written: `value.rows[3].f`. */
-export class Place {
-  readonly #steps: (string | number)[] = []
-
-  /** The part at this depth that is being looked at. */
-  set(depth: number, step: string | number): void {
-    this.#steps[depth] = step
-  }
-
-  /** The place of what is nested so deep. */
-  at(depth: number): string {
-    return this.#steps.slice(0, depth).reduce<string>((place, step) => {
-      if (typeof step === 'number') return `${place}[${step}]`
-      return /^[A-Za-z_$][\w$]*$/.test(step) ? `${place}.${step}` : `${place}[${JSON.stringify(step)}]`
-    }, 'value')
-  }
-}
-
-/** Containers may be nested so deep; what is deeper is more likely a mistake, or an attack, than data. */
-export const MAX_DEPTH = 500
-
-/** "a function", "a Promise", …: what something is, for messages. */
+/** The kind of a value for messages: "a function", "an ArrayBuffer". */
 export function describeKind(value: unknown): string {
   if (typeof value !== 'object' || value === null) return `a ${typeof value}`
   const tag = tagOf(value)

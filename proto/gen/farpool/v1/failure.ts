@@ -8,15 +8,15 @@ export const protobufPackage = "farpool.v1";
 
 export const protobufFileName = "farpool/v1/failure.proto";
 
-/** What a function threw. Stands beside the ErrorInfo in google.rpc.Status.details of a FUNCTION_ERROR. */
+/** The error that a function threw. The details of a google.rpc.Status with the reason FUNCTION_ERROR contain one. */
 export interface RemoteError {
-  /** The class of the error, for example "TypeError"; "string", "null", … where something else was thrown. */
+  /** The class of the error, for example "TypeError". If another value was thrown, its type, for example "string" or "null". */
   type: string;
-  /** Its message; cut where it is very long. */
+  /** Its message, truncated if it is very long. */
   message: string;
-  /** The stack as the worker's language prints it. Empty where the server does not send stacks. */
+  /** Its stack, as the language of the worker prints it. Empty if the server does not send stacks. */
   stack: string;
-  /** The error that caused this one, if it names one. */
+  /** The error that caused this one, if there is one. */
   cause: RemoteError | undefined;
 }
 

@@ -8,9 +8,9 @@ export const protobufPackage = "farpool.v1";
 
 export const protobufFileName = "farpool/v1/payload.proto";
 
-/** The kinds of Payload, where a request has to name one. */
+/** The kinds of Payload, for requests that ask for one. */
 export enum PayloadKind {
-  /** PAYLOAD_KIND_UNSPECIFIED - The kind of the request's first payload; JSON where the request has none. */
+  /** PAYLOAD_KIND_UNSPECIFIED - The kind of the first payload of the request, or JSON if the request has none. */
   PAYLOAD_KIND_UNSPECIFIED = 0,
   /** PAYLOAD_KIND_JSON - Payload.json. */
   PAYLOAD_KIND_JSON = 1,
@@ -22,19 +22,19 @@ export enum PayloadKind {
 
 /**
  * One encoded value: an argument, a list of items, or a result.
- * The server passes it on as the bytes that it received; only callers and workers look inside.
+ * The server passes it on without decoding it. Only callers and workers decode it.
  */
 export interface Payload {
-  /** How the value is encoded. The reply to a request uses the kind of the request. */
+  /** How the value is encoded. A reply has the kind of its request. */
   kind:
     | //
-    /** JSON text (RFC 8259): for grpcurl, logs, and clients that have nothing but generated stubs. */
+    /** JSON text (RFC 8259): for grpcurl, for logs, and for clients that only have generated stubs. */
     { $case: "json"; value: string }
     | //
-    /** CBOR (RFC 8949): what farpool's own clients use; carries 64-bit integers, bytes, dates, NaN and typed arrays. */
+    /** CBOR (RFC 8949): the kind that farpool's own clients send. It carries 64-bit integers, bytes, dates, NaN, typed arrays. */
     { $case: "cbor"; value: Uint8Array }
     | //
-    /** One byte string as it is, for example an image or a file. */
+    /** Bytes that are not encoded, for example an image or a file. */
     { $case: "raw"; value: Uint8Array }
     | undefined;
 }

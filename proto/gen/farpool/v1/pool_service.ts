@@ -26,23 +26,23 @@ export const protobufPackage = "farpool.v1";
 
 export const protobufFileName = "farpool/v1/pool_service.proto";
 
-/** What happens to the rest of a map when an item fails. */
+/** What happens to the other items of a map when an item fails. */
 export enum OnError {
-  /** ON_ERROR_UNSPECIFIED - Every item still runs. Map then fails with the first failure in the order of the items; IMap sends each in its place. */
+  /** ON_ERROR_UNSPECIFIED - Every item runs. Map then fails with the first failure in the order of the items. IMap sends each failure in its place. */
   ON_ERROR_UNSPECIFIED = 0,
-  /** ON_ERROR_FAIL_FAST - The rest is dropped as soon as one item has failed; Map and IMap end with that failure. */
+  /** ON_ERROR_FAIL_FAST - The rest is dropped as soon as an item has failed. Map and IMap end with that failure. */
   ON_ERROR_FAIL_FAST = 1,
-  /** ON_ERROR_SETTLE - Every item runs and Map answers with the results and the failures. */
+  /** ON_ERROR_SETTLE - Every item runs. Map responds with the results and the failures. */
   ON_ERROR_SETTLE = 2,
 }
 
-/** Whether a pool takes calls. */
+/** Whether a pool accepts calls. */
 export enum PoolState {
   /** POOL_STATE_UNSPECIFIED - Never sent. */
   POOL_STATE_UNSPECIFIED = 0,
-  /** POOL_STATE_OPEN - It takes calls. */
+  /** POOL_STATE_OPEN - It accepts calls. */
   POOL_STATE_OPEN = 1,
-  /** POOL_STATE_CLOSING - It takes no more calls and completes what it has accepted. */
+  /** POOL_STATE_CLOSING - It accepts no more calls and completes those that it has accepted. */
   POOL_STATE_CLOSING = 2,
   /** POOL_STATE_CLOSED - It was closed and has ended. */
   POOL_STATE_CLOSED = 3,
@@ -51,13 +51,13 @@ export enum PoolState {
   /** POOL_STATE_FAILED - Its workers cannot start; the field failure says why. */
   POOL_STATE_FAILED = 5,
   /**
-   * POOL_STATE_BROKEN - Its workers die as soon as they start, or their initializer fails now; the field failure says how. It takes no calls, and
-   * goes on trying.
+   * POOL_STATE_BROKEN - Its workers die while they start, or their initializer fails; the field failure says why. It accepts no calls until a
+   * worker has started, and goes on starting workers.
    */
   POOL_STATE_BROKEN = 6,
 }
 
-/** What a worker does. */
+/** The state of a worker. */
 export enum WorkerState {
   /** WORKER_STATE_UNSPECIFIED - Never sent. */
   WORKER_STATE_UNSPECIFIED = 0,
@@ -71,80 +71,80 @@ export enum WorkerState {
   WORKER_STATE_STOPPING = 4,
 }
 
-/** One call of one function. */
+/** A call of a function. */
 export interface ApplyRequest {
   /** The pool; empty for the shared pool "default". */
   pool: string;
   /** The name under which the function is registered. */
   function: string;
-  /** The positional arguments, one payload each. */
+  /** The positional arguments, one payload for each. */
   args: Payload[];
-  /** Keyword arguments, a payload that holds an object. Where it has any keys, the function receives it as one last argument. */
+  /** Keyword arguments: a payload that holds an object. If it has keys, the function receives it as its last argument. */
   kwargs:
     | Payload
     | undefined;
   /** The kind of the reply; by default the kind of the first argument. */
   replyKind: PayloadKind;
   /**
-   * How often the call is run again after its worker died while running it; 0 for the function's own number, which is 0
-   * unless its module says otherwise. Only for functions that may run twice.
+   * How often the call is run again if its worker dies while running it. 0 for the number of the function, which is 0
+   * unless its module sets it. Only for functions that may run twice.
    */
   retries: number;
-  /** How long the call may wait for a worker, in milliseconds; 0 for any time. */
+  /** How long the call may wait for a worker, in milliseconds. 0 for no limit. */
   queueTimeoutMs: number;
-  /** How long the function may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  /** How long the function may run, in milliseconds. 0 for the limit of the function, or that of the server. */
   runTimeoutMs: number;
   /**
-   * Names the call, so that it can be sent again when its answer is lost: a second call of that name joins the first,
-   * or gets what became of it, instead of running again. At most 64 bytes, hard to guess. Empty for none.
+   * Makes it safe to send the call again when its response was lost. A second call with the same id does not run: it gets
+   * the response of the first one, now or when that call ends. At most 64 bytes, and hard to guess. Empty for none.
    */
   requestId: string;
 }
 
-/** What the function returned. */
+/** The response to an Apply. */
 export interface ApplyResponse {
-  /** The result. */
+  /** The value that the function returned. */
   result: Payload | undefined;
 }
 
-/** Many calls of one function. The caller cuts the chunks; a worker takes one chunk at a time. */
+/** Many calls of one function. The caller groups the items into chunks. A worker executes one chunk at a time. */
 export interface MapRequest {
   /** The pool; empty for the shared pool "default". */
   pool: string;
   /** The name under which the function is registered. */
   function: string;
-  /** Each chunk is one payload that holds an array of items; a raw payload is a chunk of a single item. */
+  /** Each chunk is a payload that holds an array of items. A raw payload is a chunk of a single item. */
   chunks: Payload[];
-  /** True: each item is an array, passed on as the function's arguments (starmap). */
+  /** Whether each item is an array of arguments (starmap). */
   spread: boolean;
-  /** Arguments that stand before the item in every call (functools.partial). */
+  /** Arguments of every call, before the item (functools.partial). */
   args: Payload[];
-  /** Keyword arguments of every call, a payload that holds an object. */
+  /** Keyword arguments of every call: a payload that holds an object. */
   kwargs:
     | Payload
     | undefined;
   /** The kind of the reply; by default the kind of the first chunk. */
   replyKind: PayloadKind;
-  /** How often a chunk is run again after its worker died while running it; 0 for the function's own number. */
+  /** How often a chunk is run again if its worker dies while running it. 0 for the number of the function. */
   retries: number;
-  /** What happens to the rest when an item fails. */
+  /** What happens to the other items when an item fails. */
   onError: OnError;
-  /** How long a chunk may wait for a worker, in milliseconds; 0 for any time. */
+  /** How long a chunk may wait for a worker, in milliseconds. 0 for no limit. */
   queueTimeoutMs: number;
-  /** How long a chunk may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  /** How long a chunk may run, in milliseconds. 0 for the limit of the function, or that of the server. */
   runTimeoutMs: number;
-  /** As of an Apply. The name that a Map was given is no other call's. */
+  /** As in ApplyRequest. An Apply and a Map cannot share an id. */
   requestId: string;
 }
 
 /** The results of a map. */
 export interface MapResponse {
   /**
-   * One payload for each chunk of the request, in its order: an array with the results of the chunk's items. With
-   * ON_ERROR_SETTLE, the items that failed are left out of the array.
+   * One payload for each chunk, in the order of the request: an array with the results of its items. With
+   * ON_ERROR_SETTLE the array has only the results of the items that succeeded.
    */
   chunks: Payload[];
-  /** With ON_ERROR_SETTLE: the items that failed, in order. */
+  /** With ON_ERROR_SETTLE: the items that failed, in the order of the request. */
   failures: ItemFailure[];
 }
 
@@ -152,170 +152,171 @@ export interface MapResponse {
 export interface ItemFailure {
   /** The index of the chunk in the request. */
   chunk: number;
-  /** The index of the item in its chunk; absent where the whole chunk failed, for example because its worker died. */
+  /** The index of the item in its chunk. Absent if the whole chunk failed, for example because its worker died. */
   item?:
     | number
     | undefined;
-  /** Why. */
+  /** The reason. */
   status: Status | undefined;
 }
 
-/** Many calls of one function, answered as they end. */
+/** Many calls of one function, with a response for each chunk. */
 export interface IMapRequest {
   /** The pool; empty for the shared pool "default". */
   pool: string;
   /** The name under which the function is registered. */
   function: string;
-  /** Each chunk is one payload that holds an array of items; a raw payload is a chunk of a single item. */
+  /** Each chunk is a payload that holds an array of items. A raw payload is a chunk of a single item. */
   chunks: Payload[];
-  /** True: each item is an array, passed on as the function's arguments (starmap). */
+  /** Whether each item is an array of arguments (starmap). */
   spread: boolean;
-  /** Arguments that stand before the item in every call (functools.partial). */
+  /** Arguments of every call, before the item (functools.partial). */
   args: Payload[];
-  /** Keyword arguments of every call, a payload that holds an object. */
+  /** Keyword arguments of every call: a payload that holds an object. */
   kwargs:
     | Payload
     | undefined;
   /** The kind of the reply; by default the kind of the first chunk. */
   replyKind: PayloadKind;
-  /** How often a chunk is run again after its worker died while running it; 0 for the function's own number. */
+  /** How often a chunk is run again if its worker dies while running it. 0 for the number of the function. */
   retries: number;
-  /** What happens to the rest when an item fails. */
+  /** What happens to the other items when an item fails. */
   onError: OnError;
-  /** True: outcomes come in the order of the chunks (imap). False: as they end (imap_unordered). */
+  /** Whether outcomes are sent in the order of the chunks (imap), or as the chunks end (imap_unordered). */
   ordered: boolean;
-  /** How long a chunk may wait for a worker, in milliseconds; 0 for any time. */
+  /** How long a chunk may wait for a worker, in milliseconds. 0 for no limit. */
   queueTimeoutMs: number;
-  /** How long a chunk may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  /** How long a chunk may run, in milliseconds. 0 for the limit of the function, or that of the server. */
   runTimeoutMs: number;
 }
 
-/** A frame of outcomes; every chunk of the request has exactly one outcome in the frames of a stream that ends OK. */
+/** Some outcomes. In a stream that ends with OK, each chunk of the request has exactly one outcome. */
 export interface IMapResponse {
-  /** The outcomes that were ready. */
+  /** The outcomes of chunks that have ended. */
   outcomes: ChunkOutcome[];
 }
 
-/** What became of one chunk. */
+/** The outcome of a chunk. */
 export interface ChunkOutcome {
   /** The index of the chunk in the request. */
   chunk: number;
-  /** An array with the results of the items that succeeded, in their order. Absent where the whole chunk failed. */
+  /** An array with the results of the items that succeeded, in their order. Absent if the whole chunk failed. */
   payload:
     | Payload
     | undefined;
-  /** The items that failed, in their order; one entry without an item where the whole chunk failed. */
+  /** The items that failed, in their order. One entry without an item if the whole chunk failed. */
   failures: ItemFailure[];
 }
 
-/** Calls that begin, and calls that are given up. */
+/** New calls, and cancelled calls. */
 export interface CallRequest {
-  /** Calls that begin. */
+  /** The new calls. */
   groups: CallGroup[];
-  /** The ids of calls that are given up. One that has ended already stays as it is. */
+  /** The ids of calls that the client cancels. Nothing happens to a call that has already ended. */
   cancelled: number[];
   /**
-   * In the first message of a stream, for a client that wants its calls to survive a broken connection. That message brings
-   * no calls and gives none up.
+   * Only in the first message of a stream, from a client whose calls should survive a broken connection. That message has
+   * neither new nor cancelled calls.
    */
   session:
     | Session
     | undefined;
   /**
-   * In a session: how many of the server's messages have been received. The server keeps those that have not been, and
-   * begins no more calls when they are too many: a client says so every few MiB, also when it has nothing else to say.
+   * In a session: how many messages of the server the client has received. The server keeps the others, and begins no more
+   * calls while it keeps too many. A client therefore acknowledges every few MiB, even without new calls.
    */
   received: number;
-  /** Gives up all calls that have not ended. */
+  /** Cancels all calls that have not ended. */
   abandon: boolean;
-  /** In a session: no message follows, the session ends with its last call. A stream that ends without it has broken. */
+  /** In a session: no message follows, and the session ends with its last call. A stream that ends without it has broken. */
   last: boolean;
 }
 
 /**
- * Calls that outlive their stream: when it breaks, they go on for a while, and a new stream of the same session takes
- * them over. Both ends number their messages, from the first stream of the session on: the client those that bring calls
- * or give them up, the server all but the first of each stream. On a new stream each end tells how many it has received, and the other sends those again that are missing:
- * nothing is lost, and nothing runs twice. A client that ends a session says so, and closes its side of the stream.
+ * Calls that survive their stream. When the stream breaks, they go on for a few seconds, in which a new stream can resume
+ * the session. Both ends number their messages over all streams of the session: the client those with new or cancelled
+ * calls, the server all but the first of each stream. On a new stream each end says how many it has received, and the
+ * other end sends the missing ones again. So nothing is lost, and nothing runs twice. To end a session, the client sets
+ * `last` and closes its side of the stream.
  */
 export interface Session {
-  /** Names the session. 16 to 64 bytes, hard to guess: who knows it may take its calls over. */
+  /** The id of the session: 16 to 64 bytes, and hard to guess, because everybody who knows it may resume the session. */
   id: string;
-  /** True on every stream but the first. A server process that does not know the session fails the stream with SESSION_LOST. */
+  /** True on each stream but the first. The stream fails with SESSION_LOST if the server process does not know the session. */
   resumed: boolean;
 }
 
-/** Calls of one function that have all but their own arguments in common. */
+/** Calls of one function that differ only in their own arguments. */
 export interface CallGroup {
   /** The pool; empty for the shared pool "default". */
   pool: string;
   /** The name under which the function is registered. */
   function: string;
-  /** Arguments that stand before those of each call, or before each item of a chunk (functools.partial). */
+  /** Arguments of every call, before its own arguments or before the item of a chunk (functools.partial). */
   args: Payload[];
-  /** Keyword arguments of every call, a payload that holds an object. */
+  /** Keyword arguments of every call: a payload that holds an object. */
   kwargs:
     | Payload
     | undefined;
-  /** The kind of the replies; by default the kind of a call's first argument, or of its chunk. */
+  /** The kind of the replies; by default the kind of the first argument of a call, or of its chunk. */
   replyKind: PayloadKind;
-  /** How often a call is run again after its worker died while running it; 0 for the function's own number. */
+  /** How often a call is run again if its worker dies while running it. 0 for the number of the function. */
   retries: number;
-  /** For chunks: each item is an array, passed on as the function's arguments (starmap). */
+  /** For chunks: whether each item is an array of arguments (starmap). */
   spread: boolean;
   /** For chunks: ON_ERROR_FAIL_FAST stops a chunk at its first failed item. */
   onError: OnError;
-  /** How long each call may take from its arrival on, queued and running, in milliseconds; 0 for any time. */
+  /** How long each call may take, waiting and running, in milliseconds from its arrival. 0 for no limit. */
   timeoutMs: number;
   /** The calls. */
   calls: CallItem[];
-  /** How long each call may wait for a worker, in milliseconds; 0 for any time. */
+  /** How long each call may wait for a worker, in milliseconds. 0 for no limit. */
   queueTimeoutMs: number;
-  /** How long each call may run, in milliseconds; 0 for the function's own limit, or the server's. */
+  /** How long each call may run, in milliseconds. 0 for the limit of the function, or that of the server. */
   runTimeoutMs: number;
 }
 
-/** One call, or one chunk of a map. */
+/** A call, or a chunk of a map. */
 export interface CallItem {
-  /** Names the call in this stream. Each is larger than the one before. */
+  /** The id of the call in its stream or session. Each id is larger than the previous one. */
   id: number;
-  /** The call's own arguments. */
+  /** The arguments of the call. */
   args: Payload[];
-  /** Instead of arguments: an array of items, or one raw item. The function is called with each. */
+  /** Instead of arguments, for a chunk: an array of items, or one raw item. The function is called with each item. */
   chunk: Payload | undefined;
 }
 
-/** Calls that have ended. */
+/** Outcomes of calls. */
 export interface CallResponse {
-  /** Each call has exactly one outcome, unless it was cancelled. */
+  /** The calls that have ended. Each call has exactly one outcome, unless it was cancelled. */
   outcomes: CallOutcome[];
   /**
-   * In a session: how many of the client's messages have been received. The first message of a stream has nothing but this
-   * and the next.
+   * In a session: how many messages of the client the server has received. The first message of a stream has only this
+   * field and the next one.
    */
   received: number;
   /**
-   * In the first message of a session's stream: the largest message that the server takes, in bytes. One that is larger ends
-   * the stream, with all its calls.
+   * In the first message of each stream of a session: the largest message that the server accepts, in bytes. A larger one
+   * ends the stream and all its calls.
    */
   maxMessageBytes: number;
 }
 
-/** What became of a call. */
+/** The outcome of a call. */
 export interface CallOutcome {
-  /** The call. */
+  /** The id of the call. */
   id: number;
-  /** The result; for a chunk, an array with the results of the items that succeeded. Absent where the call failed. */
+  /** The result. For a chunk, an array with the results of the items that succeeded. Absent if the call failed. */
   payload:
     | Payload
     | undefined;
-  /** Why the call failed: one entry without an item. For a chunk also the items that failed, in their order. */
+  /** For a call that failed, one entry without an item. For a chunk, also the items that failed, in their order. */
   failures: ItemFailure[];
 }
 
-/** The options of multiprocessing.Pool. */
+/** The options of an owned pool, as those of multiprocessing.Pool. */
 export interface OpenPoolRequest {
-  /** How many worker processes, 1 or more; by default as many as the shared pool has. */
+  /** The number of worker processes, 1 or more. By default as many as the shared pool has. */
   processes?:
     | number
     | undefined;
@@ -323,31 +324,31 @@ export interface OpenPoolRequest {
   initializer: string;
   /** The arguments of the initializer. */
   initargs: Payload[];
-  /** A worker is replaced by a new one after so many tasks, 1 or more; by default never. A chunk is one task. */
+  /** The number of tasks, 1 or more, after which a worker is replaced by a new one. By default never. A chunk is one task. */
   maxtasksperchild?: number | undefined;
 }
 
-/** What happens to an owned pool. The first event is always `opened`. */
+/** An event of an owned pool. The first one is always `opened`. */
 export interface OpenPoolResponse {
   /** The event. */
   event:
     | //
-    /** The pool takes calls from now on. */
+    /** The pool accepts calls from now on. */
     { $case: "opened"; value: PoolOpened }
     | //
-    /** A worker process has ended; another takes its place unless the pool is ending. */
+    /** A worker process has ended. Another one replaces it unless the pool is ending. */
     { $case: "workerExited"; value: WorkerExited }
     | //
-    /** The pool takes no more calls. */
+    /** The pool accepts no more calls. */
     { $case: "closed"; value: PoolClosed }
     | undefined;
 }
 
-/** An owned pool takes calls. */
+/** An owned pool accepts calls. */
 export interface PoolOpened {
-  /** Its name, for the `pool` field of the other calls. Hard to guess: who knows it may use it. */
+  /** Its name, for the `pool` field of other requests. It is hard to guess, because everybody who knows it may use the pool. */
   pool: string;
-  /** How many worker processes it has. */
+  /** The number of its worker processes. */
   processes: number;
 }
 
@@ -363,11 +364,11 @@ export interface WorkerExited {
   signal: string;
 }
 
-/** An owned pool takes no more calls. */
+/** An owned pool accepts no more calls. */
 export interface PoolClosed {
 }
 
-/** Which pool to close. */
+/** The pool to close. */
 export interface ClosePoolRequest {
   /** Its name. */
   pool: string;
@@ -377,7 +378,7 @@ export interface ClosePoolRequest {
 export interface ClosePoolResponse {
 }
 
-/** Which pool to wait for. */
+/** The pool to wait for. */
 export interface JoinPoolRequest {
   /** Its name. */
   pool: string;
@@ -387,9 +388,9 @@ export interface JoinPoolRequest {
 export interface JoinPoolResponse {
 }
 
-/** Which pool to end. */
+/** The pool to terminate. */
 export interface TerminateRequest {
-  /** Its name; empty for the shared pool "default", which refuses unless its server allows it. */
+  /** Its name; empty for the shared pool "default", which cannot be terminated unless the server allows it. */
   pool: string;
 }
 
@@ -397,31 +398,31 @@ export interface TerminateRequest {
 export interface TerminateResponse {
 }
 
-/** Asks for the server's facts. */
+/** A request for the facts about the server. */
 export interface GetServerInfoRequest {
 }
 
-/** The server's facts. */
+/** Facts about the server. */
 export interface GetServerInfoResponse {
-  /** farpool's version. */
+  /** The version of farpool. */
   version: string;
-  /** What the workers run on, for example "node v24.11.0". */
+  /** The runtime of the workers, for example "node v24.11.0". */
   runtime: string;
-  /** The size of the shared pool "default"; the default chunk size of a map is ceil(items / (4 * processes)). */
+  /** The number of processes of the shared pool "default". The default chunk size of a map is ceil(items / (4 * processes)). */
   processes: number;
-  /** No message may be larger, in bytes. */
+  /** The largest message that the server accepts and sends, in bytes. */
   maxMessageBytes: number;
-  /** How long a running function may go on after its call was cancelled, in milliseconds; then its process is killed. */
+  /** How long a function may go on after its call was cancelled, in milliseconds. Then its process is killed. */
   graceMs: number;
-  /** How long a function may run where neither call nor function say anything, in milliseconds; 0 for any time. */
+  /** How long a function may run if neither the call nor the function set a limit, in milliseconds. 0 for no limit. */
   runTimeoutMs: number;
-  /** How many tasks may wait in a pool, of all clients, and of one; calls beyond that fail with QUEUE_FULL. */
+  /** The most tasks of all clients that may wait in a pool. Further calls fail with QUEUE_FULL. */
   maxQueued: number;
-  /** As above. */
+  /** The most tasks of one client that may wait in a pool. Further calls fail with QUEUE_FULL. */
   maxQueuedPerClient: number;
 }
 
-/** Asks for the functions. */
+/** A request for the functions. */
 export interface ListFunctionsRequest {
 }
 
@@ -433,21 +434,21 @@ export interface ListFunctionsResponse {
 
 /** A registered function. */
 export interface FunctionMessage {
-  /** The name to call it by. */
+  /** Its name in requests. */
   name: string;
-  /** How many parameters it declares before the first one with a default. */
+  /** The number of its parameters before the first one with a default. */
   parameters: number;
   /** The file name of the module that exports it. */
   module: string;
-  /** How often a call is run again after its worker died, unless the call says otherwise. */
+  /** How often a call is run again if its worker dies, unless the call sets it. */
   retries: number;
-  /** How long it may run unless the call says otherwise, in milliseconds; 0 for the server's limit. */
+  /** How long it may run unless the call sets a limit, in milliseconds. 0 for the limit of the server. */
   runTimeoutMs: number;
-  /** Whether its process is let live when its call was cancelled and it goes on all the same. */
+  /** Whether its process is never killed, even if the function goes on after its call was cancelled. */
   neverKilled: boolean;
 }
 
-/** Which pool to tell about. */
+/** The pool to describe. */
 export interface GetPoolRequest {
   /** Its name; empty for the shared pool "default". */
   pool: string;
@@ -459,27 +460,27 @@ export interface GetPoolResponse {
   pool: string;
   /** Whether every client may use it. */
   shared: boolean;
-  /** Whether it takes calls. */
+  /** Whether it accepts calls. */
   state: PoolState;
-  /** Why it takes no calls, where it failed or is broken. */
+  /** Why it accepts no calls, if it has failed or is broken. */
   failure:
     | Status
     | undefined;
-  /** How many workers it keeps. */
+  /** The number of workers that it keeps. */
   processes: number;
   /** Its living workers. */
   workers: Worker[];
-  /** How many tasks wait for a worker. */
+  /** The number of tasks that wait for a worker. */
   queued: number;
-  /** How many tasks are running. */
+  /** The number of running tasks. */
   running: number;
   /** Tasks since the pool was opened. */
   tasks:
     | TaskCounters
     | undefined;
-  /** Workers that were started since the pool was opened. */
+  /** The number of workers started since the pool was opened. */
   workersStarted: number;
-  /** How many bytes of arguments wait. */
+  /** The bytes of the arguments of waiting tasks. */
   queuedBytes: number;
 }
 
@@ -487,11 +488,11 @@ export interface GetPoolResponse {
 export interface Worker {
   /** Its process id. */
   pid: number;
-  /** What it does. */
+  /** Its state. */
   state: WorkerState;
-  /** How many tasks it has completed. */
+  /** The number of tasks that it has completed. */
   tasks: number;
-  /** The function that it runs; empty where it runs none. */
+  /** The function that it runs; empty if it runs none. */
   function: string;
 }
 
@@ -501,11 +502,11 @@ export interface TaskCounters {
   submitted: number;
   /** Ended with a result. */
   succeeded: number;
-  /** Ended with a failure; cancelled tasks are not among them. */
+  /** Ended with a failure, without cancelled tasks. */
   failed: number;
-  /** Ended because the caller went away or gave up. */
+  /** Ended because the caller disconnected or gave up. */
   cancelled: number;
-  /** Run again after their worker died. */
+  /** Run again because their worker died. */
   retried: number;
 }
 
@@ -3139,12 +3140,12 @@ export const TaskCounters: MessageFns<TaskCounters> = {
 };
 
 /**
- * Python's multiprocessing.Pool as a service: worker processes that execute registered, named functions.
- * A failed call ends with a gRPC status whose google.rpc.Status details hold one ErrorInfo of domain "farpool".
+ * Python's multiprocessing.Pool as a service: worker processes that execute registered functions by name.
+ * A failed call ends with a gRPC status whose google.rpc.Status contains an ErrorInfo of the domain "farpool".
  */
 export type PoolServiceService = typeof PoolServiceService;
 export const PoolServiceService = {
-  /** Runs one function once. */
+  /** Calls a function once. */
   apply: {
     path: "/farpool.v1.PoolService/Apply" as const,
     requestStream: false as const,
@@ -3154,7 +3155,7 @@ export const PoolServiceService = {
     responseSerialize: (value: ApplyResponse): Buffer => Buffer.from(ApplyResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ApplyResponse => ApplyResponse.decode(value),
   },
-  /** Runs one function on every item of every chunk and answers when all have ended. */
+  /** Calls a function with each item of each chunk. Responds when all items have ended. */
   map: {
     path: "/farpool.v1.PoolService/Map" as const,
     requestStream: false as const,
@@ -3164,7 +3165,7 @@ export const PoolServiceService = {
     responseSerialize: (value: MapResponse): Buffer => Buffer.from(MapResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): MapResponse => MapResponse.decode(value),
   },
-  /** Runs one function on every item of every chunk and sends each chunk's outcome when it is there. */
+  /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
   iMap: {
     path: "/farpool.v1.PoolService/IMap" as const,
     requestStream: false as const,
@@ -3175,9 +3176,9 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): IMapResponse => IMapResponse.decode(value),
   },
   /**
-   * Carries many calls: any number in a message, their outcomes as they come. For clients that make many calls; each
-   * call keeps its own timeout, cancellation and failure. When the stream ends, its calls are cancelled; when the
-   * client closes its side, they are completed first.
+   * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
+   * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
+   * cancelled, except in a session. When the client closes its side, the calls are completed first.
    */
   call: {
     path: "/farpool.v1.PoolService/Call" as const,
@@ -3189,8 +3190,8 @@ export const PoolServiceService = {
     responseDeserialize: (value: Buffer): CallResponse => CallResponse.decode(value),
   },
   /**
-   * Opens a pool of the caller's own. It lives as long as this stream: when the stream ends, for whatever reason, the
-   * pool is terminated and its processes are gone.
+   * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
+   * server terminates the pool and kills its processes.
    */
   openPool: {
     path: "/farpool.v1.PoolService/OpenPool" as const,
@@ -3201,7 +3202,7 @@ export const PoolServiceService = {
     responseSerialize: (value: OpenPoolResponse): Buffer => Buffer.from(OpenPoolResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): OpenPoolResponse => OpenPoolResponse.decode(value),
   },
-  /** Lets an owned pool take no more calls; what it has accepted is completed. */
+  /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
   closePool: {
     path: "/farpool.v1.PoolService/ClosePool" as const,
     requestStream: false as const,
@@ -3211,7 +3212,7 @@ export const PoolServiceService = {
     responseSerialize: (value: ClosePoolResponse): Buffer => Buffer.from(ClosePoolResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ClosePoolResponse => ClosePoolResponse.decode(value),
   },
-  /** Waits until a closed or terminated pool has ended all its work and its processes. */
+  /** Waits until a closed or terminated pool has no more tasks and processes. */
   joinPool: {
     path: "/farpool.v1.PoolService/JoinPool" as const,
     requestStream: false as const,
@@ -3221,7 +3222,7 @@ export const PoolServiceService = {
     responseSerialize: (value: JoinPoolResponse): Buffer => Buffer.from(JoinPoolResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): JoinPoolResponse => JoinPoolResponse.decode(value),
   },
-  /** Ends a pool at once: calls in flight fail with POOL_TERMINATED, its processes are killed; answers when they are gone. */
+  /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
   terminate: {
     path: "/farpool.v1.PoolService/Terminate" as const,
     requestStream: false as const,
@@ -3231,7 +3232,7 @@ export const PoolServiceService = {
     responseSerialize: (value: TerminateResponse): Buffer => Buffer.from(TerminateResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): TerminateResponse => TerminateResponse.decode(value),
   },
-  /** Tells what this server is and what its limits are. */
+  /** Returns the version, the runtime and the limits of this server. */
   getServerInfo: {
     path: "/farpool.v1.PoolService/GetServerInfo" as const,
     requestStream: false as const,
@@ -3253,7 +3254,7 @@ export const PoolServiceService = {
       Buffer.from(ListFunctionsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListFunctionsResponse => ListFunctionsResponse.decode(value),
   },
-  /** Tells the state of a pool, its workers and its counters. */
+  /** Returns the state, the workers and the counters of a pool. */
   getPool: {
     path: "/farpool.v1.PoolService/GetPool" as const,
     requestStream: false as const,
@@ -3266,39 +3267,39 @@ export const PoolServiceService = {
 } as const;
 
 export interface PoolServiceServer extends UntypedServiceImplementation {
-  /** Runs one function once. */
+  /** Calls a function once. */
   apply: handleUnaryCall<ApplyRequest, ApplyResponse>;
-  /** Runs one function on every item of every chunk and answers when all have ended. */
+  /** Calls a function with each item of each chunk. Responds when all items have ended. */
   map: handleUnaryCall<MapRequest, MapResponse>;
-  /** Runs one function on every item of every chunk and sends each chunk's outcome when it is there. */
+  /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
   iMap: handleServerStreamingCall<IMapRequest, IMapResponse>;
   /**
-   * Carries many calls: any number in a message, their outcomes as they come. For clients that make many calls; each
-   * call keeps its own timeout, cancellation and failure. When the stream ends, its calls are cancelled; when the
-   * client closes its side, they are completed first.
+   * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
+   * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
+   * cancelled, except in a session. When the client closes its side, the calls are completed first.
    */
   call: handleBidiStreamingCall<CallRequest, CallResponse>;
   /**
-   * Opens a pool of the caller's own. It lives as long as this stream: when the stream ends, for whatever reason, the
-   * pool is terminated and its processes are gone.
+   * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
+   * server terminates the pool and kills its processes.
    */
   openPool: handleServerStreamingCall<OpenPoolRequest, OpenPoolResponse>;
-  /** Lets an owned pool take no more calls; what it has accepted is completed. */
+  /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
   closePool: handleUnaryCall<ClosePoolRequest, ClosePoolResponse>;
-  /** Waits until a closed or terminated pool has ended all its work and its processes. */
+  /** Waits until a closed or terminated pool has no more tasks and processes. */
   joinPool: handleUnaryCall<JoinPoolRequest, JoinPoolResponse>;
-  /** Ends a pool at once: calls in flight fail with POOL_TERMINATED, its processes are killed; answers when they are gone. */
+  /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
   terminate: handleUnaryCall<TerminateRequest, TerminateResponse>;
-  /** Tells what this server is and what its limits are. */
+  /** Returns the version, the runtime and the limits of this server. */
   getServerInfo: handleUnaryCall<GetServerInfoRequest, GetServerInfoResponse>;
   /** Lists the functions that can be called. */
   listFunctions: handleUnaryCall<ListFunctionsRequest, ListFunctionsResponse>;
-  /** Tells the state of a pool, its workers and its counters. */
+  /** Returns the state, the workers and the counters of a pool. */
   getPool: handleUnaryCall<GetPoolRequest, GetPoolResponse>;
 }
 
 export interface PoolServiceClient extends Client {
-  /** Runs one function once. */
+  /** Calls a function once. */
   apply(
     request: ApplyRequest,
     callback: (error: ServiceError | null, response: ApplyResponse) => void,
@@ -3314,7 +3315,7 @@ export interface PoolServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ApplyResponse) => void,
   ): ClientUnaryCall;
-  /** Runs one function on every item of every chunk and answers when all have ended. */
+  /** Calls a function with each item of each chunk. Responds when all items have ended. */
   map(request: MapRequest, callback: (error: ServiceError | null, response: MapResponse) => void): ClientUnaryCall;
   map(
     request: MapRequest,
@@ -3327,20 +3328,20 @@ export interface PoolServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: MapResponse) => void,
   ): ClientUnaryCall;
-  /** Runs one function on every item of every chunk and sends each chunk's outcome when it is there. */
+  /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
   iMap(request: IMapRequest, options?: Partial<CallOptions>): ClientReadableStream<IMapResponse>;
   iMap(request: IMapRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<IMapResponse>;
   /**
-   * Carries many calls: any number in a message, their outcomes as they come. For clients that make many calls; each
-   * call keeps its own timeout, cancellation and failure. When the stream ends, its calls are cancelled; when the
-   * client closes its side, they are completed first.
+   * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
+   * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
+   * cancelled, except in a session. When the client closes its side, the calls are completed first.
    */
   call(): ClientDuplexStream<CallRequest, CallResponse>;
   call(options: Partial<CallOptions>): ClientDuplexStream<CallRequest, CallResponse>;
   call(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<CallRequest, CallResponse>;
   /**
-   * Opens a pool of the caller's own. It lives as long as this stream: when the stream ends, for whatever reason, the
-   * pool is terminated and its processes are gone.
+   * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
+   * server terminates the pool and kills its processes.
    */
   openPool(request: OpenPoolRequest, options?: Partial<CallOptions>): ClientReadableStream<OpenPoolResponse>;
   openPool(
@@ -3348,7 +3349,7 @@ export interface PoolServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<OpenPoolResponse>;
-  /** Lets an owned pool take no more calls; what it has accepted is completed. */
+  /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
   closePool(
     request: ClosePoolRequest,
     callback: (error: ServiceError | null, response: ClosePoolResponse) => void,
@@ -3364,7 +3365,7 @@ export interface PoolServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ClosePoolResponse) => void,
   ): ClientUnaryCall;
-  /** Waits until a closed or terminated pool has ended all its work and its processes. */
+  /** Waits until a closed or terminated pool has no more tasks and processes. */
   joinPool(
     request: JoinPoolRequest,
     callback: (error: ServiceError | null, response: JoinPoolResponse) => void,
@@ -3380,7 +3381,7 @@ export interface PoolServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: JoinPoolResponse) => void,
   ): ClientUnaryCall;
-  /** Ends a pool at once: calls in flight fail with POOL_TERMINATED, its processes are killed; answers when they are gone. */
+  /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
   terminate(
     request: TerminateRequest,
     callback: (error: ServiceError | null, response: TerminateResponse) => void,
@@ -3396,7 +3397,7 @@ export interface PoolServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: TerminateResponse) => void,
   ): ClientUnaryCall;
-  /** Tells what this server is and what its limits are. */
+  /** Returns the version, the runtime and the limits of this server. */
   getServerInfo(
     request: GetServerInfoRequest,
     callback: (error: ServiceError | null, response: GetServerInfoResponse) => void,
@@ -3428,7 +3429,7 @@ export interface PoolServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListFunctionsResponse) => void,
   ): ClientUnaryCall;
-  /** Tells the state of a pool, its workers and its counters. */
+  /** Returns the state, the workers and the counters of a pool. */
   getPool(
     request: GetPoolRequest,
     callback: (error: ServiceError | null, response: GetPoolResponse) => void,

@@ -39,7 +39,7 @@ export interface ApplyResponse {
   result: Uint8Array;
 }
 
-/** farpool.v1.MapRequest and, with `ordered`, farpool.v1.IMapRequest. */
+/** farpool.v1.MapRequest and farpool.v1.IMapRequest in one. */
 export interface MapRequest {
   /** As in farpool.v1. */
   pool: string;
@@ -61,13 +61,13 @@ export interface MapRequest {
   retries: number;
   /** A farpool.v1.OnError. */
   onError: number;
-  /** As in farpool.v1.IMapRequest; absent from farpool.v1.MapRequest. */
+  /** As in farpool.v1.IMapRequest. farpool.v1.MapRequest does not have it. */
   ordered: boolean;
   /** As in farpool.v1. */
   queueTimeoutMs: number;
   /** As in farpool.v1. */
   runTimeoutMs: number;
-  /** As in farpool.v1, of a Map. */
+  /** As in farpool.v1.MapRequest. farpool.v1.IMapRequest does not have it. */
   requestId: string;
 }
 

@@ -9,7 +9,7 @@ export const protobufPackage = "farpool.worker.v1";
 
 export const protobufFileName = "farpool/worker/v1/worker.proto";
 
-/** Where text was printed to. */
+/** The stream that text was printed to. */
 export enum Stream {
   /** STREAM_UNSPECIFIED - Never sent. */
   STREAM_UNSPECIFIED = 0,
@@ -19,129 +19,129 @@ export enum Stream {
   STREAM_STDERR = 2,
 }
 
-/** From the server to a worker. */
+/** A command of the server. */
 export interface ToWorker {
-  /** The message. */
+  /** The command. */
   kind:
     | //
-    /** Prepare for work; the first message. */
+    /** Load the modules and run the initializer. The first command. */
     { $case: "init"; value: Init }
     | //
     /** Execute tasks. */
     { $case: "run"; value: Run }
     | //
-    /** The caller of a task has given up. */
+    /** End a task early: its caller has given up. */
     { $case: "abort"; value: Abort }
     | //
-    /** End after the tasks that have been received. */
+    /** Exit after the tasks that have been received. */
     { $case: "stop"; value: Stop }
     | undefined;
 }
 
-/** From a worker to the server. */
+/** A report of a worker. */
 export interface FromWorker {
-  /** The message. */
+  /** The report. */
   kind:
     | //
-    /** Prepared; tasks can come. */
+    /** The worker is ready for tasks. */
     { $case: "ready"; value: Ready }
     | //
-    /** The modules could not be loaded or the initializer failed; the worker exits. */
+    /** A module or the initializer failed. The worker exits. */
     { $case: "initFailed"; value: InitFailed }
     | //
-    /** A task begins: from here on it has been run. */
+    /** A task begins. From now on it counts as started. */
     { $case: "started"; value: Started }
     | //
-    /** The task has ended. */
+    /** A task has ended. */
     { $case: "done"; value: Done }
     | //
-    /** Something was printed. */
+    /** Text was printed. */
     { $case: "log"; value: Log }
     | //
-    /** Tasks were not begun in time. */
+    /** Tasks are handed back, because they were too late to begin. */
     { $case: "returned"; value: Returned }
     | //
-    /** A chunk goes on. */
+    /** Items of the running chunk have ended. */
     { $case: "progress"; value: Progress }
     | //
-    /** The worker has grown too large. */
+    /** The worker asks to be replaced, because it uses too much memory. */
     { $case: "retire"; value: Retire }
     | undefined;
 }
 
-/** Prepare for work. */
+/** Load the modules and run the initializer. */
 export interface Init {
   /** The modules to load, as absolute paths. */
   modules: string[];
-  /** The function to call once; empty for none. */
+  /** The function to call once, before any task. Empty for none. */
   initializer: string;
   /** Its arguments. */
   initargs: Uint8Array[];
-  /** Whether failures carry stacks. */
+  /** Whether failures include stacks. */
   stacks: boolean;
-  /** How many bytes of memory the worker may have resident between two tasks; with more it sends Retire. 0 for any number. */
+  /** The most resident memory between two tasks, in bytes. With more the worker sends Retire. 0 for no limit. */
   maxRssBytes: number;
   /**
-   * How many bytes Done.payload may have: no message to a client carries more. Instead of a larger one, of a call or of a
-   * chunk, the worker sends the failure RESULT_TOO_LARGE. 0 for any number.
+   * The longest Done.payload, in bytes: a message to a client cannot carry more. Instead of a longer one the worker sends the
+   * failure RESULT_TOO_LARGE. 0 for no limit.
    */
   maxResultBytes: number;
 }
 
-/** Execute tasks that have all but their own arguments in common, one after another. */
+/** Execute tasks that differ only in their own arguments. */
 export interface Run {
-  /** The function's name. */
+  /** The name of the function. */
   function: string;
-  /** The arguments that stand before each task's own, and before each item of a chunk. */
+  /** The arguments of every call, before those of the task or before the item of a chunk. */
   args: Uint8Array[];
-  /** Keyword arguments. */
+  /** Keyword arguments of every call. */
   kwargs?:
     | Uint8Array
     | undefined;
-  /** Each item of a chunk is an array of arguments. */
+  /** Whether each item of a chunk is an array of arguments. */
   spread: boolean;
-  /** A farpool.v1.PayloadKind: the kind of the result; UNSPECIFIED for the kind of what came in. */
+  /** The kind of the result, a farpool.v1.PayloadKind. UNSPECIFIED for the kind of the first argument, or of the chunk. */
   replyKind: number;
-  /** Stop at the first item that fails. */
+  /** Whether a chunk ends at its first item that fails. */
   failFast: boolean;
   /**
-   * When this has passed, by the machine's monotonic clock in milliseconds, tasks that have not begun must not begin any
-   * more: the server gives them to other workers. The worker answers Returned. 0 for tasks that begin whenever.
+   * The time until which tasks may begin, in milliseconds of the machine's monotonic clock. The worker hands back later
+   * tasks with Returned, and the server gives them to other workers. 0 for no limit.
    */
   beginBy: number;
   /** The tasks. */
   tasks: Task[];
 }
 
-/** One task. */
+/** A task. */
 export interface Task {
-  /** Names the task in Abort, Started, Done, Returned and Log. */
+  /** Its number, which Abort, Started, Done, Returned, Progress and Log refer to. */
   task: number;
-  /** 1 for the first try. */
+  /** 1 for the first attempt. */
   attempt: number;
   /** Its arguments. */
   args: Uint8Array[];
-  /** Present for a chunk: an array of items, or one raw item. */
+  /** Only for a chunk: an array of items, or one raw item. Such a task has no args. */
   chunk?: Uint8Array | undefined;
 }
 
-/** The caller of a task has given up: the function's abort signal fires. */
+/** End a task early, because its caller has given up. The abort signal of the function fires. */
 export interface Abort {
   /** The task. */
   task: number;
-  /** Why, as a reason of the farpool domain. */
+  /** A reason of the domain "farpool", for example CANCELLED or TASK_TIMEOUT. */
   reason: string;
 }
 
-/** End after the tasks that have been received. */
+/** Exit after the tasks that have been received. */
 export interface Stop {
 }
 
-/** Prepared. */
+/** The worker is ready for tasks. */
 export interface Ready {
-  /** What can be called. */
+  /** The functions that can be called. */
   functions: FunctionMessage[];
-  /** What runs the functions, for example "node v24.11.0". */
+  /** The runtime of the worker, for example "node v24.11.0". */
   runtime: string;
 }
 
@@ -149,7 +149,7 @@ export interface Ready {
 export interface FunctionMessage {
   /** Its name. */
   name: string;
-  /** How many parameters it declares. */
+  /** The number of its parameters, before the first one with a default. */
   parameters: number;
   /** The module that exports it, as in Init.modules. */
   module: string;
@@ -161,9 +161,9 @@ export interface FunctionMessage {
   neverKilled: boolean;
 }
 
-/** The worker cannot work. */
+/** The worker cannot be used, and exits. */
 export interface InitFailed {
-  /** Why. */
+  /** The reason. */
   status: Status | undefined;
 }
 
@@ -173,41 +173,41 @@ export interface Started {
   task: number;
 }
 
-/** The task has ended. */
+/** A task has ended. */
 export interface Done {
   /** The task. */
   task: number;
-  /** The result: of Apply, or an array with the results of the chunk's items that succeeded. */
+  /** The result. For a chunk, an array with the results of the items that succeeded. */
   payload?:
     | Uint8Array
     | undefined;
   /** The items of a chunk that failed. */
   failures: ItemFailure[];
-  /** Why the whole task failed; payload and failures are absent. */
+  /** Why the whole task failed. Then payload and failures are absent. */
   status:
     | Status
     | undefined;
-  /** How long it ran, in milliseconds. */
+  /** How long the task ran, in milliseconds. */
   runMs: number;
 }
 
-/** Tasks were not begun in time, and will not be. */
+/** Tasks that were too late to begin, and will not begin in this worker. */
 export interface Returned {
   /** The tasks. */
   tasks: number[];
 }
 
-/** A chunk goes on. Sent now and then, so that it is known how far a worker came that dies. */
+/** Items of the running chunk have ended. Sent every few milliseconds, so that the server knows where a worker died. */
 export interface Progress {
   /** The task. */
   task: number;
-  /** How many of its items have ended. */
+  /** The number of items that have ended. */
   items: number;
 }
 
-/** The worker has more memory resident than Init allows; it goes on, and waits to be told to stop. */
+/** The worker has more resident memory than Init allows. It goes on with its tasks until it receives Stop. */
 export interface Retire {
-  /** How much it has, in bytes. */
+  /** Its resident memory, in bytes. */
   rssBytes: number;
 }
 
@@ -215,17 +215,17 @@ export interface Retire {
 export interface ItemFailure {
   /** Its index in the chunk. */
   item: number;
-  /** Why. */
+  /** The reason. */
   status: Status | undefined;
 }
 
-/** Something was printed. */
+/** A function, or a module, printed text. */
 export interface Log {
-  /** The task that printed; 0 where none was running. */
+  /** The task that was running; 0 for none. */
   task: number;
-  /** Where to. */
+  /** The stream. */
   stream: Stream;
-  /** The text, in pieces as they were written. */
+  /** The text. A long text is split into several reports. */
   text: string;
 }
 
