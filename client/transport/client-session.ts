@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { ServiceError } from '@grpc/grpc-js'
+import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import { CallRequest, CallResponse, type ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
@@ -15,7 +15,6 @@ import {
 } from '../../wire/protocol.js'
 import { failureOf } from './grpc-status.js'
 import { type ChunkFailure, type FunctionCall, NO_OUTCOME, type Sink } from './transport.js'
-import type { CallStream } from './unary-transport.js'
 
 /*
  * The client's end of a session: calls that outlive the stream on which they travel (Session in pool_service.proto).
@@ -74,6 +73,9 @@ const MAX_ARGS = MAX_FIELDS / 2
 /** The arguments of a group, or of a chunk, that has none of its own. */
 export const NO_ARGS: readonly Uint8Array[] = []
 const NO_FAILURES: readonly ChunkFailure[] = []
+
+/** Encoded CallRequests are written to it, encoded CallResponses are read from it. */
+type CallStream = ClientDuplexStream<Buffer, Buffer>
 
 /** A time without a working stream: from the first break until the server answers a new stream. */
 interface Outage {

@@ -1,3 +1,4 @@
+import { PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
 import type { ClientOptions } from '../options.js'
 import { ChunksRun } from './chunk-calls.js'
@@ -13,11 +14,18 @@ import type {
   Ticket,
   Transport,
 } from './transport.js'
-import { UnaryTransport } from './unary-transport.js'
+import { type Method, UnaryTransport } from './unary-transport.js'
 
 /** The transport to the server at this address that the options choose. */
 export const connect = (address: string, { transport }: ClientOptions): Transport =>
   transport === 'unary' ? new UnaryTransport(address) : new StreamTransport(address)
+
+/** The RPC of a stream of calls. The session encodes and decodes its messages. */
+const CALL: Method<Buffer, Buffer> = {
+  path: PoolServiceService.call.path,
+  requestSerialize: (request) => request,
+  responseDeserialize: (response) => response,
+}
 
 /**
  * Many calls in one stream. Calls that start in the same turn of the event loop travel in one message, and the server
@@ -50,7 +58,7 @@ export class StreamTransport extends UnaryTransport {
     if (this.#session?.isUsable) return this.#session
     if (this.#session) this.#earlier.push(this.#session)
     this.#earlier = this.#earlier.filter(({ hasEnded }) => !hasEnded)
-    this.#session = new Session(() => this.callStream(), this.isConnected)
+    this.#session = new Session(() => this.openStream(CALL), this.isConnected)
     return this.#session
   }
 }

@@ -27,10 +27,8 @@ import type {
   Transport,
 } from './transport.js'
 
-/** The bidirectional stream of the RPC Call: encoded CallRequests are written, encoded CallResponses are read. */
-export type CallStream = ClientDuplexStream<Buffer, Buffer>
-
-type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'requestSerialize' | 'responseDeserialize'>
+/** The path of an RPC, and how its messages are encoded and decoded. */
+export type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'requestSerialize' | 'responseDeserialize'>
 
 /** One RPC for each call, so that a proxy can spread the calls over several servers. */
 export class UnaryTransport implements Transport {
@@ -57,7 +55,7 @@ export class UnaryTransport implements Transport {
 
   /** Whether there is a connection now. */
   get isConnected(): boolean {
-    const isReady = this.#client.getChannel().getConnectivityState(false) === connectivityState.READY
+    const isReady = this.#state === connectivityState.READY
     this.#wasConnected ||= isReady
     return isReady
   }
@@ -173,15 +171,10 @@ export class UnaryTransport implements Transport {
     this.#client.close()
   }
 
-  /** Opens a stream of calls. */
-  callStream(): CallStream {
-    return this.#connecting.bound(
-      this.#client.makeBidiStreamRequest(
-        PoolServiceService.call.path,
-        (request: Buffer) => request,
-        (response) => response,
-      ),
-    )
+  /** Opens a bidirectional stream. */
+  protected openStream<Req, Res>(method: Method<Req, Res>): ClientDuplexStream<Req, Res> {
+    const { path, requestSerialize, responseDeserialize } = method
+    return this.#connecting.bound(this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize))
   }
 
   #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
@@ -209,6 +202,7 @@ export class UnaryTransport implements Transport {
    */
   async #ask<Req, Res>(method: Method<Req, Res>, request: Req, changesState = false): Promise<Res> {
     const { path, requestSerialize, responseDeserialize } = method
+    if (this.#state === connectivityState.SHUTDOWN) throw new Failure('POOL_CLOSED', 'the pool has been closed')
     const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
     this.#connecting.bound(rpc)
     return new Promise((resolve, reject) => {
@@ -219,6 +213,10 @@ export class UnaryTransport implements Transport {
       rpc.on('error', (error: ServiceError) => reject(changesState ? this.#taskFailure(error, rpc) : failureOf(error)))
       rpc.on('end', () => (first === undefined ? reject(failureOf(null)) : resolve(first)))
     })
+  }
+
+  get #state(): connectivityState {
+    return this.#client.getChannel().getConnectivityState(false)
   }
 
   /** The failure of an RPC that changes something: if the connection broke after it was sent, it may have taken effect. */

@@ -7,6 +7,7 @@ import {
   UnavailableError,
 } from '../../client/errors.js'
 import { poolOver } from '../../client/pool-client.js'
+import { connect } from '../../client/transport/stream-transport.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -413,5 +414,16 @@ describe('imap over a transport', () => {
     expect(await iterator.next()).toEqual({ done: false, value: 1 })
     await expect(iterator.next()).rejects.toThrow(PoolTerminatedError)
     expect(request.cancelled.map(({ reason }) => reason)).toEqual(['POOL_TERMINATED'])
+  })
+})
+
+describe.each(['stream', 'unary'] as const)('a closed %s transport', (kind) => {
+  it('rejects every request for information with POOL_CLOSED', async () => {
+    const transport = connect('localhost:1', { transport: kind })
+    transport.close()
+    for (const request of [transport.serverInfo(), transport.functions(), transport.poolInfo('')]) {
+      await expect(request).rejects.toThrow(Failure)
+      await expect(request).rejects.toMatchObject({ reason: 'POOL_CLOSED' })
+    }
   })
 })
