@@ -28,7 +28,7 @@ export let setTicket: <T>(result: AsyncResult<T>, ticket: Ticket) => void
 
 /**
  * The result of a call that is under way, as multiprocessing.pool.AsyncResult. It can also be awaited. A call that fails
- * causes no unhandled rejection if nobody asks for its result.
+ * causes no unhandled rejection if its result is never asked for.
  */
 export class AsyncResult<T> implements PromiseLike<T> {
   #state: State<T> = PENDING

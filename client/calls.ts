@@ -39,6 +39,7 @@ export class Calls {
     for (const call of [...this.#underWay]) call.cancel(reason)
   }
 
+  /** The Pool is being joined. */
   join(): void {
     for (const call of [...this.#underWay]) call.onJoin?.()
   }
@@ -56,7 +57,7 @@ export class Calls {
     let request: Pending<T> | undefined
     let cancelled: Failure | undefined
     let stopWaiting: (reason: Failure) => void = NOTHING
-    const neverStarted = new Promise<never>((_, reject) => {
+    const cancelledEarly = new Promise<never>((_, reject) => {
       stopWaiting = reject
     })
     const call: UnderWay = {
@@ -71,7 +72,7 @@ export class Calls {
       this.add(call)
       const stopListening = signal && onAbort(signal, call)
       try {
-        const known = await Promise.race([neverStarted, target])
+        const known = await Promise.race([cancelledEarly, target])
         if (cancelled) throw cancelled
         request = start(known)
         return await request.outcome
@@ -86,7 +87,10 @@ export class Calls {
   }
 }
 
-/** Starts one apply. There may be a hundred thousand at a time, so a promise is made only if somebody asks for it. */
+/**
+ * Starts one apply. There may be a hundred thousand at a time, so a promise is made only when the user asks the
+ * AsyncResult for one.
+ */
 export function startApply<T>(
   calls: Calls,
   transport: Transport,
@@ -102,7 +106,7 @@ export function startApply<T>(
   return result
 }
 
-/** An apply that failed before it started. As with any other call, the caller has the result before the error is in it. */
+/** An apply that failed before it was sent. It fails after applyAsync() has returned, as any other call. */
 export function failedApply<T>(error: unknown, options: ResultCallbacks<T>): AsyncResult<T> {
   const result = new AsyncResult<T>(options)
   queueMicrotask(() => reject(result, error))
@@ -134,7 +138,7 @@ class Apply<T> implements Sink, UnderWay {
   ) {
     calls.add(this)
     if (!signal) return
-    // The caller has the result before it fails.
+    // Not at once: applyAsync() has to return first.
     if (signal.aborted) queueMicrotask(() => this.cancel(cancelledByCaller(signal.reason)))
     else this.#stopListening = onAbort(signal, this)
   }
@@ -142,6 +146,7 @@ class Apply<T> implements Sink, UnderWay {
   start({ pool }: Pick<Target, 'pool'>): void {
     if (this.#state === 'ended') return
     this.call.pool = pool
+    // The transport calls back only after apply() has returned (T2), so this does not overwrite a later state.
     this.#state = this.transport.apply(this.call, this)
   }
 

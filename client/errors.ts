@@ -20,8 +20,8 @@ export class FarpoolError extends Error {
   /** One of the reasons in docs/errors.md, for example "WORKER_CRASHED". */
   readonly reason: Reason
   /**
-   * False: the function certainly has not run, so the call can be made again. True: it has started. Undefined: nobody
-   * knows.
+   * False: the function certainly has not run, so the call can be made again. True: it has started. Undefined: that is
+   * not known.
    */
   readonly started: boolean | undefined
   /** More facts that belong to the reason, as the server sent them. */

@@ -71,7 +71,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #state: State = { kind: 'pulling' }
   readonly #input: Iterator<unknown> | AsyncIterator<unknown>
   readonly #window = new Window()
-  /** Some code is in #pump: it waits for an item of the input. */
+  /** #pump is running; it may be waiting for an item of the input. */
   #isPumping = false
   #pulledChunks = 0
   #pulledItems = 0
@@ -85,9 +85,9 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   readonly #ready: ChunkResult[] = []
   /** The item of the first chunk in #ready that is handed out next. */
   #item = 0
-  /** Calls of next() that wait for results. */
+  /** Wakes the call of next() that waits for a result. */
   #wake: (() => void)[] = []
-  /** The last call of next(), and how many are waiting (I3). */
+  /** Ends when the last call of next() has ended; each call waits for the one before it (I3). */
   #lastNext: Promise<unknown> = Promise.resolve()
   #waitingNexts = 0
   #stopListening: () => void = () => {}

@@ -13,8 +13,8 @@ import type { PoolOptions } from './options.js'
 /** The options of Pool.local: those of a pool, and those of its server. */
 export interface LocalOptions extends PoolOptions {
   /**
-   * The least severe messages that the server logs on this process's standard error. What functions print is logged at
-   * every level except 'silent'. Default: 'warn'.
+   * The lowest severity of the messages that the server logs on this process's standard error. The output of functions
+   * is logged at every level except 'silent'. Default: 'warn'.
    */
   logLevel?: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
   /** How long a function may run on after its call was cancelled, in milliseconds; then its process is killed. Default: 2,000. */

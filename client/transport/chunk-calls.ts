@@ -21,7 +21,7 @@ const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
 
 /**
  * The chunks of one request in a stream of calls. Each chunk is a call of its own, and is sent again by itself if the
- * server refuses it for now. The first chunk that fails for good fails the request and cancels the other chunks.
+ * server refuses it for now (T6). The first chunk that fails for good fails the request and cancels the other chunks.
  */
 export class ChunksRun implements Pending<void> {
   readonly outcome: Promise<void>

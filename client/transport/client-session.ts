@@ -50,7 +50,8 @@ import { type ChunkFailure, type FunctionCall, NO_OUTCOME, type Sink } from './t
  *       or cancellations; the server counts all but its greetings. Greetings and acknowledgements of the client have no
  *       number.
  * - S4  A numbered message stays in the Outbox until the server has acknowledged it.
- * - S5  On a resumed stream nothing is written before the server's greeting, except the client's own greeting.
+ * - S5  In the state `greeting` only the client's greeting is written. A resumed stream always begins in this state; the
+ *       first stream does not if there is a connection, so that a call saves a round trip.
  * - S6  Events of a stream that is no longer the current one are ignored.
  */
 
@@ -211,7 +212,7 @@ export class Session {
       this.#outbox.acknowledge(acknowledged)
       if (this.#greeted !== 'current') return this.#onGreeting(CallResponse.decode(response).maxMessageBytes)
     } catch (error) {
-      // The message cannot be read, so nobody knows which calls it settles.
+      // The calls that this message settles are unknown, so no call can be relied on.
       this.#end(new Failure('INTERNAL', `the server sent a malformed message: ${asFailure(error).message}`))
       return stream.cancel()
     }

@@ -44,7 +44,7 @@ export interface Transport {
   serverInfo(): Promise<GetServerInfoResponse>
   functions(): Promise<ListFunctionsResponse>
   poolInfo(pool: string): Promise<GetPoolResponse>
-  /** Ends the connection. No call is under way by then. What is asked for afterwards is rejected with POOL_CLOSED. */
+  /** Ends the connection. No call is under way by then. Requests for information after it reject with POOL_CLOSED. */
   close(): void
 }
 

@@ -84,7 +84,7 @@ export class UnaryTransport implements Transport {
     return cancellation
   }
 
-  /** One RPC for all chunks. If the server refuses it for now, the whole request is sent again: no chunk has started. */
+  /** One RPC for all chunks. If the server refuses it for now, the whole request is sent again: no chunk has started (T6). */
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
     const cancellation = new Cancellation()
     const resend = new Resend(call.deadline, this)
@@ -219,7 +219,7 @@ export class UnaryTransport implements Transport {
     return this.#client.getChannel().getConnectivityState(false)
   }
 
-  /** The failure of an RPC that changes something: if the connection broke after it was sent, it may have taken effect. */
+  /** The failure of an RPC that changes something: if the connection broke after it was sent, it may have taken effect (T5). */
   #taskFailure(error: ServiceError | null, rpc: Rpc): Failure {
     const failure = failureOf(error)
     // While an RPC has no connection, getPeer() is the target of the channel.
