@@ -1,72 +1,67 @@
 import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
-import { errorOf } from './errors.js'
-import { badRequest, checkTimeout } from './options.js'
+import { badRequest, errorOf } from './errors.js'
+import { checkTimeout } from './request.js'
+import type { Pending, Ticket } from './transport/transport.js'
 
+/** The one setter is AsyncResult.#settle. */
 type State<T> =
+  /** The call is under way. */
   | { readonly kind: 'pending' }
+  /** The call has ended with a result. */
   | { readonly kind: 'fulfilled'; readonly value: T }
+  /** The call has ended with an error. */
   | { readonly kind: 'rejected'; readonly error: unknown }
 
 const PENDING = { kind: 'pending' } as const
-
-/** A call that can be given up; its result is settled then. */
-export interface Stoppable {
-  stop(): void
-}
 
 export interface ResultCallbacks<T> {
   readonly callback?: ((value: T) => void) | undefined
   readonly errorCallback?: ((error: unknown) => void) | undefined
 }
 
-/** Settles a result; the second time, nothing happens. Not for users, so no methods. */
+/** Settles a result; a result that is settled stays as it is. These are functions, because users must not call them. */
 export let fulfil: <T>(result: AsyncResult<T>, value: T) => void
 export let reject: <T>(result: AsyncResult<T>, error: unknown) => void
-/** How the call is given up. */
-export let onCancel: <T>(result: AsyncResult<T>, stop: Stoppable) => void
+/** Sets the call that cancel() of the result cancels. */
+export let setTicket: <T>(result: AsyncResult<T>, ticket: Ticket) => void
 
 /**
- * The result of a call that goes on meanwhile, as multiprocessing.pool.AsyncResult; it can also be awaited.
- * A failure that nobody asks for is not an unhandled rejection.
+ * The result of a call that is under way, as multiprocessing.pool.AsyncResult. It can also be awaited. A call that fails
+ * causes no unhandled rejection if its result is never asked for.
  */
 export class AsyncResult<T> implements PromiseLike<T> {
   #state: State<T> = PENDING
-  /** Told when the call has ended, after the callbacks. */
+  /** Called when the call has ended, after the callbacks. */
   #waiting: Set<() => void> | undefined
-  #stop: Stoppable | undefined
+  #ticket: Ticket | undefined
 
-  /** @internal made by Pool */
+  /** @internal Pool makes results. */
   constructor(private readonly callbacks: ResultCallbacks<T>) {}
 
   static {
     fulfil = (result, value) => result.#settle({ kind: 'fulfilled', value })
     reject = (result, error) => result.#settle({ kind: 'rejected', error })
-    onCancel = (result, stop) => {
-      result.#stop = stop
+    setTicket = (result, ticket) => {
+      result.#ticket = ticket
     }
   }
 
-  /** @internal */
-  static of<T>(outcome: Promise<T>, callbacks: ResultCallbacks<T>, stop: Stoppable): AsyncResult<T> {
-    const result = new AsyncResult<T>(callbacks)
-    onCancel(result, stop)
-    outcome.then(
-      (value) => fulfil(result, value),
-      (error: unknown) => reject(result, error),
-    )
-    return result
-  }
-
   /**
-   * The result, or the call's error thrown.
-   * @param timeout in milliseconds; TimeoutError after it. The call goes on, and get can be called again.
+   * Resolves with the result of the call, or rejects with its error.
+   * @param timeout in milliseconds; default: no limit. After it, get() rejects with TimeoutError. The call continues, and
+   *   get() can be called again.
+   * @throws BadRequestError if the timeout is not a number of 0 or more.
    */
   get(timeout?: number): Promise<T> {
     return timeout === undefined ? this.#promise() : this.#within(timeout)
   }
 
-  /** Resolves when the result is there or the timeout (milliseconds) has passed, whichever is first; never throws. */
+  /**
+   * Resolves when the call has ended or the timeout has passed, whichever is first. An error of the call is not thrown.
+   * @param timeout in milliseconds; default: no limit.
+   * @throws BadRequestError if the timeout is not a number of 0 or more.
+   */
   async wait(timeout?: number): Promise<void> {
     await this.#ready(timeout)
   }
@@ -76,24 +71,24 @@ export class AsyncResult<T> implements PromiseLike<T> {
     return this.#state.kind !== 'pending'
   }
 
-  /** Whether the call has ended without an error. @throws BadRequestError while it has not ended. */
+  /** Whether the call has ended without an error. @throws BadRequestError while the call is under way. */
   successful(): boolean {
     if (this.#state.kind === 'pending') throw badRequest('successful() was called before the result was ready')
     return this.#state.kind === 'fulfilled'
   }
 
   /**
-   * Gives the call up: it fails with CancelledError at once. On the server it is dropped where it waits; a running
-   * function sees its signal, and after the grace its process is killed. Returns false, and does nothing, where the call
-   * has ended.
+   * Cancels the call: it fails with CancelledError at once. The server drops the call if it is queued. If the function is
+   * running, its AbortSignal fires, and its process is killed if it still runs after the server's grace (default 2,000
+   * ms). Returns false, and does nothing, if the call has ended.
    */
   cancel(): boolean {
     if (this.#state.kind !== 'pending') return false
-    this.#stop?.stop()
+    this.#ticket?.cancel(cancelledByCaller())
     return true
   }
 
-  // biome-ignore lint/suspicious/noThenProperty: it is meant to be awaited
+  // biome-ignore lint/suspicious/noThenProperty: an AsyncResult can be awaited
   then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((error: unknown) => B | PromiseLike<B>) | null,
@@ -106,51 +101,52 @@ export class AsyncResult<T> implements PromiseLike<T> {
     throw errorOf(new Failure('TASK_TIMEOUT', `the result was not there after ${timeout} ms; the call goes on`))
   }
 
+  /** Resolves with true when the call has ended, with false if it has not ended within the timeout. */
   async #ready(timeout: number | undefined): Promise<boolean> {
     checkTimeout(timeout)
     if (this.#state.kind !== 'pending') return true
     return new Promise((resolve) => {
-      const settled = () => {
+      const onSettled = () => {
         clearTimeout(timer)
         resolve(true)
       }
-      const late = () => {
-        this.#waiting?.delete(settled)
+      const onTimeout = () => {
+        this.#waiting?.delete(onSettled)
         resolve(false)
       }
-      const timer = timeout !== undefined && timeout <= MAX_TIMER_MS ? setTimeout(late, timeout) : undefined
-      this.#wait(settled)
+      const timer = timeout !== undefined && timeout <= MAX_TIMER_MS ? setTimeout(onTimeout, timeout) : undefined
+      this.#whenSettled(onSettled)
     })
   }
 
   #promise(): Promise<T> {
     return new Promise((resolve, reject) => {
-      const tell = () => {
+      const onSettled = () => {
         if (this.#state.kind === 'fulfilled') resolve(this.#state.value)
         else if (this.#state.kind === 'rejected') reject(this.#state.error)
       }
-      if (this.#state.kind === 'pending') this.#wait(tell)
-      else tell()
+      if (this.#state.kind === 'pending') this.#whenSettled(onSettled)
+      else onSettled()
     })
   }
 
-  #wait(tell: () => void): void {
+  #whenSettled(onSettled: () => void): void {
     this.#waiting ??= new Set()
-    this.#waiting.add(tell)
+    this.#waiting.add(onSettled)
   }
 
   #settle(state: State<T>): void {
     if (this.#state.kind !== 'pending') return
     this.#state = state
-    this.#stop = undefined
+    this.#ticket = undefined
     if (state.kind === 'fulfilled') this.#call(this.callbacks.callback, state.value)
     else if (state.kind === 'rejected') this.#call(this.callbacks.errorCallback, state.error)
     const waiting = this.#waiting
     this.#waiting = undefined
-    if (waiting) for (const tell of waiting) tell()
+    if (waiting) for (const onSettled of waiting) onSettled()
   }
 
-  /** A callback that throws is reported as a warning of the process: it ends neither the call nor the program. */
+  /** A callback that throws becomes a warning of the process. It ends neither the call nor the program. */
   #call<V>(callback: ((value: V) => void) | undefined, value: V): void {
     try {
       callback?.(value)
@@ -160,14 +156,17 @@ export class AsyncResult<T> implements PromiseLike<T> {
   }
 }
 
-/** Whether the promise settles within so many milliseconds; leaves no timer behind. More than a timer can hold is any time. */
-export function settledWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const timer = ms > MAX_TIMER_MS ? undefined : setTimeout(resolve, ms, false)
-    const settled = () => {
-      clearTimeout(timer)
-      resolve(true)
-    }
-    promise.then(settled, settled)
-  })
+/** The result of a request that is under way. */
+export function resultOf<T>(request: Pending<T>, callbacks: ResultCallbacks<T>): AsyncResult<T> {
+  const result = new AsyncResult<T>(callbacks)
+  setTicket(result, request)
+  request.outcome.then(
+    (value) => fulfil(result, value),
+    (error: unknown) => reject(result, error),
+  )
+  return result
 }
+
+/** The failure of a call that its caller cancels. @param cause the reason of the caller's AbortSignal. */
+export const cancelledByCaller = (cause?: unknown): Failure =>
+  new Failure('CANCELLED', 'the call was cancelled by its caller', { cause })

@@ -1,96 +1,97 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-import { Failure } from '../wire/failure.js'
+import { asFailure, Failure } from '../wire/failure.js'
 import { Resend } from './transport/resend.js'
 import type { Lease, Transport } from './transport/transport.js'
 
-/** Where the calls of a Pool go. */
+/** The pool on the server that runs the calls. */
 export interface Target {
-  /** The `pool` of a request; empty for the shared pool. */
+  /** The id of an owned pool; empty for the shared pool. */
   readonly pool: string
   readonly processes: number
 }
 
-/** What stands behind a Pool: the server's shared pool, a pool of its own, or a server of its own. */
+/** The pool behind a Pool: the server's shared pool, a pool of its own, or the pool of a server of its own. */
 export interface Backing {
-  /** Where the calls go; rejects with the Failure that keeps them from it. */
+  /** Rejects with the Failure that keeps the calls from their target. */
   target(): Promise<Target>
-  /** The same, once it is known. */
+  /** The same, once it is known. A property, because every apply reads it. */
   readonly known: Target | undefined
-  /** Why no more calls can be made; undefined while they can. */
+  /** The reason for which no more calls can be made; undefined while they can. */
   readonly failure: Failure | undefined
-  /** After close(), when no call is under way: ends what is ours and resolves when it has ended. */
+  /** Called after close(), when no call is under way. Ends what this Pool owns; resolves when it has ended. */
   finish(): Promise<void>
-  /** Ends what is ours at once; resolves when its processes are gone. Never rejects. */
+  /** Ends what this Pool owns at once; resolves when its processes are gone. Never rejects. */
   terminate(): Promise<void>
 }
 
-/** The server's shared pool: nothing of it is ours to end. */
+/** The server's shared pool. This Pool owns nothing of it. */
 export class SharedBacking implements Backing {
+  known: Target | undefined
   readonly failure = undefined
   #target: Promise<Target> | undefined
-  #known: Target | undefined
+  /** Ends the request for the server's information. */
+  #stopAsking: (reason: Failure) => void = () => {}
 
   constructor(private readonly transport: Transport) {}
 
-  get known(): Target | undefined {
-    return this.#known
-  }
-
   target(): Promise<Target> {
     this.#target ??= this.#ask()
-    // Not remembered when it fails: the server may be there the next time.
+    // A failure is not kept: the next call asks again.
     this.#target.catch(() => {
       this.#target = undefined
     })
     return this.#target
   }
 
-  async #ask(): Promise<Target> {
-    const resend = new Resend(undefined, () => this.transport.wasConnected)
-    for (;;) {
-      try {
-        const { processes } = await this.transport.serverInfo()
-        this.#known = { pool: '', processes }
-        return this.#known
-      } catch (error) {
-        const delay = error instanceof Failure ? resend.delayOf(error) : undefined
-        if (delay === undefined) throw error
-        await sleep(delay)
-      }
-    }
+  async finish(): Promise<void> {
+    this.#stopAsking(new Failure('POOL_CLOSED', 'the pool has been closed'))
   }
 
-  async finish(): Promise<void> {}
-  async terminate(): Promise<void> {}
+  async terminate(): Promise<void> {
+    this.#stopAsking(new Failure('POOL_TERMINATED', 'the pool was terminated while the call was in flight'))
+  }
+
+  #ask(): Promise<Target> {
+    const resend = new Resend(undefined, this.transport)
+    return new Promise((resolve, reject) => {
+      const send = () => {
+        this.transport.serverInfo().then(
+          ({ processes }) => {
+            this.known = { pool: '', processes }
+            resolve(this.known)
+          },
+          (error: unknown) => {
+            if (!resend.again(asFailure(error), send)) reject(error)
+          },
+        )
+      }
+      this.#stopAsking = (reason) => {
+        resend.stop()
+        reject(reason)
+      }
+      send()
+    })
+  }
 }
 
-/** A pool of our own: it lives as long as its lease. */
+/** A pool of this Pool's own. It lives as long as its lease. */
 export class OwnedBacking implements Backing {
-  #failure: Failure | undefined
-  #known: Target | undefined
+  known: Target | undefined
+  failure: Failure | undefined
 
   constructor(
     private readonly transport: Transport,
     private readonly lease: Lease,
   ) {
-    // Whoever calls is told; nobody has to.
     lease.opened.then(
       (target) => {
-        this.#known = target
+        this.known = target
       },
+      // Each call gets this failure from target().
       () => {},
     )
     void lease.ended.then((failure) => {
-      this.#failure = failure ?? new Failure('POOL_CLOSED', 'the pool has ended')
+      this.failure = failure ?? new Failure('POOL_CLOSED', 'the pool has ended')
     })
-  }
-
-  get failure(): Failure | undefined {
-    return this.#failure
-  }
-
-  get known(): Target | undefined {
-    return this.#known
   }
 
   target(): Promise<Target> {
@@ -103,7 +104,7 @@ export class OwnedBacking implements Backing {
       await this.transport.closePool(pool)
       await this.lease.ended
     } catch {
-      // The pool is gone already, which is what was asked for.
+      // The pool has ended already.
     } finally {
       this.lease.end()
     }
@@ -111,10 +112,9 @@ export class OwnedBacking implements Backing {
 
   async terminate(): Promise<void> {
     try {
-      const opened = await Promise.race([this.lease.opened, Promise.resolve(undefined)])
-      if (opened) await this.transport.terminate(opened.pool)
+      if (this.known) await this.transport.terminate(this.known.pool)
     } catch {
-      // The pool is gone already, which is what was asked for.
+      // The pool has ended already.
     } finally {
       this.lease.end()
       await this.lease.ended

@@ -1,105 +1,227 @@
-import { Failure } from '../wire/failure.js'
-import { errorOf } from './errors.js'
-import type { Pending } from './transport/transport.js'
+import type { Failure } from '../wire/failure.js'
+import { AsyncResult, cancelledByCaller, fulfil, type ResultCallbacks, reject, setTicket } from './async-result.js'
+import type { Backing, Target } from './backing.js'
+import { toError } from './errors.js'
+import { decode } from './request.js'
+import { atDeadline, Resend } from './transport/resend.js'
+import {
+  type ChunkFailure,
+  type FunctionCall,
+  NO_OUTCOME,
+  type Pending,
+  type Sink,
+  type Ticket,
+  type Transport,
+} from './transport/transport.js'
 
-/** Who listens to a signal. One listener of ours stands for all, however many calls share the signal. */
-const listeners = new WeakMap<AbortSignal, Set<() => void>>()
-
-/** Calls back once when the signal fires, at once if it has; returns how to stop listening. */
-export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  if (signal.aborted) {
-    callback()
-    return () => {}
-  }
-  const known = listeners.get(signal)
-  const callbacks = known ?? new Set()
-  callbacks.add(callback)
-  if (!known) {
-    listeners.set(signal, callbacks)
-    signal.addEventListener('abort', () => fire(callbacks), { once: true })
-  }
-  return () => callbacks.delete(callback)
+/** A call of a Pool, as its registry sees it. */
+export interface UnderWay extends Ticket {
+  /** The Pool is being joined: an imap pulls the rest of its input now, since nobody may be consuming its results. */
+  onJoin?(): void
 }
 
-function fire(callbacks: Set<() => void>): void {
-  for (const callback of [...callbacks]) callback()
-  callbacks.clear()
-}
-
-/** Something of a pool that is under way and can be ended from outside. */
-export interface Cancellable {
-  cancel(reason: Failure): void
-}
-
-/** The calls of one Pool that are under way: what terminate() ends and join() waits for. */
+/** The calls of one Pool that are under way: terminate() cancels them, and close() waits for them. */
 export class Calls {
-  readonly #underWay = new Set<Cancellable>()
+  readonly #underWay = new Set<UnderWay>()
   #whenIdle: (() => void)[] = []
 
-  add(call: Cancellable): void {
+  add(call: UnderWay): void {
     this.#underWay.add(call)
   }
 
-  remove(call: Cancellable): void {
+  remove(call: UnderWay): void {
     this.#underWay.delete(call)
     if (this.#underWay.size > 0) return
     for (const resolve of this.#whenIdle.splice(0)) resolve()
-  }
-
-  /** Calls of a class, for whoever has to tell them something. */
-  *of<T extends Cancellable>(type: abstract new (...args: never[]) => T): Iterable<T> {
-    for (const call of this.#underWay) if (call instanceof type) yield call
   }
 
   cancelAll(reason: Failure): void {
     for (const call of [...this.#underWay]) call.cancel(reason)
   }
 
-  /** Resolves when none is under way. */
+  /** The Pool is being joined. */
+  join(): void {
+    for (const call of [...this.#underWay]) call.onJoin?.()
+  }
+
+  /** Resolves when no call is under way. */
   idle(): Promise<void> {
     return this.#underWay.size === 0 ? Promise.resolve() : new Promise((resolve) => this.#whenIdle.push(resolve))
   }
 
   /**
-   * Starts a request when its target is known and resolves with its outcome. The signal, terminate(), or the target's
-   * own failure can end it at any time. Everything it rejects with is an error for the caller.
+   * Starts a request of a map or imap when its target is known. The signal, or `cancel`, can end it at any time; only the
+   * first reason counts. The outcome rejects with an error for the user.
    */
-  async run<Target, T>(
-    target: Promise<Target> | Target,
-    start: (target: Target) => Pending<T>,
-    signal?: AbortSignal | undefined,
-  ): Promise<T> {
-    let pending: Pending<T> | undefined
-    let rejectEarly: (reason: Failure) => void = () => {}
-    const call: Cancellable = {
-      cancel: (reason) => (pending ? pending.cancel(reason) : rejectEarly(reason)),
+  run<T>(target: Promise<Target>, start: (target: Target) => Pending<T>, signal?: AbortSignal): Pending<T> {
+    let request: Pending<T> | undefined
+    let cancelled: Failure | undefined
+    let stopWaiting: (reason: Failure) => void = NOTHING
+    const cancelledEarly = new Promise<never>((_, reject) => {
+      stopWaiting = reject
+    })
+    const call: UnderWay = {
+      cancel: (reason) => {
+        if (cancelled) return
+        cancelled = reason
+        if (request) request.cancel(reason)
+        else stopWaiting(reason)
+      },
     }
-    this.add(call)
-    if (signal?.aborted) {
-      this.remove(call)
-      throw toError(abortFailure(signal))
-    }
-    const stopListening = signal && onAbort(signal, () => call.cancel(abortFailure(signal)))
-    try {
-      if (target instanceof Promise) {
-        const cancelled = new Promise<never>((_, reject) => {
-          rejectEarly = reject
-        })
-        target = await Promise.race([target, cancelled])
+    const outcome = async (): Promise<T> => {
+      this.add(call)
+      const stopListening = signal && onAbort(signal, call)
+      try {
+        const known = await Promise.race([cancelledEarly, target])
+        if (cancelled) throw cancelled
+        request = start(known)
+        return await request.outcome
+      } catch (error) {
+        throw toError(error)
+      } finally {
+        stopListening?.()
+        this.remove(call)
       }
-      pending = start(target)
-      return await pending.outcome
-    } catch (error) {
-      throw toError(error)
-    } finally {
-      stopListening?.()
-      this.remove(call)
     }
+    return { outcome: outcome(), cancel: call.cancel }
   }
 }
 
-/** What a caller gets for whatever went wrong inside. */
-export const toError = (error: unknown): unknown => (error instanceof Failure ? errorOf(error) : error)
+/**
+ * Starts one apply. There may be a hundred thousand at a time, so a promise is made only when the user asks the
+ * AsyncResult for one.
+ */
+export function startApply<T>(
+  calls: Calls,
+  transport: Transport,
+  backing: Backing,
+  call: FunctionCall,
+  options: ResultCallbacks<T> & { readonly signal?: AbortSignal | undefined },
+): AsyncResult<T> {
+  const result = new AsyncResult<T>(options)
+  const apply = new Apply(calls, transport, call, result, options.signal)
+  setTicket(result, apply)
+  if (backing.known) apply.start(backing.known)
+  else apply.startAt(backing.target())
+  return result
+}
 
-export const abortFailure = (signal: AbortSignal | undefined): Failure =>
-  new Failure('CANCELLED', 'the call was cancelled by its caller', { cause: signal?.reason })
+/** An apply that failed before it was sent. It fails after applyAsync() has returned, as any other call. */
+export function failedApply<T>(error: unknown, options: ResultCallbacks<T>): AsyncResult<T> {
+  const result = new AsyncResult<T>(options)
+  queueMicrotask(() => reject(result, error))
+  return result
+}
+
+const NOTHING = (): void => {}
+
+/**
+ * One apply, from the encoded call to its AsyncResult.
+ *
+ *   waiting   not sent: the target is not known yet, or a pause runs before the call is sent again
+ *   a Ticket  sent; the Ticket cancels it
+ *   ended     the AsyncResult has the result or the error
+ */
+class Apply<T> implements Sink, UnderWay {
+  #state: 'waiting' | Ticket | 'ended' = 'waiting'
+  /** Stops the deadline of a call whose target is not known. */
+  #stopTimer: () => void = NOTHING
+  #resend: Resend | undefined
+  readonly #stopListening: (() => void) | undefined
+
+  constructor(
+    private readonly calls: Calls,
+    private readonly transport: Transport,
+    private readonly call: FunctionCall,
+    private readonly result: AsyncResult<T>,
+    signal: AbortSignal | undefined,
+  ) {
+    calls.add(this)
+    if (!signal) return
+    // Not at once: applyAsync() has to return first.
+    if (signal.aborted) queueMicrotask(() => this.cancel(cancelledByCaller(signal.reason)))
+    else this.#stopListening = onAbort(signal, this)
+  }
+
+  start({ pool }: Pick<Target, 'pool'>): void {
+    if (this.#state === 'ended') return
+    this.call.pool = pool
+    // The transport calls back only after apply() has returned (T2), so this does not overwrite a later state.
+    this.#state = this.transport.apply(this.call, this)
+  }
+
+  /** Starts when the target is known; until then the deadline needs a timer of its own. */
+  startAt(target: Promise<Target>): void {
+    const { deadline } = this.call
+    if (deadline !== undefined) this.#stopTimer = atDeadline(deadline, (late) => this.#end(late.of(false)))
+    target.then(
+      (known) => {
+        this.#stopTimer()
+        this.start(known)
+      },
+      (error: unknown) => this.#end(error),
+    )
+  }
+
+  cancel(reason: Failure): void {
+    if (typeof this.#state === 'string') this.#end(reason)
+    else this.#state.cancel(reason)
+  }
+
+  settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
+    if (!payload) return this.fail(failures[0]?.failure ?? NO_OUTCOME)
+    if (!this.#leave()) return
+    let value: T
+    try {
+      value = decode(payload) as T
+    } catch (error) {
+      return reject(this.result, error)
+    }
+    fulfil(this.result, value)
+  }
+
+  fail(reason: Failure): void {
+    if (this.#state === 'ended') return
+    this.#resend ??= new Resend(this.call.deadline, this.transport)
+    if (this.#resend.again(reason, () => this.start(this.call))) this.#state = 'waiting'
+    else this.#end(reason)
+  }
+
+  #end(error: unknown): void {
+    if (this.#leave()) reject(this.result, toError(error))
+  }
+
+  #leave(): boolean {
+    if (this.#state === 'ended') return false
+    this.#state = 'ended'
+    this.#stopTimer()
+    this.#resend?.stop()
+    this.#stopListening?.()
+    this.calls.remove(this)
+    return true
+  }
+}
+
+/** The calls that a signal cancels. One listener serves them all, however many calls share the signal. */
+const callsOf = new WeakMap<AbortSignal, Set<Ticket>>()
+
+/** Cancels the call when the signal fires, or at once if it has fired. Returns a function that stops this. */
+export function onAbort(signal: AbortSignal, call: Ticket): () => void {
+  if (signal.aborted) {
+    call.cancel(cancelledByCaller(signal.reason))
+    return NOTHING
+  }
+  const known = callsOf.get(signal)
+  const calls = known ?? new Set()
+  calls.add(call)
+  if (!known) {
+    callsOf.set(signal, calls)
+    signal.addEventListener('abort', () => cancelAll(signal, calls), { once: true })
+  }
+  return () => calls.delete(call)
+}
+
+function cancelAll(signal: AbortSignal, calls: Set<Ticket>): void {
+  for (const call of [...calls]) call.cancel(cancelledByCaller(signal.reason))
+  calls.clear()
+}

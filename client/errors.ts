@@ -1,30 +1,32 @@
 import type { RemoteError as RemoteErrorMessage } from '../proto/gen/farpool/v1/failure.js'
-import type { Failure } from '../wire/failure.js'
+import { Failure } from '../wire/failure.js'
 import { type CodeName, codeName, type Reason } from '../wire/reason.js'
 
-/** What an error of this client says beside its message. */
+/** The facts of an error, besides its message. */
 export interface ErrorFacts {
   readonly code: CodeName
   readonly reason: Reason
   readonly started?: boolean | undefined
   readonly metadata?: Readonly<Record<string, string>>
-  /** The index of the item that failed, in the input of a map or imap. */
   readonly index?: number | undefined
   readonly cause?: unknown
 }
 
-/** Every error of this client. Which subclass it is tells what to do; `reason` tells exactly what happened. */
+/** Every error of this client. The subclass says how to react to it; `reason` says exactly what happened. */
 export class FarpoolError extends Error {
   override readonly name: string = 'FarpoolError'
   /** The gRPC status code by name, for example "NOT_FOUND". */
   readonly code: CodeName
-  /** A word from docs/errors.md, for example "WORKER_CRASHED". */
+  /** One of the reasons in docs/errors.md, for example "WORKER_CRASHED". */
   readonly reason: Reason
-  /** False: the function has certainly not run, the call can be sent again. True: it began. Undefined: unknown. */
+  /**
+   * False: the function certainly has not run, so the call can be made again. True: it has started. Undefined: that is
+   * not known.
+   */
   readonly started: boolean | undefined
-  /** Facts that belong to the reason, as the server sent them. */
+  /** More facts that belong to the reason, as the server sent them. */
   readonly metadata: Readonly<Record<string, string>>
-  /** In a map or imap: the index of the item that failed. */
+  /** The index of the item that failed, in the input of a map or imap; otherwise undefined. */
   readonly index: number | undefined
 
   constructor(message: string, facts: ErrorFacts) {
@@ -37,19 +39,19 @@ export class FarpoolError extends Error {
   }
 }
 
-/** An argument, an option or a request that cannot be right. */
+/** An argument or an option is invalid, or a method was called too early. */
 export class BadRequestError extends FarpoolError {
   override readonly name: string = 'BadRequestError'
 }
-/** No function of that name is registered; the message names the nearest. */
+/** No function of this name is registered on the server. The message names similar ones. */
 export class UnknownFunctionError extends FarpoolError {
   override readonly name: string = 'UnknownFunctionError'
 }
-/** A value that cannot be sent, an argument or a result; or bytes that are no value. */
+/** An argument or a result has a value that cannot be encoded, or its bytes cannot be decoded. */
 export class EncodingError extends FarpoolError {
   override readonly name: string = 'EncodingError'
 }
-/** A wait ended before the result was there (get, wait, next), or the call's own timeout passed. */
+/** The timeout of get() or next() passed and the call continues, or a timeout of the call itself passed. */
 export class TimeoutError extends FarpoolError {
   override readonly name: string = 'TimeoutError'
 }
@@ -57,7 +59,7 @@ export class TimeoutError extends FarpoolError {
 export class PoolClosedError extends FarpoolError {
   override readonly name: string = 'PoolClosedError'
 }
-/** The pool was terminated while the call was in flight. */
+/** The pool was terminated while the call was under way. */
 export class PoolTerminatedError extends FarpoolError {
   override readonly name: string = 'PoolTerminatedError'
 }
@@ -65,27 +67,27 @@ export class PoolTerminatedError extends FarpoolError {
 export class CancelledError extends FarpoolError {
   override readonly name: string = 'CancelledError'
 }
-/** The pool's workers cannot start: the initializer threw, or a module cannot be loaded. */
+/** The pool's workers cannot start: the initializer failed, or a module cannot be loaded. */
 export class InitializerError extends FarpoolError {
   override readonly name: string = 'InitializerError'
 }
-/** No server, or one that takes no calls now. */
+/** There is no connection to a server, the connection was lost, or the server takes no calls now. */
 export class UnavailableError extends FarpoolError {
   override readonly name: string = 'UnavailableError'
 }
-/** A limit of the server: queue, message size. */
+/** A limit of the server is reached, for example the length of its queue or the size of a message. */
 export class LimitError extends FarpoolError {
   override readonly name: string = 'LimitError'
 }
-/** The server does not let this caller do that. */
+/** The server does not permit this to the client. */
 export class PermissionError extends FarpoolError {
   override readonly name: string = 'PermissionError'
 }
 
-/** The function threw. `cause` is what it threw, with the stack that the worker saw (where the server sends stacks). */
+/** The function threw. `cause` is the error that it threw; it has the worker's stack if the server sends stacks. */
 export class RemoteError extends FarpoolError {
   override readonly name: string = 'RemoteError'
-  /** The class of what was thrown, for example "TypeError"; "string", "null", … where it was no error. */
+  /** The class of the thrown error, for example "TypeError"; for a value that is no error its type, for example "string". */
   readonly type: string
 
   constructor(message: string, facts: ErrorFacts, type: string) {
@@ -94,11 +96,14 @@ export class RemoteError extends FarpoolError {
   }
 }
 
-/** The worker process died while it ran the call; another has taken its place. */
+/** The worker process died while it ran the call. The server has replaced it. */
 export class WorkerCrashedError extends FarpoolError {
   override readonly name: string = 'WorkerCrashedError'
+  /** The exit code of the process; undefined if a signal ended it. */
   readonly exitCode: number | undefined
+  /** The signal that ended the process, for example "SIGKILL". */
   readonly signal: string | undefined
+  /** The id of the process, on the server's machine. */
   readonly pid: number | undefined
 
   constructor(message: string, facts: ErrorFacts) {
@@ -137,7 +142,7 @@ const CLASSES: Readonly<Partial<Record<Reason, new (message: string, facts: Erro
   PERMISSION_DENIED: PermissionError,
 }
 
-/** The error that a caller gets for a failure. `index`: of the item that failed. */
+/** The error that a user gets for a failure. @param index of the item that failed. */
 export function errorOf(failure: Failure, index?: number): FarpoolError {
   const { reason, message, started, metadata, remote } = failure
   const facts: ErrorFacts = {
@@ -152,7 +157,12 @@ export function errorOf(failure: Failure, index?: number): FarpoolError {
   return new (CLASSES[reason] ?? FarpoolError)(message, facts)
 }
 
-/** What was thrown there, as an Error here: its name, its message, its stack, its own cause. */
+/** The same for anything that was thrown; only a Failure is converted. */
+export const toError = (error: unknown): unknown => (error instanceof Failure ? errorOf(error) : error)
+
+export const badRequest = (message: string): FarpoolError => errorOf(new Failure('BAD_REQUEST', message))
+
+/** The error that the function threw, as an Error of this process, with its causes. */
 function remoteCause(remote: RemoteErrorMessage): Error {
   const cause = remote.cause ? { cause: remoteCause(remote.cause) } : undefined
   const error = new Error(remote.message, cause)

@@ -1,63 +1,29 @@
-import { IMAP_WINDOW_CHUNKS } from '../wire/chunks.js'
+import { IMAP_WINDOW_CHUNKS, imapWindow, ReorderBuffer } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
-import { settledWithin } from './async-result.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
 import type { Target } from './backing.js'
-import { abortFailure, type Calls, type Cancellable, onAbort } from './calls.js'
+import { type Calls, onAbort, type UnderWay } from './calls.js'
 import { errorOf } from './errors.js'
-import { checkTimeout } from './options.js'
-import { type ChunkResult, decodeChunk, type Encoding, encode, failedChunk } from './request.js'
-import type { ChunkOutcome, FunctionCall, Transport } from './transport/transport.js'
+import { type ChunkResult, checkTimeout, decodeChunk, type Encoding, encode, failedChunk } from './request.js'
+import type { ChunkOutcome, FunctionCall, Pending, Transport } from './transport/transport.js'
 
-/**
- * Where chunks come back within IMAP_FAST_MS and the consumer waits for them, an imap's window grows, up to so many
- * chunks or bytes: a round trip takes as long as many short tasks.
- */
-const IMAP_FAST_MS = 20
-const IMAP_MAX_WINDOW_CHUNKS = 1_024
-const IMAP_WINDOW_BYTES = 4 * 1024 * 1024
-
-/**
- * How many chunks of an imap may be pulled and not yet consumed. It grows where it holds back a consumer that waits for
- * short tasks, since a round trip takes as long as many of them; never beyond what has been consumed.
- */
-export class Window {
-  #chunks = IMAP_WINDOW_CHUNKS
-  #consumed = 0
-  /** Of payloads that have been sent and not come back. */
-  #bytes = 0
-
-  get chunks(): number {
-    return this.#chunks
-  }
-
-  /** At least four chunks for each process. */
-  fit(processes: number): void {
-    this.#chunks = Math.max(this.#chunks, 4 * processes)
-  }
-
-  lift(): void {
-    this.#chunks = Number.POSITIVE_INFINITY
-  }
-
-  sent(bytes: number): void {
-    this.#bytes += bytes
-  }
-
-  /** A chunk has come back, so many milliseconds after it was pulled. */
-  arrived(bytes: number, ms: number, isAwaited: boolean): void {
-    this.#bytes -= bytes
-    if (!isAwaited || ms > IMAP_FAST_MS || this.#bytes > IMAP_WINDOW_BYTES || 2 * this.#chunks > this.#consumed) return
-    this.#chunks = Math.min(2 * this.#chunks, IMAP_MAX_WINDOW_CHUNKS)
-  }
-
-  consumed(): void {
-    this.#consumed++
-  }
+/** The results of imap or imapUnordered. */
+export interface ImapIterator<R> extends AsyncIterableIterator<R> {
+  /**
+   * The next result. If an item fails, its error is thrown at the place of its result, and the iteration can continue.
+   * @param timeout in milliseconds; default: no limit. After it, next() rejects with TimeoutError. No result is lost: the
+   *   next call of next() gets it.
+   * @throws BadRequestError if the timeout is not a number of 0 or more.
+   */
+  next(timeout?: number): Promise<IteratorResult<R, undefined>>
+  /** Ends the iteration: cancels the calls that are under way and closes the input. `break` in a `for await` calls it. */
+  return(): Promise<IteratorResult<R, undefined>>
+  [Symbol.asyncIterator](): ImapIterator<R>
 }
 
-/** Everything of an imap but its input. */
+/** An imap, without its input. */
 export interface ImapCall {
-  /** Its pool is set when it is known. */
+  /** Its pool is not set yet. */
   readonly call: FunctionCall
   readonly encoding: Encoding
   readonly ordered: boolean
@@ -65,65 +31,66 @@ export interface ImapCall {
   readonly signal: AbortSignal | undefined
 }
 
-/** The results of imap and imapUnordered, as they come; `next` also takes a timeout in milliseconds. */
-export interface ImapIterator<R> extends AsyncIterableIterator<R> {
-  /**
-   * The next result; a failed item's error is thrown at its own position, and iteration can go on behind it.
-   * @param timeout in milliseconds; TimeoutError after it. The result is not lost: the next call gets it.
-   */
-  next(timeout?: number): Promise<IteratorResult<R, undefined>>
-  return(): Promise<IteratorResult<R, undefined>>
-  [Symbol.asyncIterator](): ImapIterator<R>
-}
-
 interface Chunk {
   readonly items: number
-  readonly pulledAt: number
   /** The index of its first item in the input. */
   readonly first: number
-  payload: Uint8Array | undefined
-  /** Arrived, but not its turn yet. */
-  results: ChunkResult | undefined
+  /** A time of performance.now(). */
+  readonly pulledAt: number
+  readonly payload: Uint8Array
 }
 
+/** An error that ends the iteration; wrapped, because an input may throw undefined. */
+type LastError = { readonly error: unknown } | undefined
+
 /**
- * imap: pulls the input as the window allows, sends it in chunks, hands out results.
+ * The one setter is Imap.#become.
  *
- *   input ── #pump ──▶ #batch ── #send ──▶ one request ──▶ #arrived ──▶ (in order) #ready ──▶ next()
- *     ▲                                                                                        │
- *     └──────────── room in the window: a chunk counts from its pull to its last next() ───────┘
- *
- * It starts at once, as CPython's does, but never holds more of the input than the window: an input may be endless.
- * join() lifts the window, because then nobody may be consuming.
- *
- *   pulling    the input may have more
+ *   pulling    the input may have more items
  *   draining   the input has ended; results are on their way
- *   ended      every result has arrived, or none will: what is in #ready is handed out, then #error, then the end
+ *   ended      no more results arrive; those in #ready are handed out, then `lastError` is thrown, then the iteration ends
  */
-export class Imap<R> implements ImapIterator<R>, Cancellable {
-  #state: 'pulling' | 'draining' | 'ended' = 'pulling'
+type State =
+  | { readonly kind: 'pulling' }
+  | { readonly kind: 'draining'; readonly lastError: LastError }
+  | { readonly kind: 'ended'; readonly lastError: LastError }
+
+/**
+ * imap: pulls items from the input, sends them in chunks, and hands out the results.
+ *
+ *   input ── #pump ──▶ #batch ── #send ──▶ request ──▶ #arrived ──▶ #order (if ordered) ──▶ #ready ──▶ next()
+ *     ▲                                                                                            │
+ *     └────── the window has room: a chunk counts from when it is pulled until it is consumed ─────┘
+ *
+ * - I1  It starts at once, as in CPython, but never holds more of the input than the window: an input may be endless.
+ *       join() removes this limit, because nobody may be consuming any more.
+ * - I2  A chunk is in #chunks from when it is pulled until its outcome arrives.
+ * - I3  next() hands out results in the order in which they were asked for.
+ */
+export class Imap<R> implements ImapIterator<R>, UnderWay {
+  #state: State = { kind: 'pulling' }
   readonly #input: Iterator<unknown> | AsyncIterator<unknown>
-  readonly #requests = new Set<Cancellable>()
-  /** Pulled and not yet handed out, by number. */
-  readonly #chunks = new Map<number, Chunk>()
-  /** Chunks whose results can be handed out; of the first, all before #item have been. */
-  readonly #ready: ChunkResult[] = []
-  #item = 0
-  /** Chunks to be sent together. */
-  #batch: number[] = []
+  readonly #window = new Window()
+  /** #pump is running; it may be waiting for an item of the input. */
+  #isPumping = false
   #pulledChunks = 0
   #pulledItems = 0
-  /** Ordered: the chunk whose results are handed out next. */
-  #nextInOrder = 0
-  readonly #window = new Window()
-  #pumping = false
-  /** Thrown behind the last result. */
-  #error: { readonly error: unknown } | undefined
+  /** The chunks whose outcome has not arrived, by number. */
+  readonly #chunks = new Map<number, Chunk>()
+  /** The numbers of the chunks that the next request sends. */
+  #batch: number[] = []
+  readonly #requests = new Set<Pending<void>>()
+  readonly #order = new ReorderBuffer<ChunkResult>()
+  /** The results that can be handed out. */
+  readonly #ready: ChunkResult[] = []
+  /** The item of the first chunk in #ready that is handed out next. */
+  #item = 0
+  /** Wakes the call of next() that waits for a result. */
   #wake: (() => void)[] = []
+  /** Ends when the last call of next() has ended; each call waits for the one before it (I3). */
+  #lastNext: Promise<unknown> = Promise.resolve()
+  #waitingNexts = 0
   #stopListening: () => void = () => {}
-  /** Serialises next(): results are handed out in the order in which they were asked for. */
-  #turn: Promise<unknown> = Promise.resolve()
-  #turns = 0
 
   constructor(
     input: Iterable<unknown> | AsyncIterable<unknown>,
@@ -134,11 +101,10 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
   ) {
     this.#input = Symbol.asyncIterator in input ? input[Symbol.asyncIterator]() : input[Symbol.iterator]()
     calls.add(this)
-    if (imap.signal) this.#stopListening = onAbort(imap.signal, () => this.cancel(abortFailure(imap.signal)))
+    if (imap.signal) this.#stopListening = onAbort(imap.signal, this)
     target.then(
-      ({ processes }) => {
-        this.#window.fit(processes)
-      },
+      ({ processes }) => this.#window.fit(processes),
+      // The first request fails with this error.
       () => {},
     )
     void this.#pump()
@@ -150,19 +116,18 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
 
   next(timeout?: number): Promise<IteratorResult<R, undefined>> {
     checkTimeout(timeout)
-    // Most are there already, and nobody has asked before.
-    if (this.#turns === 0 && this.#ready.length > 0) return this.#take()
-    this.#turns++
-    const turn = this.#turn.then(() => this.#next(timeout))
-    const done = () => void this.#turns--
-    this.#turn = turn.then(done, done)
-    return turn
+    // The usual case: the result has arrived, and no earlier next() waits.
+    if (this.#waitingNexts === 0 && this.#ready.length > 0) return this.#take()
+    this.#waitingNexts++
+    const result = this.#lastNext.then(() => this.#next(timeout))
+    const done = () => void this.#waitingNexts--
+    this.#lastNext = result.then(done, done)
+    return result
   }
 
-  /** The consumer leaves: what is under way is cancelled, the input is closed. */
   async return(): Promise<IteratorResult<R, undefined>> {
     this.cancel(new Failure('CANCELLED', 'the iteration was ended by its consumer'))
-    this.#error = undefined
+    this.#become({ kind: 'ended', lastError: undefined })
     this.#ready.length = 0
     this.#item = 0
     return { done: true, value: undefined }
@@ -173,15 +138,18 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     this.#fail(errorOf(reason), reason)
   }
 
-  /** Pulls the whole input from now on: the pool is being joined. */
-  lift(): void {
-    this.#window.lift()
+  onJoin(): void {
+    this.#window.remove()
     void this.#pump()
+  }
+
+  #become(state: State): void {
+    this.#state = state
   }
 
   async #next(timeout: number | undefined): Promise<IteratorResult<R, undefined>> {
     const deadline = timeout === undefined ? undefined : Date.now() + timeout
-    while (this.#ready.length === 0 && this.#state !== 'ended') {
+    while (this.#ready.length === 0 && this.#state.kind !== 'ended') {
       const arrival = new Promise<void>((resolve) => this.#wake.push(resolve))
       if (deadline === undefined) await arrival
       else if (!(await settledWithin(arrival, Math.max(0, deadline - Date.now())))) {
@@ -189,13 +157,14 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
       }
     }
     if (this.#ready.length > 0) return this.#take()
-    const error = this.#error
-    this.#error = undefined
-    if (error) throw error.error
+    const lastError = this.#state.kind === 'ended' ? this.#state.lastError : undefined
+    // The error is thrown once.
+    this.#become({ kind: 'ended', lastError: undefined })
+    if (lastError) throw lastError.error
     return { done: true, value: undefined }
   }
 
-  /** The first of the results that are there. */
+  /** Hands out the first of the results in #ready. */
   #take(): Promise<IteratorResult<R, undefined>> {
     const [chunk] = this.#ready as [ChunkResult]
     const item = this.#item++
@@ -208,138 +177,197 @@ export class Imap<R> implements ImapIterator<R>, Cancellable {
     this.#item = 0
     this.#ready.shift()
     this.#window.consumed()
-    // Refilled by halves: so that what is pulled travels together.
-    if (this.#held <= this.#window.chunks / 2) void this.#pump()
+    // Refilled when half of it is free, so that several chunks travel together.
+    if (this.#window.isHalfFree) void this.#pump()
   }
 
-  /** Chunks that are pulled and not yet consumed. */
-  get #held(): number {
-    return this.#chunks.size + this.#ready.length
-  }
-
+  /** Pulls chunks from the input until the window is full or the input ends. */
   async #pump(): Promise<void> {
-    if (this.#pumping) return
-    this.#pumping = true
-    while (this.#state === 'pulling' && this.#held < this.#window.chunks) {
+    if (this.#isPumping) return
+    this.#isPumping = true
+    while (this.#state.kind === 'pulling' && !this.#window.isFull) {
       const items: unknown[] = []
       try {
-        // Ended while the input had its reader waiting: it is pulled no more.
-        while (this.#state === 'pulling' && items.length < this.imap.chunksize) {
+        // The imap may end while an asynchronous input is being read; then no more items are pulled.
+        while (this.#state.kind === 'pulling' && items.length < this.imap.chunksize) {
           const step = this.#input.next()
           const { done, value } = step instanceof Promise ? await step : (step as IteratorResult<unknown>)
           if (done) {
-            this.#inputEnded()
+            this.#inputEnded(undefined)
             break
           }
           items.push(value)
         }
       } catch (error) {
-        // An input that fails after the end fails for nobody: its consumer has left, or knows why.
-        if (this.#state === 'pulling') this.#error ??= { error }
-        this.#inputEnded()
+        this.#inputEnded({ error })
       }
       if (items.length > 0) this.#add(items)
     }
-    this.#pumping = false
+    this.#isPumping = false
     this.#checkEnd()
   }
 
-  #inputEnded(): void {
-    if (this.#state === 'pulling') this.#state = 'draining'
+  /** An error of the input is ignored if the imap has ended: the consumer has left, or got another error. */
+  #inputEnded(lastError: LastError): void {
+    if (this.#state.kind === 'pulling') this.#become({ kind: 'draining', lastError })
   }
 
   #add(items: readonly unknown[]): void {
-    if (this.#state === 'ended') return
+    if (this.#state.kind === 'ended') return
     const number = this.#pulledChunks++
-    const [pulledAt, first] = [performance.now(), this.#pulledItems]
-    const chunk: Chunk = { items: items.length, pulledAt, first, payload: undefined, results: undefined }
+    const first = this.#pulledItems
     this.#pulledItems += items.length
-    this.#chunks.set(number, chunk)
+    this.#window.pulled()
+    let payload: Uint8Array
     try {
-      chunk.payload = encode(items, this.imap.encoding, `item ${chunk.first}`)
-      this.#window.sent(chunk.payload.length)
+      payload = encode(items, this.imap.encoding, `item ${first}`)
     } catch (error) {
-      // It never leaves; its error has its own position like any other.
-      return this.#arrived(number, chunk, failedChunk(items.length, error))
+      // The chunk is not sent; its error is thrown at the place of its results.
+      return this.#arrived(number, failedChunk(items.length, error))
     }
+    this.#chunks.set(number, { items: items.length, first, pulledAt: performance.now(), payload })
+    this.#window.sent(payload.length)
     this.#batch.push(number)
     if (this.#batch.length === 1) queueMicrotask(() => this.#send())
   }
 
-  /** Sends what was pulled in one turn as one request. */
+  /** Sends the chunks that were pulled in this turn of the event loop as one request. */
   #send(): void {
     const numbers = this.#batch
     this.#batch = []
-    if (this.#state === 'ended') return
-    const payloads = numbers.flatMap((number) => this.#chunks.get(number)?.payload ?? [])
-    const start = ({ pool }: Target) => {
-      if (this.#state === 'ended') throw new Failure('CANCELLED', 'the imap has ended')
+    if (this.#state.kind === 'ended') return
+    const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.payload ?? [])
+    const start = ({ pool }: Target): Pending<void> => {
       const request = this.transport.chunks(
-        { ...this.imap.call, pool, spread: false, failFast: false, chunks: payloads },
-        (outcome) => this.#outcome(numbers[outcome.chunk], outcome),
+        { ...this.imap.call, pool, spread: false, failFast: false, chunks },
+        (outcome) => this.#onOutcome(numbers[outcome.chunk], outcome),
       )
-      this.#requests.add(request)
-      const outcome = request.outcome
-        .catch((reason: Failure) => {
-          throw numbers.length < this.#pulledChunks ? reason.ofOneAmongMany() : reason
-        })
-        .finally(() => this.#requests.delete(request))
-      return { ...request, outcome }
+      const outcome = request.outcome.catch((reason: Failure) => {
+        // Calls of other requests may have started.
+        throw numbers.length < this.#pulledChunks ? reason.ofOneAmongMany() : reason
+      })
+      return { outcome, cancel: (reason) => request.cancel(reason) }
     }
-    this.calls.run(this.target, start).catch((error: unknown) => this.#fail(error))
+    const request = this.calls.run(this.target, start)
+    this.#requests.add(request)
+    void request.outcome.catch((error: unknown) => this.#fail(error)).finally(() => this.#requests.delete(request))
   }
 
-  #outcome(number: number | undefined, outcome: ChunkOutcome): void {
+  #onOutcome(number: number | undefined, outcome: ChunkOutcome): void {
     const chunk = number === undefined ? undefined : this.#chunks.get(number)
-    if (number === undefined || !chunk || chunk.results) return
-    this.#window.arrived(chunk.payload?.length ?? 0, performance.now() - chunk.pulledAt, this.#wake.length > 0)
-    chunk.payload = undefined
-    this.#arrived(number, chunk, decodeChunk(outcome, chunk.items, chunk.first))
-  }
-
-  #arrived(number: number, chunk: Chunk, results: ChunkResult): void {
-    if (this.#state === 'ended') return
-    chunk.results = results
-    if (this.imap.ordered) {
-      for (let next = this.#chunks.get(this.#nextInOrder); next?.results; next = this.#chunks.get(this.#nextInOrder)) {
-        this.#handOut(this.#nextInOrder++, next.results)
-      }
-    } else this.#handOut(number, results)
-    this.#checkEnd()
-    this.#signal()
-  }
-
-  #handOut(number: number, results: ChunkResult): void {
+    if (number === undefined || !chunk) return
     this.#chunks.delete(number)
-    this.#ready.push(results)
+    this.#window.arrived(chunk.payload.length, performance.now() - chunk.pulledAt, this.#wake.length > 0)
+    this.#arrived(number, decodeChunk(outcome, chunk.items, chunk.first))
+  }
+
+  #arrived(number: number, results: ChunkResult): void {
+    if (this.#state.kind === 'ended') return
+    if (this.imap.ordered) this.#ready.push(...this.#order.push(number, results))
+    else this.#ready.push(results)
+    this.#checkEnd()
+    this.#wakeAll()
   }
 
   #checkEnd(): void {
-    if (this.#state === 'draining' && this.#chunks.size === 0 && !this.#pumping) this.#ended()
+    if (this.#state.kind === 'draining' && this.#chunks.size === 0 && !this.#isPumping) this.#end(this.#state.lastError)
   }
 
-  /** Nothing behind this can be had: a request failed, or was cancelled. The others are given up, with the reason. */
+  /** The imap ends early: a request failed or the imap was cancelled. The other requests are cancelled with `reason`. */
   #fail(error: unknown, reason = new Failure('CANCELLED', 'another request of the imap has failed')): void {
-    if (this.#state === 'ended') return
-    this.#error = { error }
-    if (this.#state === 'pulling') {
-      // An input's own clean-up may fail; there is nobody left to be told but the process.
-      const closed = async () => this.#input.return?.()
-      closed().catch((failure: unknown) => process.emitWarning(String(failure), { type: 'FarpoolInputWarning' }))
-    }
-    this.#ended()
+    if (this.#state.kind === 'ended') return
+    const wasPulling = this.#state.kind === 'pulling'
+    this.#end({ error })
+    if (wasPulling) this.#closeInput()
     for (const request of [...this.#requests]) request.cancel(reason)
   }
 
-  #ended(): void {
-    this.#state = 'ended'
+  /** Nobody waits for the input's own clean-up; if it fails, that becomes a warning of the process. */
+  #closeInput(): void {
+    const close = async () => this.#input.return?.()
+    close().catch((failure: unknown) => process.emitWarning(String(failure), { type: 'FarpoolInputWarning' }))
+  }
+
+  #end(lastError: LastError): void {
+    this.#become({ kind: 'ended', lastError })
     this.#chunks.clear()
     this.#stopListening()
     this.calls.remove(this)
-    this.#signal()
+    this.#wakeAll()
   }
 
-  #signal(): void {
+  #wakeAll(): void {
     for (const wake of this.#wake.splice(0)) wake()
   }
+}
+
+/** The window grows if chunks come back within this time while the consumer waits for them. */
+const FAST_MS = 20
+/** It grows to this many chunks, and while no more than this many bytes are under way. */
+const MAX_WINDOW_CHUNKS = 1_024
+const MAX_WINDOW_BYTES = 4 * 1024 * 1024
+
+/**
+ * How many chunks may be pulled from the input and not yet consumed. It grows when it slows down a consumer that waits for
+ * short tasks: a round trip takes as long as many of them. It never grows beyond the number of chunks consumed so far.
+ */
+class Window {
+  #chunks = IMAP_WINDOW_CHUNKS
+  #pulled = 0
+  #consumed = 0
+  /** Sent and not yet come back. */
+  #bytes = 0
+
+  get isFull(): boolean {
+    return this.#held >= this.#chunks
+  }
+
+  get isHalfFree(): boolean {
+    return this.#held <= this.#chunks / 2
+  }
+
+  get #held(): number {
+    return this.#pulled - this.#consumed
+  }
+
+  /** The number of processes is known. */
+  fit(processes: number): void {
+    this.#chunks = Math.max(this.#chunks, imapWindow(processes))
+  }
+
+  /** From now on there is no limit. */
+  remove(): void {
+    this.#chunks = Number.POSITIVE_INFINITY
+  }
+
+  pulled(): void {
+    this.#pulled++
+  }
+
+  sent(bytes: number): void {
+    this.#bytes += bytes
+  }
+
+  /** A chunk has come back `ms` after it was pulled. */
+  arrived(bytes: number, ms: number, isAwaited: boolean): void {
+    this.#bytes -= bytes
+    if (!isAwaited || ms > FAST_MS || this.#bytes > MAX_WINDOW_BYTES || 2 * this.#chunks > this.#consumed) return
+    this.#chunks = Math.min(2 * this.#chunks, MAX_WINDOW_CHUNKS)
+  }
+
+  consumed(): void {
+    this.#consumed++
+  }
+}
+
+/** Whether the promise settles within this time. Leaves no timer behind. A time that no timer can hold is no limit. */
+function settledWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = ms > MAX_TIMER_MS ? undefined : setTimeout(resolve, ms, false)
+    const settled = () => {
+      clearTimeout(timer)
+      resolve(true)
+    }
+    promise.then(settled, settled)
+  })
 }

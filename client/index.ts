@@ -1,4 +1,4 @@
-/** The TypeScript client: Python's multiprocessing.Pool, far away. */
+/** The public API of the TypeScript client. */
 export { AsyncResult } from './async-result.js'
 export {
   BadRequestError,

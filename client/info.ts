@@ -1,41 +1,47 @@
 import { PoolState, WorkerState } from '../proto/gen/farpool/v1/pool_service.js'
 import { statusToFailure } from '../wire/failure.js'
 import type { Target } from './backing.js'
-import { toError } from './calls.js'
-import { errorOf, type FarpoolError } from './errors.js'
+import { errorOf, type FarpoolError, toError } from './errors.js'
 import type { Transport } from './transport/transport.js'
 
-/** A registered function. */
+/** A function that is registered on the server. */
 export interface FunctionInfo {
   name: string
-  /** How many parameters it declares before the first one with a default. */
+  /** The number of parameters before the first one that has a default. */
   parameters: number
-  /** The file name of its module. */
+  /** The file name of the function's module. */
   module: string
-  /** What its module says about it: see FunctionOptions of farpool/worker. Milliseconds; 0 for the server's limit. */
+  /** How often a call is run again if its worker dies, unless the call says otherwise (`configure` of farpool/worker). */
   retries: number
+  /** How long the function may run, in milliseconds; 0 for the server's limit. */
   runTimeoutMs: number
+  /** The function's process is not killed when a call is cancelled or times out. */
   neverKilled: boolean
 }
 
-/** A pool as GetPool tells of it, and its server. */
+/** A pool and its server at one moment. Sizes are in bytes, times in milliseconds. */
 export interface PoolInfo {
   server: { version: string; runtime: string; maxMessageBytes: number; graceMs: number }
+  /** The name of the pool. */
   pool: string
+  /** Whether it is the server's shared pool. */
   shared: boolean
   state: 'open' | 'closing' | 'closed' | 'terminated' | 'failed' | 'broken' | 'unknown'
-  /** Why it takes no calls, where it failed or is broken. */
+  /** The reason for which a failed or broken pool takes no calls; otherwise undefined. */
   failure: FarpoolError | undefined
   processes: number
   workers: {
     pid: number
     state: 'starting' | 'idle' | 'busy' | 'stopping' | 'unknown'
+    /** How many tasks the worker has run. */
     tasks: number
+    /** The function that the worker is running; empty if there is none. */
     function: string
   }[]
   queued: number
   queuedBytes: number
   running: number
+  /** Counted since the pool was opened. */
   tasks: { submitted: number; succeeded: number; failed: number; cancelled: number; retried: number }
   workersStarted: number
 }

@@ -1,136 +1,149 @@
 import { defaultChunksize } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
-import { AsyncResult } from './async-result.js'
+import { type AsyncResult, type ResultCallbacks, resultOf } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
-import { onAbort } from './calls.js'
-import type { AsyncOptions, MapAsyncOptions, MapOptions } from './options.js'
+import type { MapOptions } from './options.js'
 import { decodeChunk, type Encoding, encode } from './request.js'
-import type { FunctionCall, Pending, Transport } from './transport/transport.js'
+import type { ChunkOutcome, FunctionCall, Pending, Transport } from './transport/transport.js'
 
-/** The client cuts the requests of a map at this size: each is on its way while the next is being encoded. */
+/** A request of a map is sent when its chunks have this size; the next one is encoded while it is under way. */
 const REQUEST_TARGET_BYTES = 512 * 1024
 
-/** Everything of a map but its items. */
-export interface MapCall {
-  /** Its pool is set when it is known. */
-  readonly call: FunctionCall
+/** A map, without its input. */
+export interface MapCall<R> {
+  /** Checks and encodes the function and its bound arguments. */
+  readonly call: () => FunctionCall
+  /** Each item is an array of arguments (starmap). */
   readonly spread: boolean
   readonly encoding: Encoding
-  readonly options: MapOptions
+  readonly options: MapOptions & ResultCallbacks<R[]>
 }
 
-/** A map that begins now; a call that cannot be right fails its result. */
-export function startMap(
+/** Starts a map or starmap. If its input or an option is invalid, its result fails. `R`: the type of one result. */
+export function startMap<R>(
   calls: Calls,
   transport: Transport,
   backing: Backing,
-  items: Iterable<unknown>,
-  map: Omit<MapCall, 'call' | 'options'> & { call: () => FunctionCall; options: MapAsyncOptions<never> },
-): AsyncResult<unknown[]> {
-  const stopping = new AbortController()
-  const { signal } = map.options
-  const stopListening = signal && onAbort(signal, () => stopping.abort(signal.reason))
-  const options = { ...map.options, signal: stopping.signal }
-  const start = async () =>
-    runMap(calls, transport, backing.target(), [...items], { ...map, call: map.call(), options })
-  const outcome = start().finally(stopListening)
-  return AsyncResult.of(outcome, map.options as AsyncOptions<unknown[]>, { stop: () => stopping.abort() })
+  input: Iterable<unknown>,
+  map: MapCall<R>,
+): AsyncResult<R[]> {
+  const { options } = map
+  let items: unknown[]
+  let call: FunctionCall
+  try {
+    items = [...input]
+    call = map.call()
+  } catch (error) {
+    return resultOf(endedRequest(Promise.reject(error)), options)
+  }
+  if (items.length === 0) return resultOf(endedRequest(Promise.resolve<R[]>([])), options)
+  const start = (target: Target) => new MapRequests(transport, { ...call, pool: target.pool }, map, items, target)
+  return resultOf(calls.run(backing.target(), start, options.signal), options)
 }
+
+const endedRequest = <T>(outcome: Promise<T>): Pending<T> => ({ outcome, cancel: () => {} })
 
 interface Chunk {
   readonly payload: Uint8Array
   readonly items: number
-  /** The index of its first item. */
+  /** The index of its first item in the input. */
   readonly first: number
 }
 
 /**
- * map and starmap: cuts the items into chunks, sends them in requests of a bounded size, and puts the results into
- * the order of the items. Resolves with the results, or with one outcome per item where `settle` asks for it.
+ * The requests of one map: cuts the items into chunks, sends them in requests of a bounded size, and puts the results into
+ * the order of the items. While a request is under way, the next one is encoded. The first request that fails ends the
+ * others.
+ *
+ * The outcome is the results, or with `settle` one outcome per item. It rejects with a Failure, or with the error of an
+ * item.
  */
-async function runMap(
-  calls: Calls,
-  transport: Transport,
-  target: Promise<Target>,
-  items: readonly unknown[],
-  { call, spread, encoding, options }: MapCall,
-): Promise<unknown[]> {
-  if (items.length === 0) return []
-  const results: unknown[] = new Array(items.length)
-  /** By item. */
-  const errors = new Map<number, unknown>()
-  const failFast = new AbortController()
-  const send = (chunks: readonly Chunk[], { pool }: Target) =>
-    transport.chunks(
-      { ...call, pool, spread, failFast: options.failFast ?? false, chunks: chunks.map(({ payload }) => payload) },
-      (outcome) => {
-        const chunk = chunks[outcome.chunk]
-        if (!chunk) return
-        const { values, errors: failed } = decodeChunk(outcome, chunk.items, chunk.first)
-        for (let at = 0; at < values.length; at++) results[chunk.first + at] = values[at]
-        if (failed) for (const [at, error] of failed) errors.set(chunk.first + at, error)
-        if (failed && options.failFast) failFast.abort(failed.values().next().value)
-      },
-    )
-  await calls
-    .run(
-      target,
-      (known) => {
-        const chunksize = options.chunksize ?? defaultChunksize(items.length, known.processes)
-        const requests = new Requests((chunks) => send(chunks, known))
-        const dropRest = () => requests.cancel(new Failure('CANCELLED', 'another item of the map has failed'))
-        failFast.signal.addEventListener('abort', dropRest, { once: true })
-        return {
-          cancel: (reason) => requests.cancel(reason),
-          outcome: requests.run(encodeRequests(items, chunksize, encoding)),
-        }
-      },
-      options.signal,
-    )
-    .catch((error: unknown) => {
-      throw failFast.signal.aborted ? failFast.signal.reason : error
-    })
-  if (options.settle) return results.map((value, at) => settled(value, errors, at))
-  if (errors.size > 0) throw errors.get(least(errors.keys()))
-  return results
-}
-
-/** The requests of one map: what is encoded is on its way while the rest is being encoded. */
-class Requests {
-  readonly #sent: Pending<void>[] = []
+class MapRequests<R> implements Pending<R[]> {
+  readonly outcome: Promise<R[]>
+  /** Of all requests that were sent. */
+  readonly #outcomes: Promise<void>[] = []
+  /** The requests that can be cancelled. */
+  readonly #underWay = new Set<Pending<void>>()
+  readonly #results: R[]
+  /** The errors of the items that failed, by index. */
+  readonly #errors = new Map<number, unknown>()
+  /** The first reason for which the map ends early. */
   #ended: Failure | undefined
+  /** With `failFast`: the error of the first item that failed. */
+  #firstError: unknown
 
-  constructor(private readonly send: (chunks: readonly Chunk[]) => Pending<void>) {}
+  constructor(
+    private readonly transport: Transport,
+    private readonly call: FunctionCall,
+    private readonly map: MapCall<R>,
+    private readonly items: readonly unknown[],
+    { processes }: Target,
+  ) {
+    this.#results = new Array(items.length)
+    this.outcome = this.#run(map.options.chunksize ?? defaultChunksize(items.length, processes))
+  }
 
   cancel(reason: Failure): void {
     this.#ended ??= reason
-    for (const request of this.#sent) request.cancel(reason)
+    const underWay = [...this.#underWay]
+    this.#underWay.clear()
+    for (const request of underWay) request.cancel(reason)
   }
 
-  /** Resolves when all have ended well; the first that does not ends the others. */
-  async run(requests: Iterable<readonly Chunk[]>): Promise<void> {
+  async #run(chunksize: number): Promise<R[]> {
     try {
-      for (const chunks of requests) {
-        if (this.#sent.length > 0) await new Promise(setImmediate)
+      for (const chunks of encodeRequests(this.items, chunksize, this.map.encoding)) {
+        // Lets the request before this one leave.
+        if (this.#outcomes.length > 0) await new Promise(setImmediate)
         if (this.#ended) throw this.#ended
-        const request = this.send(chunks)
-        this.#sent.push(request)
-        request.outcome.catch((error: Failure) => {
-          // Of the other requests something may have begun.
-          this.#ended ??= this.#sent.length > 1 ? error.ofOneAmongMany() : error
-        })
+        this.#send(chunks)
       }
-      await Promise.all(this.#sent.map(({ outcome }) => outcome))
+      await Promise.all(this.#outcomes)
     } catch (error) {
+      const cause = this.#firstError ?? this.#ended ?? error
       this.cancel(new Failure('CANCELLED', 'another request of the map has failed'))
-      await Promise.allSettled(this.#sent.map(({ outcome }) => outcome))
-      throw error
+      await Promise.allSettled(this.#outcomes)
+      throw cause
     }
+    const errors = this.#errors
+    if (this.map.options.settle) return this.#results.map((value, at) => settled(value, errors, at)) as R[]
+    if (errors.size > 0) throw errors.get(least(errors.keys()))
+    return this.#results
+  }
+
+  #send(chunks: readonly Chunk[]): void {
+    const request = this.transport.chunks(
+      {
+        ...this.call,
+        spread: this.map.spread,
+        failFast: this.map.options.failFast ?? false,
+        chunks: chunks.map(({ payload }) => payload),
+      },
+      (outcome) => this.#onOutcome(chunks[outcome.chunk], outcome),
+    )
+    this.#underWay.add(request)
+    const outcome = request.outcome.finally(() => this.#underWay.delete(request))
+    this.#outcomes.push(outcome)
+    outcome.catch((reason: Failure) => {
+      // Calls of other requests may have started.
+      this.#ended ??= this.#outcomes.length > 1 ? reason.ofOneAmongMany() : reason
+    })
+  }
+
+  #onOutcome(chunk: Chunk | undefined, outcome: ChunkOutcome): void {
+    if (!chunk) return
+    const { values, errors } = decodeChunk(outcome, chunk.items, chunk.first)
+    for (let at = 0; at < values.length; at++) this.#results[chunk.first + at] = values[at] as R
+    if (!errors) return
+    for (const [at, error] of errors) this.#errors.set(chunk.first + at, error)
+    if (!this.map.options.failFast || this.#firstError !== undefined) return
+    this.#firstError = errors.values().next().value
+    this.cancel(new Failure('CANCELLED', 'another item of the map has failed'))
   }
 }
 
-/** Encodes chunk by chunk, and groups them into requests of a bounded size; a chunk larger than that is one by itself. */
+/** Encodes the items chunk by chunk, and groups the chunks into requests. A large chunk is a request of its own. */
 function* encodeRequests(items: readonly unknown[], chunksize: number, encoding: Encoding): Iterable<Chunk[]> {
   let chunks: Chunk[] = []
   let bytes = 0

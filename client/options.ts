@@ -1,46 +1,53 @@
-import { Failure } from '../wire/failure.js'
-import { MAX_TIMER_MS } from '../wire/protocol.js'
-import { errorOf } from './errors.js'
+import { badRequest } from './errors.js'
 
-/** The options of multiprocessing.Pool, under Python's names. Any of them makes a pool of this client's own. */
+/** The options of multiprocessing.Pool, with Python's names. With any of them, the Pool opens a pool of its own. */
 export interface OwnedPoolOptions {
-  /** How many worker processes; an integer of 1 or more. Default: as many as the shared pool has. */
+  /** The number of worker processes; an integer of 1 or more. Default: that of the server's shared pool. */
   processes?: number
-  /** The name of a function that every worker calls when it starts. */
+  /** The name of a function that each worker process calls when it starts. */
   initializer?: string
-  /** Its arguments. */
+  /** The arguments of the initializer. Default: none. */
   initargs?: readonly unknown[]
-  /** A worker is replaced by a new one after so many tasks, 1 or more. Default: never. A chunk is one task. */
+  /** The server replaces a worker after this number of tasks; an integer of 1 or more. A chunk is one task. Default: never. */
   maxtasksperchild?: number
 }
 
 /** How this client talks to the server. */
 export interface ClientOptions {
-  /** How values travel: 'cbor' (default) carries all of docs/values.md; 'json' what JSON can. */
+  /** The encoding of values. 'cbor' (default) carries all values of docs/values.md, 'json' those that JSON has. */
   encoding?: 'cbor' | 'json'
   /**
-   * 'stream' (default) sends many calls in one stream; 'unary' makes one RPC of each, so that a proxy between client
-   * and servers can spread them.
+   * 'stream' (default) sends many calls in one stream. 'unary' makes one RPC for each call, so that a proxy can spread the
+   * calls over several servers.
    */
   transport?: 'stream' | 'unary'
 }
 
 export type PoolOptions = OwnedPoolOptions & ClientOptions
 
-/** What any call takes. */
+/** The options of every call. A time of more than 24.8 days counts as no limit. */
 export interface CallOptions {
   /**
-   * How long the call may take on the server, queued and running, in milliseconds; then it fails with TimeoutError and
-   * is cancelled there. Default: without limit. More than 24.8 days is without limit.
+   * How long the call may take in all, in milliseconds: in the queue and running. After it, the call fails with
+   * TimeoutError and the server cancels it. Default: no limit.
    */
   timeout?: number
-  /** Of that, how long it may wait for a worker, in milliseconds. A chunk of a map each. Default: without limit. */
+  /** How long the call, or each chunk of a map, may wait for a worker, in milliseconds. Default: no limit. */
   queueTimeout?: number
-  /** And how long it may run, in milliseconds. A chunk of a map each. Default: what the function's module says, or the server. */
+  /**
+   * How long the function may run for the call, or for each chunk of a map, in milliseconds. Default: the limit that the
+   * function's module sets, otherwise the server's.
+   */
   runTimeout?: number
-  /** Cancels the call: queued, it is dropped; running, the function's own signal fires, and after the grace its process is killed. */
+  /**
+   * Cancels the call when it fires. A queued call is dropped. If the function is running, its own AbortSignal fires, and
+   * its process is killed if it still runs after the server's grace.
+   */
   signal?: AbortSignal
-  /** How often the call is run again after its worker died. Default: what the function's module says, or 0. Only for functions that may run twice. */
+  /**
+   * How often the call is run again if its worker dies; an integer of 0 or more. Only for functions that may run twice.
+   * Default: the number that the function's module sets, otherwise 0.
+   */
   retries?: number
 }
 
@@ -52,40 +59,32 @@ export interface AsyncOptions<R> extends CallOptions {
 }
 
 export interface MapOptions extends CallOptions {
-  /** Items per task; an integer of 1 or more. Default: ceil(items / (4 × processes)), as in Python. */
+  /** The number of items in a task; an integer of 1 or more. Default: ceil(items / (4 × processes)), as in Python. */
   chunksize?: number
-  /** Fail with the first failure that comes, and drop the rest. Default false: everything runs, then the first item's failure is thrown. */
+  /**
+   * True: the map fails as soon as one item fails, and the rest is cancelled. False (default): all items run; then the map
+   * fails with the error of the first item that failed.
+   */
   failFast?: boolean
-  /** Resolve with one outcome per item, as Promise.allSettled. Default false. */
+  /** True: resolve with one outcome per item, as Promise.allSettled. Default: false. */
   settle?: boolean
 }
 
 export interface MapAsyncOptions<R> extends MapOptions, AsyncOptions<R> {}
 
 export interface ImapOptions extends Omit<CallOptions, 'timeout'> {
-  /** Items per task; an integer of 1 or more. Default 1, as in Python. */
+  /** The number of items in a task; an integer of 1 or more. Default: 1, as in Python. */
   chunksize?: number
 }
 
-/** Throws BadRequestError where a count is not an integer of at least `least`. */
-export function checkCount(name: string, value: number | undefined, least = 1): void {
-  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
-  throw badRequest(`${name} is ${String(value)}; it must be an integer, ${least} or more`)
-}
+/** Whether the options ask for a pool of this client's own. */
+export const isOwned = (options: PoolOptions): boolean =>
+  options.processes !== undefined ||
+  options.initializer !== undefined ||
+  options.initargs !== undefined ||
+  options.maxtasksperchild !== undefined
 
-/** Throws BadRequestError where a time is no number of milliseconds of 0 or more. */
-export function checkTimeout(value: number | undefined, name = 'timeout'): void {
-  if (value === undefined || (typeof value === 'number' && value >= 0)) return
-  throw badRequest(`${name} is ${String(value)}; it must be a number of milliseconds, 0 or more`)
-}
-
-/** The time at which a call that starts now times out; undefined for never. Later than a timer can hold is never. */
-export const deadlineOf = (timeout: number | undefined): number | undefined =>
-  timeout === undefined || timeout > MAX_TIMER_MS ? undefined : Date.now() + timeout
-
-export const badRequest = (message: string) => errorOf(new Failure('BAD_REQUEST', message))
-
-/** Throws BadRequestError for what is wrong with the options of a pool. */
+/** Checks the options of a pool, once. @throws BadRequestError for the first that is invalid. */
 export function checkPoolOptions(options: PoolOptions): void {
   checkCount('processes', options.processes)
   checkCount('maxtasksperchild', options.maxtasksperchild)
@@ -95,10 +94,12 @@ export function checkPoolOptions(options: PoolOptions): void {
       `initializer is ${JSON.stringify(initializer) ?? typeof initializer}; it must be the name of a function`,
     )
   }
-  if (initargs !== undefined && !Array.isArray(initargs))
+  if (initargs !== undefined && !Array.isArray(initargs)) {
     throw badRequest(`initargs is a ${typeof initargs}; it must be an array`)
-  if (initargs !== undefined && initializer === undefined)
+  }
+  if (initargs !== undefined && initializer === undefined) {
     throw badRequest('initargs were given without an initializer')
+  }
   if (encoding !== undefined && encoding !== 'cbor' && encoding !== 'json') {
     throw badRequest(`encoding is ${JSON.stringify(encoding)}; it must be 'cbor' or 'json'`)
   }
@@ -107,9 +108,8 @@ export function checkPoolOptions(options: PoolOptions): void {
   }
 }
 
-/** Whether the options ask for a pool of this client's own. */
-export const isOwned = (options: PoolOptions): boolean =>
-  options.processes !== undefined ||
-  options.initializer !== undefined ||
-  options.initargs !== undefined ||
-  options.maxtasksperchild !== undefined
+/** @throws BadRequestError if the count is given and is not an integer of at least `least`. */
+export function checkCount(name: string, value: number | undefined, least = 1): void {
+  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
+  throw badRequest(`${name} is ${String(value)}; it must be an integer, ${least} or more`)
+}

@@ -1,16 +1,14 @@
 import { Failure } from '../wire/failure.js'
-import { failedApply, startApply } from './apply.js'
 import type { AsyncResult } from './async-result.js'
 import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
-import { Calls, toError } from './calls.js'
-import { errorOf } from './errors.js'
+import { Calls, failedApply, startApply } from './calls.js'
+import { badRequest, errorOf, toError } from './errors.js'
 import { Imap, type ImapIterator } from './imap.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
 import { LocalBacking, type LocalOptions } from './local.js'
 import { startMap } from './map.js'
 import {
   type AsyncOptions,
-  badRequest,
   type CallOptions,
   checkCount,
   checkPoolOptions,
@@ -27,8 +25,8 @@ import type { AnyModule, Args, Bound, FunctionRef, Item, Kwargs, Result, StarIte
 
 /**
  *   open        takes calls
- *   closed      takes none; what was accepted is completed, then what is ours ends (`ended`)
- *   terminated  what was under way has failed; what is ours is being killed (`ended`)
+ *   closed      takes no calls; those under way are completed, then the pool that this Pool owns ends (`ended`)
+ *   terminated  takes no calls; those under way have failed, and the pool that this Pool owns is being killed (`ended`)
  */
 type State =
   | { readonly kind: 'open' }
@@ -36,15 +34,16 @@ type State =
   | { readonly kind: 'terminated'; readonly ended: Promise<void> }
 
 /**
- * Python's multiprocessing.Pool, far away. `M` is the type of the module whose functions the server runs:
+ * Python's multiprocessing.Pool over gRPC. `M` is the type of the module whose functions the server runs:
  *
  *     const pool = new Pool<typeof import('./functions.js')>('localhost:50051')
  *     await pool.apply('fib', [30])
  *
- * Without pool options it uses the server's shared pool, and close, join and terminate act on this Pool's own calls.
- * With any of `processes`, `initializer`, `initargs`, `maxtasksperchild` it opens a pool of its own, which ends with
- * this Pool or with this process. As with Python's `with`, `await using` terminates it.
- * Times are in milliseconds. Every method fails with a subclass of FarpoolError; see docs/errors.md.
+ * Without pool options it uses the server's shared pool; close, join and terminate act on the calls of this Pool only.
+ * With any of `processes`, `initializer`, `initargs` and `maxtasksperchild` it opens a pool of its own, which ends with
+ * this Pool or with this process. `await using` terminates the Pool, as Python's `with` does.
+ *
+ * Times are in milliseconds. Every method fails with a subclass of FarpoolError; docs/errors.md lists them.
  */
 export class Pool<M = AnyModule> implements AsyncDisposable {
   readonly #transport: Transport
@@ -54,39 +53,44 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   #state: State = { kind: 'open' }
 
   /**
+   * Returns at once; the connection is made in the background.
    * @param address of a farpool server: `host:port` or `unix:/path`.
-   * @throws BadRequestError for options that cannot be right.
+   * @throws BadRequestError if the address or an option is invalid, EncodingError if `initargs` cannot be encoded.
    */
   constructor(address: string, options: PoolOptions = {}) {
     if (typeof address !== 'string' || address === '') throw badRequest('address must be "host:port" or "unix:/path"')
     checkPoolOptions(options)
+    const parts = partsOf.get(options)
     this.#encoding = options.encoding ?? 'cbor'
-    this.#transport = connect(address, options)
-    this.#backing = backings.get(options) ?? this.#backingFor(options)
+    this.#transport = parts?.transport ?? connect(address, options)
+    this.#backing = parts?.backing ?? this.#backingFor(options)
   }
 
   /**
-   * Starts a server of this Pool's own, as a process of its own on a Unix socket, and ends it with the Pool.
+   * Starts a server for this Pool alone: a process that listens on a Unix socket. It ends with the Pool, and with this
+   * process.
    *
-   * @param modules a module that exports the functions, or several: paths from the working directory, or URLs.
-   * @throws InitializerError where a module cannot be loaded or the initializer fails; BadRequestError for wrong options.
+   * @param modules the module that exports the functions, or several: paths from the working directory, or URLs.
+   * @throws InitializerError if a module cannot be loaded or the initializer fails; BadRequestError if an option is
+   *   invalid.
    */
   static async local<M = AnyModule>(
     modules: string | URL | readonly (string | URL)[],
     options: LocalOptions = {},
   ): Promise<Pool<M>> {
     checkPoolOptions(options)
-    const backing = await LocalBacking.start(Array.isArray(modules) ? modules : [modules], options).catch(
-      (error: unknown) => {
-        throw toError(error)
-      },
-    )
     const client: PoolOptions = { encoding: options.encoding ?? 'cbor', transport: options.transport ?? 'stream' }
-    backings.set(client, backing)
-    return new Pool<M>(backing.address, client)
+    const starting = LocalBacking.start(Array.isArray(modules) ? modules : [modules], options)
+    const backing = await starting.catch((error: unknown) => {
+      throw toError(error)
+    })
+    return poolOver<M>({ transport: connect(backing.address, client), backing }, client)
   }
 
-  /** Runs the function once and resolves with its result; as Python's apply. `kwargs` arrive as one last argument. */
+  /**
+   * Calls the function once, as Python's apply. `kwargs` become one last argument, an object.
+   * Resolves with the function's result; rejects with RemoteError if the function throws.
+   */
   apply<const F extends FunctionRef<M>>(
     fn: F,
     args?: Args<M, F>,
@@ -100,7 +104,10 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     }
   }
 
-  /** As apply, without waiting. @throws PoolClosedError at once when the pool takes no more calls. */
+  /**
+   * As apply, but returns at once. Errors of the call are in the result.
+   * @throws PoolClosedError if the pool takes no more calls.
+   */
   applyAsync<const F extends FunctionRef<M>>(
     fn: F,
     args?: Args<M, F>,
@@ -117,7 +124,11 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return startApply(this.#calls, this.#transport, this.#backing, call, options)
   }
 
-  /** Calls the function with every item; resolves with the results in the order of the items. */
+  /**
+   * Calls the function with every item. Resolves with the results in the order of the items.
+   * If items fail, it rejects with the error of the first of them, when all items have ended; `failFast` and `settle`
+   * change that.
+   */
   async map<const F extends FunctionRef<M>>(
     fn: F,
     items: Iterable<Item<M, F>>,
@@ -132,13 +143,16 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return this.#map(fn, items, options, false)
   }
 
-  /** As map, without waiting. */
+  /**
+   * As map, but returns at once. Errors of the call are in the result.
+   * @throws PoolClosedError if the pool takes no more calls; BadRequestError if `chunksize` or `items` is invalid.
+   */
   mapAsync<const F extends FunctionRef<M>>(
     fn: F,
     items: Iterable<Item<M, F>>,
     options: MapAsyncOptions<Result<M, F>[]> = {},
   ): AsyncResult<Result<M, F>[]> {
-    return this.#map(fn, items, options, false) as AsyncResult<Result<M, F>[]>
+    return this.#map<Result<M, F>>(fn, items, options, false)
   }
 
   /** As map, but each item is an array of arguments: `fn(...item)`. */
@@ -156,16 +170,20 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return this.#map(fn, items, options, true)
   }
 
-  /** As starmap, without waiting. */
+  /** As mapAsync, but each item is an array of arguments: `fn(...item)`. */
   starmapAsync<const F extends FunctionRef<M>>(
     fn: F,
     items: Iterable<StarItem<M, F>>,
     options: MapAsyncOptions<Result<M, F>[]> = {},
   ): AsyncResult<Result<M, F>[]> {
-    return this.#map(fn, items, options, true) as AsyncResult<Result<M, F>[]>
+    return this.#map<Result<M, F>>(fn, items, options, true)
   }
 
-  /** Calls the function with every item and hands out results in the order of the items. The input may be endless. */
+  /**
+   * Calls the function with every item. The iterator yields the results in the order of the items. The input may be
+   * endless: only a bounded number of items is pulled before the results of earlier items are consumed.
+   * @throws PoolClosedError if the pool takes no more calls; BadRequestError or EncodingError if an argument is invalid.
+   */
   imap<const F extends FunctionRef<M>>(
     fn: F,
     items: Iterable<Item<M, F>> | AsyncIterable<Item<M, F>>,
@@ -174,7 +192,7 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return this.#imap(fn, items, options, true)
   }
 
-  /** As imap, but hands out results as they come. */
+  /** As imap, but yields each result as soon as it arrives. */
   imapUnordered<const F extends FunctionRef<M>>(
     fn: F,
     items: Iterable<Item<M, F>> | AsyncIterable<Item<M, F>>,
@@ -183,12 +201,15 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return this.#imap(fn, items, options, false)
   }
 
-  /** Takes no more calls, from now on; what was accepted is completed, then the pool of this client's own, if any, ends. */
+  /**
+   * From now on the Pool takes no more calls. Calls that are under way are completed; then the pool that this Pool owns,
+   * if any, ends. Resolves without waiting for that; join() waits. Does nothing on a pool that is closed or terminated.
+   */
   async close(): Promise<void> {
     if (this.#state.kind !== 'open') return
     const finish = async () => {
       await this.#calls.idle()
-      // Terminated meanwhile: that ends what is ours, faster.
+      // If the Pool was terminated in the meantime, terminate() does the rest.
       if (this.#state.kind !== 'closed') return
       await this.#backing.finish()
       this.#transport.close()
@@ -196,20 +217,23 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     this.#state = { kind: 'closed', ended: finish() }
   }
 
-  /** Resolves when all that was accepted has ended, and the pool of this client's own too. @throws BadRequestError before close or terminate. */
+  /**
+   * Resolves when all calls have ended, and the pool that this Pool owns, if any, has ended, too.
+   * @throws BadRequestError before close() or terminate().
+   */
   async join(): Promise<void> {
     if (this.#state.kind === 'open') {
       throw errorOf(
         new Failure('POOL_NOT_CLOSED', 'join() was called on an open pool; call close() or terminate() first'),
       )
     }
-    for (const imap of this.#calls.of(Imap)) imap.lift()
+    this.#calls.join()
     await this.#state.ended
   }
 
   /**
-   * Ends at once: calls under way fail with PoolTerminatedError; of a pool of this client's own the workers are killed.
-   * Resolves when they are gone; never hangs, never fails.
+   * Ends the Pool at once: calls that are under way fail with PoolTerminatedError, and the workers of the pool that this
+   * Pool owns, if any, are killed. Resolves when they are gone; never rejects.
    */
   async terminate(): Promise<void> {
     if (this.#state.kind !== 'terminated') {
@@ -228,12 +252,15 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return this.terminate()
   }
 
-  /** The pool's workers, queue and counters, and the server's version and limits. */
+  /**
+   * The pool's workers, queue and counters, and the server's version and limits.
+   * @throws UnavailableError if the server cannot be reached.
+   */
   async info(): Promise<PoolInfo> {
     return poolInfo(this.#transport, this.#backing.target())
   }
 
-  /** The functions that can be called, sorted by name. */
+  /** The functions that can be called, sorted by name. @throws UnavailableError if the server cannot be reached. */
   async functions(): Promise<FunctionInfo[]> {
     return functionInfos(this.#transport)
   }
@@ -245,16 +272,16 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     return new OwnedBacking(this.#transport, this.#transport.openPool(lease))
   }
 
-  #map(
+  #map<R>(
     fn: string | Bound,
-    iterable: Iterable<unknown>,
-    options: MapAsyncOptions<never>,
+    items: Iterable<unknown>,
+    options: MapAsyncOptions<R[]>,
     spread: boolean,
-  ): AsyncResult<unknown[]> {
+  ): AsyncResult<R[]> {
     this.#checkOpen()
     checkCount('chunksize', options.chunksize)
-    checkInput(iterable)
-    return startMap(this.#calls, this.#transport, this.#backing, iterable, {
+    checkInput(items, 'sync')
+    return startMap(this.#calls, this.#transport, this.#backing, items, {
       call: () => functionCall(fn, options, this.#encoding),
       spread,
       encoding: this.#encoding,
@@ -270,7 +297,7 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   ): ImapIterator<R> {
     this.#checkOpen()
     checkCount('chunksize', chunksize)
-    checkInput(items, 'async')
+    checkInput(items, 'sync or async')
     const call = functionCall(fn, options, this.#encoding)
     return new Imap<R>(items, this.#calls, this.#transport, this.#backing.target(), {
       call,
@@ -290,5 +317,19 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   }
 }
 
-/** Hands a ready backing to the constructor without making it part of the public options. */
-const backings = new WeakMap<PoolOptions, Backing>()
+/** The parts of a Pool that are made before it. */
+export interface PoolParts {
+  readonly transport: Transport
+  /** Default: the server's shared pool, or a pool of this Pool's own, as the options say. */
+  readonly backing?: Backing
+}
+
+/** The parts for a constructor call, by its options object: this keeps them out of the public signature. */
+const partsOf = new WeakMap<PoolOptions, PoolParts>()
+
+/** Internal, not in index.ts: makes a Pool over a given transport. Pool.local and the tests of the seam use it. */
+export function poolOver<M = AnyModule>(parts: PoolParts, options: PoolOptions = {}): Pool<M> {
+  const own = { ...options }
+  partsOf.set(own, parts)
+  return new Pool<M>('given transport', own)
+}

@@ -1,29 +1,38 @@
-/** Chunks of one imap that are pulled but not yet consumed: at least this many, and 4 per process. */
-export const IMAP_WINDOW_CHUNKS = 16
+/** The rules about chunks that client and server share: how large a chunk is, how many are under way, their order. */
 
 /**
- * CPython's default for map and starmap: about four chunks for every process, so that a slow one evens out.
- * `ceil(items / (4 * processes))`, and 1 for no items.
+ * CPython's default chunk size for map and starmap: about four chunks for each process, so that one slow chunk does not
+ * delay the whole map. `ceil(items / (4 * processes))`, and 1 if there are no items.
  */
 export const defaultChunksize = (items: number, processes: number): number =>
   Math.max(1, Math.ceil(items / (4 * processes)))
 
-/** How many chunks of an imap may be under way or waiting for their consumer, at least. */
+/** The window of an imap has at least this many chunks. */
+export const IMAP_WINDOW_CHUNKS = 16
+
+/** The window of an imap: the number of chunks that may be pulled from its input and not yet consumed. */
 export const imapWindow = (processes: number): number => Math.max(IMAP_WINDOW_CHUNKS, 4 * processes)
 
-/** Puts values that arrive in any order back into the order of their index. */
-export class ReorderBuffer<T> {
+/**
+ * Puts values that arrive in any order back into the order of their indexes 0, 1, 2, … A value that arrives before its
+ * turn stays in the buffer until all values with a smaller index have arrived.
+ */
+export class ReorderBuffer<T extends object> {
+  /** Arrived before their turn, by index. */
   readonly #early = new Map<number, T>()
   #next = 0
 
-  /** Returns the values whose turn it is now: this one and those behind it, or none. */
+  /**
+   * Adds the value with this index; each index is added once.
+   * @returns the values whose turn it is now, in order; empty while a value with a smaller index is missing.
+   */
   push(index: number, value: T): T[] {
     this.#early.set(index, value)
-    const ready: T[] = []
-    for (let next = this.#early.get(this.#next); next !== undefined; next = this.#early.get(this.#next)) {
+    const inTurn: T[] = []
+    for (let next = this.#early.get(this.#next); next; next = this.#early.get(this.#next)) {
       this.#early.delete(this.#next++)
-      ready.push(next)
+      inTurn.push(next)
     }
-    return ready
+    return inTurn
   }
 }

@@ -2,13 +2,11 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
 import type { GroupHead } from '../../wire/framing/call-codec.js'
 import type { Reason } from '../../wire/reason.js'
-import { headOf, type Session } from './client-session.js'
+import { headOf, NO_ARGS, type Session } from './client-session.js'
 import { atDeadline, Resend } from './resend.js'
-import type { ChunkFailure, ChunkOutcome, ChunksCall, Sink } from './transport.js'
+import type { ChunkFailure, ChunkOutcome, ChunksCall, Pending, Sink, Transport } from './transport.js'
 
-const NO_ARGS: readonly Uint8Array[] = []
-
-/** Said of a call before it was accepted: with one chunk, all of the request is refused. */
+/** The server gives these reasons for a call that it refuses. If it refuses one chunk, it refuses the whole request. */
 const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
   'BAD_REQUEST',
   'FUNCTION_NOT_FOUND',
@@ -22,22 +20,23 @@ const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
 ])
 
 /**
- * The chunks of one request: a call each. One that was refused for a while is sent again by itself; the first that is
- * refused for good, or lost, fails the request.
+ * The chunks of one request in a stream of calls. Each chunk is a call of its own, and is sent again by itself if the
+ * server refuses it for now (T6). The first chunk that fails for good fails the request and cancels the other chunks.
  */
-export class ChunksRun {
+export class ChunksRun implements Pending<void> {
   readonly outcome: Promise<void>
   readonly #chunks: ChunkCall[]
   #left: number
-  #failed = false
-  readonly #stop: () => void
+  #hasFailed = false
+  readonly #stopTimer: () => void
   #resolve: () => void = () => {}
   #reject: (reason: Failure) => void = () => {}
 
+  /** @param session gives a session that takes calls. */
   constructor(
-    readonly open: () => Session,
-    call: ChunksCall,
-    readonly wasConnected: () => boolean,
+    readonly transport: Pick<Transport, 'wasConnected'>,
+    readonly session: () => Session,
+    readonly call: ChunksCall,
     private readonly onOutcome: (outcome: ChunkOutcome) => void,
   ) {
     this.outcome = new Promise((resolve, reject) => {
@@ -45,99 +44,93 @@ export class ChunksRun {
       this.#reject = reject
     })
     this.#left = call.chunks.length
-    this.#stop = call.deadline === undefined ? () => {} : atDeadline(call.deadline, (reason) => this.cancel(reason))
-    // In one group, as long as their session is one: they share it by identity.
-    const head = {
-      ...headOf(call, call.args),
-      spread: call.spread,
-      onError: call.failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
-    }
-    this.#chunks = call.chunks.map((payload, at) => new ChunkCall(this, call, head, payload, at))
+    this.#stopTimer =
+      call.deadline === undefined ? () => {} : atDeadline(call.deadline, (reason) => this.cancel(reason))
+    const head = chunkHeadOf(call)
+    this.#chunks = call.chunks.map((payload, at) => new ChunkCall(this, head, payload, at))
   }
 
   cancel(reason: Failure): void {
     for (const chunk of this.#chunks) chunk.cancel(reason)
   }
 
-  /** It has its failure: none of its chunks is sent again. */
+  /** The request has failed: none of its chunks is sent again. */
   get hasFailed(): boolean {
-    return this.#failed
+    return this.#hasFailed
   }
 
   settled(outcome: ChunkOutcome): void {
     this.onOutcome(outcome)
     if (--this.#left > 0) return
-    this.#stop()
+    this.#stopTimer()
     this.#resolve()
   }
 
   failed(reason: Failure): void {
-    // Each of those that are cancelled below comes here too, and there may be a million.
-    if (this.#failed) return
-    this.#failed = true
-    this.#stop()
-    // Of the others some may have begun.
+    // The chunks that are cancelled below call this again, and there may be a million of them.
+    if (this.#hasFailed) return
+    this.#hasFailed = true
+    this.#stopTimer()
+    // Other chunks may have started.
     this.#reject(this.#chunks.length > 1 ? reason.ofOneAmongMany() : reason)
-    for (const chunk of this.#chunks) chunk.cancel(reason)
+    this.cancel(reason)
   }
 }
 
+/** One chunk: under way in a session, or in a pause before it is sent again, or ended. */
 class ChunkCall implements Sink {
   #session: Session
   #id: number
-  #ended = false
-  #timer: NodeJS.Timeout | undefined
+  #hasEnded = false
   #resend: Resend | undefined
 
   constructor(
     private readonly run: ChunksRun,
-    private readonly call: ChunksCall,
-    private readonly head: GroupHead,
+    head: GroupHead,
     private readonly payload: Uint8Array,
     private readonly at: number,
   ) {
-    this.#session = run.open()
+    this.#session = run.session()
     this.#id = this.#session.begin(head, NO_ARGS, payload, this)
   }
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
-    if (this.#ended) return
+    if (this.#hasEnded) return
     const refusal = failures.find(({ item, failure }) => item === undefined && REFUSALS.has(failure.reason))
     if (refusal) return this.fail(refusal.failure)
-    this.#ended = true
+    this.#hasEnded = true
     this.run.settled({ chunk: this.at, payload, failures })
   }
 
   fail(reason: Failure): void {
-    // Of one session some may have begun and some not: those that have not come here behind the failure of the others.
-    if (this.#ended || this.run.hasFailed) return
-    this.#resend ??= new Resend(this.call.deadline, this.run.wasConnected)
-    const delay = this.#resend.delayOf(reason)
-    if (delay !== undefined) {
-      this.#timer = setTimeout(() => this.#again(), delay)
-      return
-    }
-    this.#ended = true
-    this.run.failed(reason)
+    // When a session ends, the first of its chunks may fail the request; the others get here after that.
+    if (this.#hasEnded || this.run.hasFailed) return
+    this.#resend ??= new Resend(this.run.call.deadline, this.run.transport)
+    if (!this.#resend.again(reason, () => this.#sendAgain())) this.#end(reason)
   }
 
   cancel(reason: Failure): void {
-    if (this.#ended) return
-    const isWaiting = this.#timer !== undefined
-    clearTimeout(this.#timer)
-    if (!isWaiting) return this.#session.cancel(this.#id, reason)
-    this.#ended = true
+    if (this.#hasEnded) return
+    if (!this.#resend?.isPausing) return this.#session.cancel(this.#id, reason)
+    this.#resend.stop()
+    this.#end(reason)
+  }
+
+  #end(reason: Failure): void {
+    this.#hasEnded = true
     this.run.failed(reason)
   }
 
-  #again(): void {
-    this.#timer = undefined
-    this.#session = this.run.open()
-    this.#id = this.#session.begin(
-      { ...this.head, timeoutMs: headOf(this.call, NO_ARGS).timeoutMs },
-      NO_ARGS,
-      this.payload,
-      this,
-    )
+  #sendAgain(): void {
+    this.#session = this.run.session()
+    // With a new head: less of the timeout is left.
+    this.#id = this.#session.begin(chunkHeadOf(this.run.call), NO_ARGS, this.payload, this)
   }
 }
+
+/** The chunks of a request share one head by identity, so that they travel in one group. */
+const chunkHeadOf = (call: ChunksCall): GroupHead => ({
+  ...headOf(call, call.args),
+  spread: call.spread,
+  onError: call.failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+})

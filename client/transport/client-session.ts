@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { ServiceError } from '@grpc/grpc-js'
+import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import { CallRequest, CallResponse, type ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
@@ -15,12 +15,495 @@ import {
 } from '../../wire/protocol.js'
 import { failureOf } from './grpc-status.js'
 import { type ChunkFailure, type FunctionCall, NO_OUTCOME, type Sink } from './transport.js'
-import type { CallStream } from './unary-transport.js'
 
-/** A client ends its stream of calls when it has had none for so long: an open stream would keep its process alive. */
-const STREAM_IDLE_MS = 500
+/*
+ * The client's end of a session: calls that outlive the stream on which they travel (Session in pool_service.proto).
+ * The server's end is in server/session/.
+ *
+ *        client                                              server
+ *          │  greeting {session id, resumed: false}             │
+ *          │ ─────────────────────────────────────────────────▶ │
+ *          │                  greeting {received: 0, maxBytes}  │
+ *          │ ◀───────────────────────────────────────────────── │
+ *          │  message 1 {calls 1, 2, 3}                         │
+ *          │  message 2 {call 4, cancelled: 2}                  │
+ *          │ ─────────────────────────────────────────────────▶ │
+ *          │      message 1 {outcomes of 1 and 3, received: 2}  │    received: messages 1 and 2 are acknowledged
+ *          │ ◀───────────────────────────────────────────────── │
+ *          │  {received: 1}                                     │    an acknowledgement has no number of its own
+ *          │ ─────────────────────────────────────────────────▶ │
+ *          ╳                the stream breaks                   ╳
+ *          │  greeting {session id, resumed: true, received: 1} │
+ *          │ ─────────────────────────────────────────────────▶ │
+ *          │                  greeting {received: 2, maxBytes}  │    each end sends again the messages that
+ *          │ ◀───────────────────────────────────────────────── │    the other end has not received
+ *          │  {last: true}, end of the client's side            │
+ *          │ ─────────────────────────────────────────────────▶ │
+ *          │                            end of the stream       │
+ *          │ ◀───────────────────────────────────────────────── │
+ *
+ * Invariants:
+ * - S1  A call is in #calls from begin() until its Sink gets its one settle() or fail().
+ * - S2  Ids of calls grow in the order in which the calls enter messages, and messages leave in that order. So a call
+ *       with an id above Outbox.writtenId has certainly not started.
+ * - S3  Both ends count the messages of the whole session, not of one stream. The client counts those that bring calls
+ *       or cancellations; the server counts all but its greetings. Greetings and acknowledgements of the client have no
+ *       number.
+ * - S4  A numbered message stays in the Outbox until the server has acknowledged it.
+ * - S5  In the state `greeting` only the client's greeting is written. A resumed stream always begins in this state; the
+ *       first stream does not if there is a connection, so that a call saves a round trip.
+ * - S6  Events of a stream that is no longer the current one are ignored.
+ */
 
-/** What a call has in common with others of its kind. */
+/** A session without calls ends after this time: an open stream would keep the client's process alive. */
+const IDLE_MS = 500
+
+/** The pause before a broken stream is opened again. Each is twice as long as the one before, up to LONGEST_PAUSE_MS. */
+const FIRST_PAUSE_MS = 25
+const LONGEST_PAUSE_MS = 1_000
+
+/** How long the server may take to end a stream after close(). */
+const CLOSE_MS = 1_000
+
+/** Larger calls wait for the server's limit: one message above the limit would end the stream, and with it all calls. */
+const LARGE_BYTES = 2 * 1024 * 1024
+
+/** A message may have MAX_FIELDS fields in all its depth; one half is for the fields around the arguments. */
+const MAX_ARGS = MAX_FIELDS / 2
+
+/** The arguments of a group, or of a chunk, that has none of its own. */
+export const NO_ARGS: readonly Uint8Array[] = []
+const NO_FAILURES: readonly ChunkFailure[] = []
+
+/** Encoded CallRequests are written to it, encoded CallResponses are read from it. */
+type CallStream = ClientDuplexStream<Buffer, Buffer>
+
+/** A time without a working stream: from the first break until the server answers a new stream. */
+interface Outage {
+  readonly since: number
+  /** The pause after the next break. */
+  pauseMs: number
+}
+
+/**
+ *   greeting   a stream has been opened; calls wait until the server has answered it
+ *   open       calls are sent as they come; `idle` runs while there are none
+ *   broken     the stream broke; `retry` opens the next one
+ *   ending     takes no calls; the client has sent its last message, and the server ends the stream
+ *   ended      all calls have their outcome
+ */
+type State =
+  | { readonly kind: 'greeting'; readonly outage: Outage | undefined }
+  | { readonly kind: 'open'; idle: NodeJS.Timeout | undefined }
+  | { readonly kind: 'broken'; readonly outage: Outage; readonly retry: NodeJS.Timeout }
+  | { readonly kind: 'ending' }
+  | { readonly kind: 'ended' }
+
+/** Calls that travel in one stream at a time. A stream that breaks is followed by another, which resumes the session. */
+export class Session {
+  #state: State
+  readonly #id = randomUUID()
+  /** The calls that are under way, by id. */
+  readonly #calls = new Map<number, Sink>()
+  #nextId = 1
+  #stream: CallStream
+  readonly #outbox = new Outbox(
+    () => this.#write(),
+    (id, reason) => this.#finish(id)?.fail(reason),
+  )
+  /** How many numbered messages of the server have been received (S3). */
+  #received = 0
+  /** Of these, the messages and bytes that have not been acknowledged. */
+  #unacknowledged = 0
+  #unacknowledgedBytes = 0
+  /** Which streams the server has answered: none, an earlier one but not the current one, or the current one. */
+  #greeted: 'never' | 'earlier' | 'current' = 'never'
+  /** The server drains: it completes the calls that it has, and new calls need another session. */
+  #isDraining = false
+  /** The messages will be written at the end of this turn of the event loop. */
+  #isWriteScheduled = false
+
+  /** @param isConnected there is a connection, so calls do not wait for the server's greeting. */
+  constructor(
+    private readonly openStream: () => CallStream,
+    isConnected: boolean,
+  ) {
+    this.#state = isConnected ? { kind: 'open', idle: undefined } : { kind: 'greeting', outage: undefined }
+    this.#stream = this.#open(false)
+  }
+
+  /** Whether it takes new calls. */
+  get isUsable(): boolean {
+    return !this.#isDraining && !this.#isOver
+  }
+
+  get hasEnded(): boolean {
+    return this.#state.kind === 'ended'
+  }
+
+  /** Starts a call; returns its id. */
+  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): number {
+    const id = this.#nextId++
+    this.#calls.set(id, sink)
+    this.#stopIdling()
+    this.#outbox.add(head, id, args, chunk)
+    this.#writeSoon()
+    return id
+  }
+
+  /** The call fails with this reason at once, and the server is told to cancel it. Nothing happens if it has ended. */
+  cancel(id: number, reason: Failure): void {
+    if (!this.#calls.has(id)) return
+    if (!this.#isOver) {
+      this.#outbox.cancel(id)
+      this.#writeSoon()
+    }
+    this.#finish(id)?.fail(reason)
+  }
+
+  /** Ends at once. The server cancels the calls that it still has. */
+  close(): void {
+    const { kind } = this.#state
+    if (kind === 'ended') return
+    const stream = this.#stream
+    this.#end(new Failure('CANCELLED', 'the pool was closed while the call was under way'))
+    if ((kind !== 'open' && kind !== 'ending') || this.#outbox.isBlocked) return stream.cancel()
+    this.#send(stream, { abandon: true, last: true })
+    stream.end()
+    const timer = setTimeout(() => stream.cancel(), CLOSE_MS)
+    stream.on('close', () => clearTimeout(timer))
+    timer.unref()
+  }
+
+  get #isOver(): boolean {
+    return this.#state.kind === 'ending' || this.#state.kind === 'ended'
+  }
+
+  /** The only place that changes the state. The timers of the old state end with it. */
+  #become(state: State): void {
+    if (this.#state.kind === 'open') clearTimeout(this.#state.idle)
+    else if (this.#state.kind === 'broken') clearTimeout(this.#state.retry)
+    this.#state = state
+  }
+
+  #open(resumed: boolean): CallStream {
+    const stream = this.openStream()
+    if (this.#greeted === 'current') this.#greeted = 'earlier'
+    stream.on('data', (response: Buffer) => this.#onMessage(stream, response))
+    stream.on('error', (error: ServiceError) => this.#onError(stream, error))
+    // After an error there is an 'end', too; the state is no longer that of an open stream then.
+    stream.on('end', () => {
+      if (stream !== this.#stream || this.#state.kind === 'broken') return
+      // A draining server ends the stream when it has answered all calls that it received.
+      this.#end(new Failure('SERVER_DRAINING', 'the server has ended the stream'))
+    })
+    stream.on('drain', () => {
+      if (stream === this.#stream) this.#write()
+    })
+    this.#outbox.attach(stream)
+    this.#send(stream, { session: { id: this.#id, resumed } })
+    return stream
+  }
+
+  #onMessage(stream: CallStream, response: Buffer): void {
+    if (stream !== this.#stream) return
+    try {
+      const acknowledged = readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures))
+      this.#outbox.acknowledge(acknowledged)
+      if (this.#greeted !== 'current') return this.#onGreeting(CallResponse.decode(response).maxMessageBytes)
+    } catch (error) {
+      // The calls that this message settles are unknown, so no call can be relied on.
+      this.#end(new Failure('INTERNAL', `the server sent a malformed message: ${asFailure(error).message}`))
+      return stream.cancel()
+    }
+    this.#received++
+    this.#unacknowledged++
+    this.#unacknowledgedBytes += response.length
+    // Written before the messages that wait: the server keeps its messages until they are acknowledged.
+    if (this.#unacknowledged >= ACK_MESSAGES || this.#unacknowledgedBytes >= ACK_BYTES) this.#send(stream)
+  }
+
+  /** The server has answered the current stream. */
+  #onGreeting(maxMessageBytes: number): void {
+    this.#greeted = 'current'
+    const hasWaited = this.#state.kind === 'greeting'
+    this.#outbox.greeted(maxMessageBytes, hasWaited)
+    if (hasWaited) this.#become({ kind: 'open', idle: undefined })
+    this.#write()
+    this.#idleIfEmpty()
+  }
+
+  /** The stream failed. If only the connection broke, a new stream resumes the session. */
+  #onError(stream: CallStream, error: ServiceError): void {
+    const state = this.#state
+    if (stream !== this.#stream || state.kind === 'broken' || state.kind === 'ended') return
+    const reason = failureOf(error)
+    const known = state.kind === 'greeting' ? state.outage : undefined
+    const outage = known ?? { since: performance.now(), pauseMs: FIRST_PAUSE_MS }
+    const isTooLate = performance.now() - outage.since > RESUME_MS
+    if (state.kind === 'ending' || reason.reason !== 'CONNECTION_FAILED' || isTooLate || !this.#isWorthResuming) {
+      return this.#end(reason)
+    }
+    const retry = setTimeout(() => this.#resume(outage), outage.pauseMs * (0.5 + Math.random()))
+    outage.pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * outage.pauseMs)
+    this.#become({ kind: 'broken', outage, retry })
+  }
+
+  #resume(outage: Outage): void {
+    this.#become({ kind: 'greeting', outage })
+    this.#stream = this.#open(true)
+  }
+
+  /** The server may have calls of this session, or may not have received their cancellations. */
+  get #isWorthResuming(): boolean {
+    return this.#outbox.writtenId > 0 && (this.#calls.size > 0 || this.#outbox.hasUnacknowledged)
+  }
+
+  #settle(id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]): void {
+    const sink = this.#calls.get(id)
+    if (!sink) return
+    this.#calls.delete(id)
+    let known = NO_FAILURES
+    if (failures.length > 0) {
+      known = failures.map(failureIn)
+      this.#isDraining ||= known.some(({ failure }) => failure.reason === 'SERVER_DRAINING')
+    }
+    sink.settle(payload, known)
+    this.#idleIfEmpty()
+  }
+
+  /** Removes a call and returns its Sink, which the caller fails. */
+  #finish(id: number): Sink | undefined {
+    const sink = this.#calls.get(id)
+    this.#calls.delete(id)
+    this.#idleIfEmpty()
+    return sink
+  }
+
+  /** The session is over; the calls that are under way fail. */
+  #end(reason: Failure): void {
+    if (this.#state.kind === 'ended') return
+    this.#become({ kind: 'ended' })
+    const calls = [...this.#calls]
+    this.#calls.clear()
+    const { written, unwritten } = this.#failuresFor(reason)
+    for (const [id, sink] of calls) sink.fail(id <= this.#outbox.writtenId ? written : unwritten)
+  }
+
+  /** The failure of calls that have been written and may have started, and of those that certainly have not (S2). */
+  #failuresFor(reason: Failure): { written: Failure; unwritten: Failure } {
+    const { reason: why, message } = reason
+    const unwritten = why === 'SESSION_LOST' ? new Failure('CONNECTION_FAILED', message) : reason
+    if (why === 'CONNECTION_FAILED' || why === 'SESSION_LOST') {
+      const lost = `the connection broke while the call was under way: ${message}`
+      return { written: new Failure('CONNECTION_LOST', lost), unwritten }
+    }
+    // A draining server has answered every call that it received. A server that never answered has not taken any.
+    const isCertain = why === 'SERVER_DRAINING' || this.#greeted === 'never'
+    return { written: isCertain ? reason : reason.ofOneAmongMany(), unwritten }
+  }
+
+  /** Without calls the session ends after IDLE_MS; then the client's process can exit. */
+  #idleIfEmpty(): void {
+    if (this.#calls.size > 0 || this.#state.kind !== 'open') return
+    if (this.#state.idle) this.#state.idle.refresh()
+    else this.#state.idle = setTimeout(() => this.#onIdle(), IDLE_MS)
+  }
+
+  #stopIdling(): void {
+    if (this.#state.kind !== 'open' || !this.#state.idle) return
+    clearTimeout(this.#state.idle)
+    this.#state.idle = undefined
+  }
+
+  #onIdle(): void {
+    // The stream has not taken the last messages for IDLE_MS. They may be cancellations, so the session is abandoned.
+    if (this.#outbox.hasUnwritten) return this.close()
+    this.#become({ kind: 'ending' })
+    this.#send(this.#stream, { last: true })
+    this.#stream.end()
+  }
+
+  /** Sends a message without a number: a greeting, an acknowledgement, or the last message. Each one acknowledges. */
+  #send(stream: CallStream, fields: Partial<CallRequest> = {}): void {
+    this.#unacknowledged = 0
+    this.#unacknowledgedBytes = 0
+    stream.write(encode({ received: this.#received, ...fields }))
+  }
+
+  #writeSoon(): void {
+    if (this.#isWriteScheduled) return
+    this.#isWriteScheduled = true
+    queueMicrotask(() => {
+      this.#isWriteScheduled = false
+      this.#write()
+    })
+  }
+
+  #write(): void {
+    if (this.#state.kind === 'open') this.#outbox.write()
+  }
+}
+
+/** A numbered message: calls and cancellations. */
+interface Message {
+  readonly bytes: Buffer
+  /** The largest id of a call in this message, or in those before it. */
+  readonly lastId: number
+  /** The id of a large call, which is the only one of its message. */
+  readonly onlyId: number | undefined
+}
+
+/**
+ * The messages of a session on their way to the server. They are written as fast as the stream takes them, and kept until
+ * the server has acknowledged them (S4).
+ *
+ *   being filled ─▶ waiting ─▶ written to the stream, unacknowledged ─▶ acknowledged
+ *                      ▲                      │
+ *                      └──────────────────────┘  on a resumed stream, if the server has not received it
+ */
+class Outbox {
+  #filling: CallRequestWriter | undefined
+  #waiting: Message[] = []
+  #unacknowledged: Message[] = []
+  #acknowledgedCount = 0
+  /** The id of the last call that was added. */
+  #lastId = 0
+  #writtenId = 0
+  #stream: CallStream | undefined
+  /** Written to the current stream, but not sent to the network yet. */
+  #unsentBytes = 0
+  /** The server's limit for one message; undefined until its first greeting. */
+  #maxBytes: number | undefined
+
+  /**
+   * @param onUnblocked is called when the stream takes more messages.
+   * @param onRefused is called, never during add(), with a call that no message can carry.
+   */
+  constructor(
+    private readonly onUnblocked: () => void,
+    private readonly onRefused: (id: number, reason: Failure) => void,
+  ) {}
+
+  /** Calls with a larger id have not been written to any stream (S2). */
+  get writtenId(): number {
+    return this.#writtenId
+  }
+
+  /** The stream takes no more bytes for now, or there is no stream. */
+  get isBlocked(): boolean {
+    return this.#stream === undefined || this.#stream.writableNeedDrain || this.#unsentBytes >= UNSENT_BYTES
+  }
+
+  /** There are calls or cancellations that have not been written. */
+  get hasUnwritten(): boolean {
+    return this.#filling !== undefined || this.#waiting.length > 0
+  }
+
+  /** There are calls or cancellations that the server may not have received. */
+  get hasUnacknowledged(): boolean {
+    return this.hasUnwritten || this.#unacknowledged.length > 0
+  }
+
+  add(head: GroupHead, id: number, args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
+    this.#lastId = id
+    if (args.length > MAX_ARGS) {
+      const message = `the call has ${args.length} arguments; it may have ${MAX_ARGS}`
+      queueMicrotask(() => this.onRefused(id, new Failure('BAD_REQUEST', message)))
+      return
+    }
+    let bytes = chunk?.length ?? 0
+    for (const arg of args) bytes += arg.length
+    const isLarge = bytes > LARGE_BYTES
+    const message = this.#fill(isLarge || (this.#filling?.fields ?? 0) + args.length > MAX_ARGS, id - 1)
+    if (!message.head || !isSame(message.head, head)) message.begin(head)
+    message.add(id, args, chunk)
+    if (isLarge) this.#finishMessage(message, id)
+  }
+
+  cancel(id: number): void {
+    this.#fill(false, this.#lastId).cancel(id)
+  }
+
+  /** A new stream replaces the one before. */
+  attach(stream: CallStream): void {
+    this.#stream = stream
+    this.#unsentBytes = 0
+  }
+
+  /**
+   * The server has answered a stream.
+   * @param hasWaited the calls waited for the answer: messages that the server has not received are sent again, first.
+   */
+  greeted(maxBytes: number, hasWaited: boolean): void {
+    this.#maxBytes = maxBytes || Number.POSITIVE_INFINITY
+    if (!hasWaited) return
+    this.#waiting = [...this.#unacknowledged, ...this.#waiting]
+    this.#unacknowledged = []
+  }
+
+  /** The server has received this many messages of the session. A faulty server may claim more than were sent. */
+  acknowledge(received: number): void {
+    if (received <= this.#acknowledgedCount) return
+    this.#acknowledgedCount += this.#unacknowledged.splice(0, received - this.#acknowledgedCount).length
+  }
+
+  /** Writes as many messages as the stream takes. */
+  write(): void {
+    if (this.isBlocked) return
+    if (this.#filling) this.#finishMessage(this.#filling)
+    while (!this.isBlocked) {
+      const message = this.#waiting[0]
+      if (!message || !this.#mayLeave(message)) return
+      this.#waiting.shift()
+      if (this.#isTooLarge(message)) continue
+      this.#unacknowledged.push(message)
+      // A message that is sent again has a smaller id.
+      this.#writtenId = Math.max(this.#writtenId, message.lastId)
+      this.#send(message.bytes)
+    }
+  }
+
+  #mayLeave({ bytes }: Message): boolean {
+    return this.#maxBytes !== undefined || bytes.length <= LARGE_BYTES
+  }
+
+  #isTooLarge({ bytes, onlyId }: Message): boolean {
+    const max = this.#maxBytes ?? Number.POSITIVE_INFINITY
+    if (onlyId === undefined || bytes.length <= max) return false
+    const message = `the arguments of the call take ${bytes.length} bytes; the server takes messages of ${max}`
+    this.onRefused(onlyId, new Failure('PAYLOAD_TOO_LARGE', message))
+    return true
+  }
+
+  #send(bytes: Buffer): void {
+    const stream = this.#stream
+    this.#unsentBytes += bytes.length
+    stream?.write(bytes, () => {
+      if (stream !== this.#stream) return
+      const wasBlocked = this.isBlocked
+      this.#unsentBytes -= bytes.length
+      if (wasBlocked) this.onUnblocked()
+    })
+  }
+
+  /** The message that is being filled; a new one if that one is full, or the call needs a message of its own. */
+  #fill(startNew: boolean, lastId: number): CallRequestWriter {
+    const message = this.#filling
+    if (message && (startNew || message.length >= FRAME_TARGET_BYTES || message.calls >= FRAME_CALLS)) {
+      this.#finishMessage(message, undefined, lastId)
+    }
+    this.#filling ??= new CallRequestWriter()
+    return this.#filling
+  }
+
+  #finishMessage(message: CallRequestWriter, onlyId?: number, lastId = this.#lastId): void {
+    this.#waiting.push({ bytes: message.finish(), lastId, onlyId })
+    this.#filling = undefined
+  }
+}
+
+/** The fields that a call can share with others; the calls of one group have equal heads. */
 export const headOf = (call: FunctionCall, args: readonly Uint8Array[]): GroupHead => ({
   pool: call.pool,
   function: call.function,
@@ -35,8 +518,8 @@ export const headOf = (call: FunctionCall, args: readonly Uint8Array[]): GroupHe
   timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
 })
 
-/** Whether calls of these groups can share one. Bound values are compared by identity. */
-export const isSame = (a: GroupHead, b: GroupHead): boolean =>
+/** Whether calls with these heads can travel in one group. Bound values are compared by identity. */
+const isSame = (a: GroupHead, b: GroupHead): boolean =>
   a === b ||
   (a.function === b.function &&
     a.pool === b.pool &&
@@ -51,421 +534,8 @@ export const isSame = (a: GroupHead, b: GroupHead): boolean =>
     a.onError === b.onError &&
     a.timeoutMs === b.timeoutMs)
 
-/** Larger ones wait until the server has said how large a message may be: one that is too large would end them all. */
-const LARGE_BYTES = 2 * 1024 * 1024
-
-/** Calls and cancellations in one message. */
-interface Message {
-  readonly bytes: Buffer
-  /** Of its calls, and of those before: an id that is larger has not left. */
-  readonly lastId: number
-  /** A large call is the only one of its message. */
-  readonly onlyId: number | undefined
-}
-
-/**
- * What a session has to say: filled into messages, written as fast as its stream takes them, and kept until the server has
- * confirmed them.
- *
- *   message (being filled) ─▶ waiting ─▶ stream, unconfirmed ─▶ confirmed
- *                                ▲              │
- *                                └── greeted ───┘  a new stream
- */
-export class Outbox {
-  #message: CallRequestWriter | undefined
-  #lastId = 0
-  #waiting: Message[] = []
-  #unconfirmed: Message[] = []
-  #confirmed = 0
-  #writtenId = 0
-  /** Written to the current stream, and not sent. */
-  #unsent = 0
-  #stream: CallStream | undefined
-  #maxBytes: number | undefined
-
-  /** @param refused is told of a call that no message can carry. */
-  constructor(
-    private readonly flush: () => void,
-    private readonly refused: (id: number, reason: Failure) => void,
-  ) {}
-
-  /** An id that is larger has not left. */
-  get writtenId(): number {
-    return this.#writtenId
-  }
-
-  /** The stream has enough for now, or there is none. */
-  get isBlocked(): boolean {
-    return this.#stream === undefined || this.#stream.writableNeedDrain || this.#unsent >= UNSENT_BYTES
-  }
-
-  /** There is something that has not been written. */
-  get isWaiting(): boolean {
-    return this.#message !== undefined || this.#waiting.length > 0
-  }
-
-  /** There is something that the server may not have heard. */
-  get isUnheard(): boolean {
-    return this.isWaiting || this.#unconfirmed.length > 0
-  }
-
-  add(head: GroupHead, id: number, args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
-    this.#lastId = id
-    if (args.length > MAX_ARGS) {
-      const message = `the call has ${args.length} arguments; it may have ${MAX_ARGS}`
-      queueMicrotask(() => this.refused(id, new Failure('BAD_REQUEST', message)))
-      return
-    }
-    let bytes = chunk?.length ?? 0
-    for (const arg of args) bytes += arg.length
-    const isLarge = bytes > LARGE_BYTES
-    const message = this.#fill(isLarge || (this.#message?.fields ?? 0) + args.length > MAX_ARGS, id - 1)
-    if (!message.head || !isSame(message.head, head)) message.begin(head)
-    message.add(id, args, chunk)
-    if (isLarge) this.#cut(message, id)
-  }
-
-  cancel(id: number): void {
-    this.#fill(false, this.#lastId).cancel(id)
-  }
-
-  /** A stream begins; one that was there before is over. */
-  attach(stream: CallStream): void {
-    this.#stream = stream
-    this.#unsent = 0
-  }
-
-  /** The server has answered a stream. What it has not received of what was written to those before goes out first. */
-  greeted(maxBytes: number, isResumed: boolean): void {
-    this.#maxBytes = maxBytes || Number.POSITIVE_INFINITY
-    if (!isResumed) return
-    this.#waiting = [...this.#unconfirmed, ...this.#waiting]
-    this.#unconfirmed = []
-  }
-
-  /** So many messages have been received by the server; one may say that it has received more than was ever sent. */
-  confirm(received: number): void {
-    this.#confirmed += this.#unconfirmed.splice(0, Math.max(0, received - this.#confirmed)).length
-  }
-
-  /** Writes what the stream takes. */
-  write(): void {
-    if (this.isBlocked) return
-    if (this.#message) this.#cut(this.#message)
-    while (!this.isBlocked) {
-      const message = this.#waiting[0]
-      if (!message || !this.#mayLeave(message)) return
-      this.#waiting.shift()
-      if (this.#isTooLarge(message)) continue
-      this.#unconfirmed.push(message)
-      // Also of one that is sent again.
-      this.#writtenId = Math.max(this.#writtenId, message.lastId)
-      this.#send(message.bytes)
-    }
-  }
-
-  #mayLeave({ bytes }: Message): boolean {
-    return this.#maxBytes !== undefined || bytes.length <= LARGE_BYTES
-  }
-
-  #isTooLarge({ bytes, onlyId }: Message): boolean {
-    const max = this.#maxBytes ?? Number.POSITIVE_INFINITY
-    if (onlyId === undefined || bytes.length <= max) return false
-    const reason = `the arguments of the call take ${bytes.length} bytes; the server takes messages of ${max}`
-    this.refused(onlyId, new Failure('PAYLOAD_TOO_LARGE', reason))
-    return true
-  }
-
-  #send(bytes: Buffer): void {
-    const stream = this.#stream
-    this.#unsent += bytes.length
-    stream?.write(bytes, () => {
-      if (stream !== this.#stream) return
-      const wasBlocked = this.isBlocked
-      this.#unsent -= bytes.length
-      if (wasBlocked) this.flush()
-    })
-  }
-
-  /** The message being filled, or a new one where that has enough. */
-  #fill(anew: boolean, lastId: number): CallRequestWriter {
-    const message = this.#message
-    if (message && (anew || message.length >= FRAME_TARGET_BYTES || message.calls >= FRAME_CALLS)) {
-      this.#cut(message, undefined, lastId)
-    }
-    this.#message ??= new CallRequestWriter()
-    return this.#message
-  }
-
-  #cut(message: CallRequestWriter, onlyId?: number, lastId = this.#lastId): void {
-    this.#waiting.push({ bytes: message.finish(), lastId, onlyId })
-    this.#message = undefined
-  }
-}
-
-/** A message may have MAX_FIELDS in all its depth: besides these, what stands around them. */
-const MAX_ARGS = MAX_FIELDS / 2
-
-const NO_FAILURES: readonly ChunkFailure[] = []
-
-/** A stream that broke is opened again after so long, then twice as long, and so on, up to LONGEST_PAUSE_MS. */
-const FIRST_PAUSE_MS = 25
-const LONGEST_PAUSE_MS = 1_000
-
-/** How long the server may take to end a stream that was given up. */
-const CLOSE_MS = 1_000
-
-/**
- * Calls on their way, in one stream at a time: one that breaks is followed by another, which goes on where it broke
- * (Session in pool_service.proto).
- *   greeting   a stream has been opened; calls wait until the server answers, if any have been sent before or there was no connection
- *   open       calls are sent as they come
- *   broken     the stream broke; the next is opened soon
- *   ending     takes no calls; the server completes what it has, then ends the stream
- *   ended      over; calls that had no outcome by then have failed
- */
-export class Session {
-  #state: 'greeting' | 'open' | 'broken' | 'ending' | 'ended' = 'greeting'
-  readonly #id = randomUUID()
-  readonly #open = new Map<number, Sink>()
-  #stream: CallStream
-  #nextId = 1
-  /** What it has to say; it leaves at the end of this turn, or when the stream takes more. */
-  readonly #outbox = new Outbox(
-    () => this.#flush(),
-    (id, reason) => this.#refused(id, reason),
-  )
-  /** How many of the server's messages have been received, and how many, and how large, it has not been told of. */
-  #received = 0
-  #untold = 0
-  #untoldBytes = 0
-  /** The server has answered the current stream; and one of its streams. */
-  #isGreeted = false
-  #wasGreeted = false
-  #scheduled = false
-  /** The server drains: it completes what it has, and calls that come now are for another. */
-  #isLeaving = false
-  #idle: NodeJS.Timeout | undefined
-  #retry: NodeJS.Timeout | undefined
-  #brokenSince = 0
-  #pauseMs = FIRST_PAUSE_MS
-
-  /** @param isConnected where calls need not wait for the server's answer. */
-  constructor(
-    private readonly openStream: () => CallStream,
-    isConnected: boolean,
-  ) {
-    this.#stream = this.#greet(false)
-    if (isConnected) this.#state = 'open'
-  }
-
-  get usable(): boolean {
-    return !this.#isLeaving && !this.#isEnding
-  }
-
-  get hasEnded(): boolean {
-    return this.#state === 'ended'
-  }
-
-  get #isEnding(): boolean {
-    return this.#state === 'ending' || this.#state === 'ended'
-  }
-
-  /** Starts a call; returns its id. */
-  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): number {
-    const id = this.#nextId++
-    this.#open.set(id, sink)
-    if (this.#idle) this.#stopIdling()
-    this.#outbox.add(head, id, args, chunk)
-    this.#flushSoon()
-    return id
-  }
-
-  /** Gives a call up: it fails with the reason at once; one that has ended stays as it is. */
-  cancel(id: number, reason: Failure): void {
-    const sink = this.#open.get(id)
-    if (!sink) return
-    this.#open.delete(id)
-    if (!this.#isEnding) {
-      this.#outbox.cancel(id)
-      this.#flushSoon()
-    }
-    sink.fail(reason)
-    this.#rest()
-  }
-
-  /** Ends at once; what the server still has of it is cancelled there. */
-  close(): void {
-    if (this.#state === 'ended') return
-    const stream = this.#stream
-    const isOpen = this.#state === 'open' || this.#state === 'ending'
-    this.#ended(new Failure('CANCELLED', 'the pool was closed while the call was under way'))
-    if (!isOpen || this.#outbox.isBlocked) return stream.cancel()
-    this.#tell(stream, { abandon: true, last: true })
-    stream.end()
-    const late = setTimeout(() => stream.cancel(), CLOSE_MS)
-    stream.on('close', () => clearTimeout(late))
-    late.unref()
-  }
-
-  #greet(resumed: boolean): CallStream {
-    const stream = this.openStream()
-    this.#isGreeted = false
-    stream.on('data', (response: Buffer) => this.#hear(stream, response))
-    stream.on('error', (error: ServiceError) => this.#failed(stream, error))
-    // A server that drains ends the stream when it has answered all that it received; the rest it has never seen. A
-    // stream that fails ends too, behind its error.
-    stream.on('end', () => {
-      if (stream === this.#stream && this.#state !== 'broken')
-        this.#ended(new Failure('SERVER_DRAINING', 'the server has ended the stream'))
-    })
-    stream.on('drain', () => {
-      if (stream === this.#stream) this.#flush()
-    })
-    this.#outbox.attach(stream)
-    this.#tell(stream, { session: { id: this.#id, resumed } })
-    return stream
-  }
-
-  #hear(stream: CallStream, response: Buffer): void {
-    if (stream !== this.#stream) return
-    try {
-      this.#outbox.confirm(readOutcomes(response, (id, payload, failures) => this.#settle(id, payload, failures)))
-      if (!this.#isGreeted) return this.#greeted(CallResponse.decode(response).maxMessageBytes)
-    } catch (error) {
-      // Nobody knows whose outcomes these were.
-      this.#ended(new Failure('INTERNAL', `the server sent a malformed message: ${asFailure(error).message}`))
-      return stream.cancel()
-    }
-    this.#received++
-    this.#untold++
-    this.#untoldBytes += response.length
-    // Past the messages that wait: the server keeps what it has not been told of.
-    if (this.#untold >= ACK_MESSAGES || this.#untoldBytes >= ACK_BYTES) this.#tell(stream)
-  }
-
-  /** Writes a message of the session itself: how many of the server's have been received, and what else there is to say. */
-  #tell(stream: CallStream, facts: Partial<CallRequest> = {}): void {
-    this.#untold = 0
-    this.#untoldBytes = 0
-    stream.write(encode({ received: this.#received, ...facts }))
-  }
-
-  /** The server has answered: what it has not received of what was written before goes out first. */
-  #greeted(maxMessageBytes: number): void {
-    this.#isGreeted = true
-    this.#wasGreeted = true
-    const isResumed = this.#state === 'greeting'
-    this.#outbox.greeted(maxMessageBytes, isResumed)
-    if (isResumed) {
-      this.#state = 'open'
-      this.#pauseMs = FIRST_PAUSE_MS
-    }
-    this.#flush()
-    this.#rest()
-  }
-
-  /** The stream has failed. Unless the server said so itself, another one goes on with what it had. */
-  #failed(stream: CallStream, error: ServiceError): void {
-    const reason = failureOf(error)
-    if (stream !== this.#stream || this.#state === 'broken' || this.#state === 'ended') return
-    this.#stopIdling()
-    if (this.#pauseMs === FIRST_PAUSE_MS) this.#brokenSince = performance.now()
-    const isOver = performance.now() - this.#brokenSince > RESUME_MS
-    const isBroken = reason.reason === 'CONNECTION_FAILED'
-    if (isBroken && this.#isWorthResuming && !isOver && this.#state !== 'ending') {
-      this.#state = 'broken'
-      this.#retry = setTimeout(
-        () => {
-          this.#state = 'greeting'
-          this.#stream = this.#greet(true)
-        },
-        this.#pauseMs * (0.5 + Math.random()),
-      )
-      this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * this.#pauseMs)
-      return
-    }
-    this.#ended(reason)
-  }
-
-  /** The server has calls of it, or is still to hear that it need not have them. */
-  get #isWorthResuming(): boolean {
-    return this.#outbox.writtenId > 0 && (this.#open.size > 0 || this.#outbox.isUnheard)
-  }
-
-  #settle(id: number, payload: Uint8Array | undefined, failures: readonly ItemFailure[]): void {
-    const sink = this.#open.get(id)
-    if (!sink) return
-    this.#open.delete(id)
-    const known = failures.length === 0 ? NO_FAILURES : failures.map(failureIn)
-    this.#isLeaving ||= known.some(({ failure }) => failure.reason === 'SERVER_DRAINING')
-    sink.settle(payload, known)
-    this.#rest()
-  }
-
-  #ended(reason: Failure): void {
-    if (this.#state === 'ended') return
-    this.#state = 'ended'
-    this.#stopIdling()
-    clearTimeout(this.#retry)
-    const sinks = [...this.#open]
-    this.#open.clear()
-    const { reason: why, message } = reason
-    const isLost = why === 'CONNECTION_FAILED' || why === 'SESSION_LOST'
-    const lost = new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${message}`)
-    const unsent = why === 'SESSION_LOST' ? new Failure('CONNECTION_FAILED', message) : reason
-    // What is said of a stream that took calls is said of calls that may have begun, but where the server has completed
-    // all that it received.
-    const isComplete = why === 'SERVER_DRAINING' || !this.#wasGreeted
-    const written = isLost ? lost : isComplete ? reason : reason.ofOneAmongMany()
-    for (const [id, sink] of sinks) sink.fail(id <= this.#outbox.writtenId ? written : unsent)
-  }
-
-  /** Without calls the stream is ended after a while; a program that has nothing else to do can then end. */
-  #rest(): void {
-    if (this.#open.size > 0 || this.#state !== 'open') return
-    if (this.#idle) this.#idle.refresh()
-    else this.#idle = setTimeout(() => this.#end(), STREAM_IDLE_MS)
-  }
-
-  #stopIdling(): void {
-    clearTimeout(this.#idle)
-    this.#idle = undefined
-  }
-
-  /** Takes no more calls. */
-  #end(): void {
-    // Words that the server has not taken for so long are lost, and with them cancellations: it has to hear otherwise.
-    if (this.#outbox.isWaiting) return this.close()
-    this.#state = 'ending'
-    this.#tell(this.#stream, { last: true })
-    this.#stream.end()
-  }
-
-  #flushSoon(): void {
-    if (this.#scheduled) return
-    this.#scheduled = true
-    queueMicrotask(() => {
-      this.#scheduled = false
-      this.#flush()
-    })
-  }
-
-  #flush(): void {
-    if (this.#state === 'open') this.#outbox.write()
-  }
-
-  /** No message can carry it. */
-  #refused(id: number, reason: Failure): void {
-    const sink = this.#open.get(id)
-    this.#open.delete(id)
-    sink?.fail(reason)
-    this.#rest()
-  }
-}
-
-/** A message of the session itself, without calls. */
-const encode = (facts: Partial<CallRequest>): Buffer =>
+/** A message without calls. */
+const encode = (fields: Partial<CallRequest>): Buffer =>
   Buffer.from(
     CallRequest.encode({
       groups: [],
@@ -474,7 +544,7 @@ const encode = (facts: Partial<CallRequest>): Buffer =>
       received: 0,
       abandon: false,
       last: false,
-      ...facts,
+      ...fields,
     }).finish(),
   )
 

@@ -1,57 +1,59 @@
 import { type ChannelInterface, type ClientUnaryCall, connectivityState } from '@grpc/grpc-js'
 import { Code } from '../../wire/reason.js'
 
-/** A call that has found no connection in so long fails: that of a server which is there takes a few round trips. */
+/** An RPC fails if it has no connection after this long. A server that is there is connected within a few round trips. */
 const CONNECT_MS = 20_000
 
-/** A call of any kind: what all of them have. */
+/** An RPC of any kind: all four have the methods of a unary one. */
 export type Rpc = ClientUnaryCall
 
 /**
- * The calls of a channel that wait for a connection. grpc-js lets them wait for as long as the kernel tries, some two
- * minutes, and for ever where there is one but nobody greets.
+ * Limits how long the RPCs of a channel wait for a connection. grpc-js has no such limit: an RPC waits until the kernel
+ * gives up the connect, after about two minutes, and without end if the peer accepts but never answers in HTTP/2.
  */
 export class Connecting {
-  readonly #calls = new Set<Rpc>()
+  /** RPCs that may still be without a connection. */
+  readonly #waiting = new Set<Rpc>()
   readonly #givenUp = new WeakSet<Rpc>()
   #isWatching = false
 
   constructor(private readonly channel: ChannelInterface) {}
 
-  /** The same call, which has just been made; it ends with UNAVAILABLE unless there is a connection within CONNECT_MS. */
+  /** Watches an RPC that has just been started, and returns it. It fails with UNAVAILABLE after CONNECT_MS. */
   bound<R extends Rpc>(rpc: R): R {
     if (this.#state === connectivityState.READY || this.#state === connectivityState.SHUTDOWN) return rpc
-    this.#calls.add(rpc)
+    this.#waiting.add(rpc)
     const timer = setTimeout(() => this.#giveUp(rpc), CONNECT_MS)
     rpc.on('status', () => {
       clearTimeout(timer)
-      this.#calls.delete(rpc)
+      this.#waiting.delete(rpc)
     })
     this.#watch()
     return rpc
   }
 
-  /** Whether a call ended for want of a connection. */
+  /** Whether this RPC failed because it had no connection in time. */
   hasGivenUp(rpc: Rpc): boolean {
     return this.#givenUp.has(rpc)
   }
 
   #giveUp(rpc: Rpc): void {
-    if (!this.#calls.has(rpc)) return
+    if (!this.#waiting.has(rpc)) return
     this.#givenUp.add(rpc)
-    rpc.call?.cancelWithStatus(Code.UNAVAILABLE, `no connection came about in ${CONNECT_MS / 1_000} s`)
+    rpc.call?.cancelWithStatus(Code.UNAVAILABLE, `no connection was made within ${CONNECT_MS / 1_000} s`)
   }
 
   get #state(): connectivityState {
     return this.channel.getConnectivityState(false)
   }
 
+  /** Once the channel is connected, all RPCs have a connection. */
   #watch(): void {
-    if (this.#isWatching || this.#calls.size === 0 || this.#state === connectivityState.SHUTDOWN) return
+    if (this.#isWatching || this.#waiting.size === 0 || this.#state === connectivityState.SHUTDOWN) return
     this.#isWatching = true
     this.channel.watchConnectivityState(this.#state, Number.POSITIVE_INFINITY, () => {
       this.#isWatching = false
-      if (this.#state === connectivityState.READY) this.#calls.clear()
+      if (this.#state === connectivityState.READY) this.#waiting.clear()
       this.#watch()
     })
   }

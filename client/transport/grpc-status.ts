@@ -2,40 +2,45 @@ import type { ServiceError } from '@grpc/grpc-js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
 import { Code, type Reason } from '../../wire/reason.js'
+import { timeoutPassed } from './resend.js'
 
-/** What grpc-js itself says, where no server of ours had the word. */
-const TRANSPORT_REASONS: Readonly<Record<number, Reason>> = {
+/**
+ * Turns the errors of grpc-js into Failures. A farpool server sends its failure in the trailers; all other errors come
+ * from grpc-js itself, or from a proxy.
+ */
+
+/** The reason for a status code that did not come from a farpool server. */
+const REASON_OF_CODE: Readonly<Record<number, Reason>> = {
   [Code.CANCELLED]: 'CANCELLED',
   [Code.DEADLINE_EXCEEDED]: 'TASK_TIMEOUT',
   [Code.UNAVAILABLE]: 'CONNECTION_FAILED',
-  // Our server says which limit; grpc-js's own says it only of a message that it did not let through.
+  // grpc-js uses this code only for a message that is too large; a farpool server names its limit in the trailers.
   [Code.RESOURCE_EXHAUSTED]: 'PAYLOAD_TOO_LARGE',
   [Code.UNAUTHENTICATED]: 'UNAUTHENTICATED',
   [Code.PERMISSION_DENIED]: 'PERMISSION_DENIED',
 }
 
-/** The failure that a status of gRPC stands for. */
+/** The failure behind an error of grpc-js; null stands for an RPC that ended OK but without a response. */
 export function failureOf(error: ServiceError | null): Failure {
   if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
-  const status = statusOf(error)
+  const status = statusIn(error)
   if (status) return statusToFailure(status)
-  const reason = isBroken(error) ? 'CONNECTION_FAILED' : (TRANSPORT_REASONS[error.code] ?? 'INTERNAL')
-  const message =
-    reason === 'TASK_TIMEOUT' ? "the call's timeout passed before its result came" : error.details || error.message
-  return new Failure(reason, message, { code: error.code })
+  const reason = isBrokenConnection(error) ? 'CONNECTION_FAILED' : (REASON_OF_CODE[error.code] ?? 'INTERNAL')
+  if (reason === 'TASK_TIMEOUT') return timeoutPassed()
+  return new Failure(reason, error.details || error.message, { code: error.code })
 }
 
 /**
- * What grpc-js says where a stream was reset, could not be opened or not be written to, without a word of any server; the
- * connection may be there or not. It has INTERNAL for these, which is also its word for what cannot be read, and
- * RESOURCE_EXHAUSTED where the other end had enough (ENHANCE_YOUR_CALM).
+ * The texts of grpc-js for a stream that was reset, could not be opened, or could not be written to. Only the text tells
+ * these from other errors: grpc-js gives them INTERNAL, its code for unreadable responses too, or RESOURCE_EXHAUSTED
+ * when the peer sent ENHANCE_YOUR_CALM. The connection may still exist.
  */
 const BROKEN = /^(Received RST_STREAM|Failed to start HTTP\/2 stream|Write error|Bandwidth exhausted)/
-const isBroken = ({ code, details }: ServiceError): boolean =>
+const isBrokenConnection = ({ code, details }: ServiceError): boolean =>
   (code === Code.INTERNAL || code === Code.RESOURCE_EXHAUSTED) && BROKEN.test(details)
 
-/** What the server says besides gRPC's own code; undefined where it says nothing that can be read. */
-function statusOf({ metadata }: ServiceError): Status | undefined {
+/** The status that a farpool server sent in the trailers; undefined if there is none, or it cannot be read. */
+function statusIn({ metadata }: ServiceError): Status | undefined {
   const [details] = metadata?.get('grpc-status-details-bin') ?? []
   if (!Buffer.isBuffer(details)) return undefined
   try {

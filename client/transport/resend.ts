@@ -1,54 +1,92 @@
 import { Failure } from '../../wire/failure.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import type { Reason } from '../../wire/reason.js'
+import type { Transport } from './transport.js'
 
-/** A client sends a call again that has certainly not begun, with growing pauses, for so long. */
+/** The two clocks of a call: when it is sent again, and when its deadline passes. */
+
+/** A call is sent again for this long, counted from its first failure. */
 const RESEND_MS = 10_000
 
-/** Calls back at a deadline, with the failure for it, unless it is stopped before. */
-export function atDeadline(deadline: number, late: (reason: Failure) => void): () => void {
-  const left = Math.min(MAX_TIMER_MS, Math.max(0, deadline - Date.now()))
-  const reason = () => new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came")
-  const timer = setTimeout(() => late(reason()), left)
-  return () => clearTimeout(timer)
-}
+/** The first pause before a call is sent again. Each pause is twice as long as the one before, up to LONGEST_PAUSE_MS. */
+const FIRST_PAUSE_MS = 50
+const LONGEST_PAUSE_MS = 2_000
 
-/** Failures of calls that have certainly not begun, and may have more luck later. */
-const PASSING: ReadonlySet<Reason> = new Set<Reason>([
+/** Failures that may go away by themselves. */
+const TEMPORARY: ReadonlySet<Reason> = new Set<Reason>([
   'SERVER_DRAINING',
   'NO_WORKERS',
   'QUEUE_FULL',
   'CONNECTION_FAILED',
 ])
 
-const FIRST_PAUSE_MS = 50
-const LONGEST_PAUSE_MS = 2_000
-
 /**
- * When a call that has not begun is sent again: after what the server asked for (RetryInfo) and a pause, which grows and
- * is of a random length, so that many clients do not come back together; for RESEND_MS altogether, and not beyond its
- * deadline.
+ * The one loop that sends a call, or a request, again after a failure. A call is sent again only if it certainly never
+ * started, so no function runs twice. Each pause is the server's RetryInfo plus a random part, so that many clients do
+ * not come back at the same moment. The loop ends RESEND_MS after the first failure, or at the call's deadline.
  */
 export class Resend {
-  #since: number | undefined
+  #firstFailureAt: number | undefined
   #pauseMs = FIRST_PAUSE_MS
+  #timer: NodeJS.Timeout | undefined
+  #isStopped = false
 
+  /**
+   * @param deadline Unix time in milliseconds; undefined for none.
+   * @param transport tells whether there has ever been a connection. If there was none, the address may be wrong, and
+   *   the user gets CONNECTION_FAILED at once.
+   */
   constructor(
-    /** Unix time in milliseconds. */
     private readonly deadline: number | undefined,
-    /** Whether there has ever been a connection: where there was none, the address may be wrong, and that is to be said at once. */
-    private readonly wasConnected: () => boolean,
+    private readonly transport: Pick<Transport, 'wasConnected'>,
   ) {}
 
-  /** In how many milliseconds; undefined for never. */
-  delayOf({ reason, started, retryDelayMs }: Failure): number | undefined {
-    if (started !== false || !PASSING.has(reason)) return undefined
-    if (reason === 'CONNECTION_FAILED' && !this.wasConnected()) return undefined
+  /** Calls `send` after a pause and returns true, or returns false: the failure is final. */
+  again(failure: Failure, send: () => void): boolean {
+    const delay = this.#delayAfter(failure)
+    if (delay === undefined) return false
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      send()
+    }, delay)
+    return true
+  }
+
+  /** Whether a pause is running: the call is not under way now. */
+  get isPausing(): boolean {
+    return this.#timer !== undefined
+  }
+
+  /** Ends a running pause; from now on every failure is final. */
+  stop(): void {
+    this.#isStopped = true
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+  }
+
+  #delayAfter({ reason, started, retryDelayMs }: Failure): number | undefined {
+    if (this.#isStopped || started !== false || !TEMPORARY.has(reason)) return undefined
+    if (reason === 'CONNECTION_FAILED' && !this.transport.wasConnected) return undefined
     const now = Date.now()
-    this.#since ??= now
+    this.#firstFailureAt ??= now
     const delay = (retryDelayMs ?? 0) + this.#pauseMs * (0.5 + Math.random())
     this.#pauseMs = Math.min(LONGEST_PAUSE_MS, 2 * this.#pauseMs)
-    if (now + delay > Math.min(this.deadline ?? Number.POSITIVE_INFINITY, this.#since + RESEND_MS)) return undefined
-    return delay
+    const end = Math.min(this.deadline ?? Number.POSITIVE_INFINITY, this.#firstFailureAt + RESEND_MS)
+    return now + delay > end ? undefined : delay
   }
 }
+
+/**
+ * Calls `onLate` with TASK_TIMEOUT when the deadline passes. The server enforces the deadline, too; this timer is for a
+ * server that cannot be reached.
+ * @param deadline Unix time in milliseconds.
+ * @returns a function that stops the timer.
+ */
+export function atDeadline(deadline: number, onLate: (reason: Failure) => void): () => void {
+  const left = Math.min(MAX_TIMER_MS, Math.max(0, deadline - Date.now()))
+  const timer = setTimeout(() => onLate(timeoutPassed()), left)
+  return () => clearTimeout(timer)
+}
+
+export const timeoutPassed = (): Failure =>
+  new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came")

@@ -1,7 +1,8 @@
+import { PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
 import type { ClientOptions } from '../options.js'
 import { ChunksRun } from './chunk-calls.js'
-import { headOf, Session } from './client-session.js'
+import { headOf, NO_ARGS, Session } from './client-session.js'
 import { atDeadline } from './resend.js'
 import type {
   ChunkFailure,
@@ -13,66 +14,51 @@ import type {
   Ticket,
   Transport,
 } from './transport.js'
-import { GrpcTransport } from './unary-transport.js'
+import { type Method, UnaryTransport } from './unary-transport.js'
+
+/** The transport to the server at this address that the options choose. */
+export const connect = (address: string, { transport }: ClientOptions): Transport =>
+  transport === 'unary' ? new UnaryTransport(address) : new StreamTransport(address)
+
+/** The RPC of a stream of calls. The session encodes and decodes its messages. */
+const CALL: Method<Buffer, Buffer> = {
+  path: PoolServiceService.call.path,
+  requestSerialize: (request) => request,
+  responseDeserialize: (response) => response,
+}
 
 /**
- * Many calls in one stream: what is started in one turn of the event loop travels in one message, and outcomes come
- * back as many in a message as have ended. A lone call leaves in the turn in which it was made. All else (owned pools,
- * information) goes its own way.
+ * Many calls in one stream. Calls that start in the same turn of the event loop travel in one message, and the server
+ * sends as many outcomes in a message as are ready. A single call is sent in the turn in which it was made. Requests that
+ * are no calls (owned pools, information) are RPCs of their own, as in the UnaryTransport.
  */
-export class StreamTransport implements Transport {
+export class StreamTransport extends UnaryTransport {
+  /** Takes new calls. */
   #session: Session | undefined
-  /** Those before it that still have calls, of servers that drain. */
+  /** Sessions that take no new calls but still have some under way, because their servers drain. */
   #earlier: Session[] = []
-  readonly openPool: Transport['openPool']
-  readonly closePool: Transport['closePool']
-  readonly joinPool: Transport['joinPool']
-  readonly terminate: Transport['terminate']
-  readonly serverInfo: Transport['serverInfo']
-  readonly functions: Transport['functions']
-  readonly poolInfo: Transport['poolInfo']
 
-  constructor(private readonly unary: GrpcTransport) {
-    this.openPool = (call) => unary.openPool(call)
-    this.closePool = (pool) => unary.closePool(pool)
-    this.joinPool = (pool) => unary.joinPool(pool)
-    this.terminate = (pool) => unary.terminate(pool)
-    this.serverInfo = () => unary.serverInfo()
-    this.functions = () => unary.functions()
-    this.poolInfo = (pool) => unary.poolInfo(pool)
+  override apply(call: FunctionCall, sink: Sink): Ticket {
+    const session = this.#usableSession()
+    if (call.deadline !== undefined) return new CallWithDeadline(session, call, call.deadline, sink)
+    return new SessionTicket(session, session.begin(headOf(call, NO_ARGS), call.args, undefined, sink))
   }
 
-  get wasConnected(): boolean {
-    return this.unary.wasConnected
+  override chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
+    return new ChunksRun(this, () => this.#usableSession(), call, onOutcome)
   }
 
-  apply(call: FunctionCall, sink: Sink): Ticket {
-    const session = this.#open()
-    if (call.deadline !== undefined) return new Deadlined(session, call, call.deadline, sink)
-    return new SessionTicket(session, session.begin(headOf(call, []), call.args, undefined, sink))
-  }
-
-  chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
-    const run = new ChunksRun(
-      () => this.#open(),
-      call,
-      () => this.wasConnected,
-      onOutcome,
-    )
-    return { outcome: run.outcome, cancel: (reason) => run.cancel(reason) }
-  }
-
-  close(): void {
+  override close(): void {
     for (const session of this.#earlier) session.close()
     this.#session?.close()
-    this.unary.close()
+    super.close()
   }
 
-  #open(): Session {
-    if (this.#session?.usable) return this.#session
+  #usableSession(): Session {
+    if (this.#session?.isUsable) return this.#session
     if (this.#session) this.#earlier.push(this.#session)
     this.#earlier = this.#earlier.filter(({ hasEnded }) => !hasEnded)
-    this.#session = new Session(() => this.unary.callStream(), this.unary.isConnected)
+    this.#session = new Session(() => this.openStream(CALL), this.isConnected)
     return this.#session
   }
 }
@@ -88,10 +74,10 @@ class SessionTicket implements Ticket {
   }
 }
 
-/** The server ends a call at its deadline; so does this side, in case that word does not come. */
-class Deadlined implements Sink, Ticket {
+/** A call that the client ends at its deadline, in case the server does not answer. */
+class CallWithDeadline implements Sink, Ticket {
   readonly #id: number
-  readonly #stop: () => void
+  readonly #stopTimer: () => void
 
   constructor(
     private readonly session: Session,
@@ -99,27 +85,21 @@ class Deadlined implements Sink, Ticket {
     deadline: number,
     private readonly sink: Sink,
   ) {
-    this.#stop = atDeadline(deadline, (reason) => this.cancel(reason))
-    this.#id = session.begin(headOf(call, []), call.args, undefined, this)
+    this.#stopTimer = atDeadline(deadline, (reason) => this.cancel(reason))
+    this.#id = session.begin(headOf(call, NO_ARGS), call.args, undefined, this)
   }
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
-    this.#stop()
+    this.#stopTimer()
     this.sink.settle(payload, failures)
   }
 
   fail(reason: Failure): void {
-    this.#stop()
+    this.#stopTimer()
     this.sink.fail(reason)
   }
 
   cancel(reason: Failure): void {
     this.session.cancel(this.#id, reason)
   }
-}
-
-/** The way to the server at this address, as the options choose it. */
-export function connect(address: string, { transport }: ClientOptions): Transport {
-  const unary = new GrpcTransport(address)
-  return transport === 'unary' ? unary : new StreamTransport(unary)
 }

@@ -5,9 +5,52 @@ import type {
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure } from '../../wire/failure.js'
 
-/** What every request that runs a function has. Payloads are encoded. */
+/**
+ * How the calls of one Pool reach the functions. The seam between the API (Pool, AsyncResult, iterators) and the way to
+ * the server; everything that passes it is encoded.
+ *
+ * Implemented by StreamTransport (many calls in one stream, the default) and UnaryTransport (one RPC for each call). A
+ * transport to a pool in the same process will follow. Called by the code of one Pool: calls.ts, map.ts, imap.ts,
+ * backing.ts, info.ts and pool-client.ts.
+ *
+ * What an implementation promises:
+ * - T1  Everything that it rejects with, throws, or passes to a Sink is a Failure.
+ * - T2  It calls a Sink, or `onOutcome`, never before apply() or chunks() has returned. It may do so while `cancel`
+ *       runs: the caller has its Ticket or Pending by then.
+ * - T3  A call has one outcome: its Sink gets one `settle` or one `fail`. After that, `cancel` does nothing.
+ * - T4  `cancel` makes the call fail with the given reason, soon and also without a connection.
+ * - T5  A Failure with `started: false` means that the function certainly has not run. Callers send such calls again,
+ *       so a transport that is not sure must leave `started` undefined.
+ * - T6  It does not repeat a call of apply(): the caller does that. Within chunks() it may send a chunk again that has
+ *       certainly not started.
+ * - T7  It does not decode payloads and does not change the FunctionCall.
+ */
+export interface Transport {
+  /** Whether there has ever been a connection. Until then CONNECTION_FAILED is final: the address may be wrong. */
+  readonly wasConnected: boolean
+  /** Starts one call. */
+  apply(call: FunctionCall, sink: Sink): Ticket
+  /**
+   * Starts the chunks of one request. `onOutcome` is called once for each chunk, in the order in which they end;
+   * `outcome` resolves after the last, and rejects if the request as a whole fails.
+   */
+  chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void>
+  /** Opens a pool that only this client uses. */
+  openPool(call: OpenPoolCall): Lease
+  /** The owned pool takes no more calls and ends when it has completed those that it has. */
+  closePool(pool: string): Promise<void>
+  /** Ends the owned pool at once. */
+  terminate(pool: string): Promise<void>
+  serverInfo(): Promise<GetServerInfoResponse>
+  functions(): Promise<ListFunctionsResponse>
+  poolInfo(pool: string): Promise<GetPoolResponse>
+  /** Ends the connection. No call is under way by then. Requests for information after it reject with POOL_CLOSED. */
+  close(): void
+}
+
+/** A call of one function, as it is sent. */
 export interface FunctionCall {
-  /** Empty for the shared pool; set when the pool is known. */
+  /** The id of an owned pool; empty for the shared pool. Set once the pool is known. */
   pool: string
   readonly function: string
   readonly args: readonly Uint8Array[]
@@ -15,20 +58,24 @@ export interface FunctionCall {
   /** A farpool.v1.PayloadKind. */
   readonly replyKind: number
   readonly retries: number
-  /** Unix time in milliseconds; undefined for never. */
+  /** Unix time in milliseconds; undefined for no limit. */
   readonly deadline: number | undefined
-  /** 0 for any time. */
+  /** How long the call may wait for a worker; 0 for no limit. */
   readonly queueTimeoutMs: number
+  /** How long the function may run; 0 for the limit that its module or the server sets. */
   readonly runTimeoutMs: number
 }
 
+/** The chunks of a map or imap that are sent as one request. */
 export interface ChunksCall extends FunctionCall {
   readonly chunks: readonly Uint8Array[]
+  /** Each item is an array of arguments (starmap). */
   readonly spread: boolean
+  /** A chunk stops at its first failed item. */
   readonly failFast: boolean
 }
 
-/** What became of one chunk: its results, and the items that failed; one failure without an item for all of it. */
+/** The outcome of one chunk: the results of the items that succeeded, and the failures of the others. */
 export interface ChunkOutcome {
   /** An index into ChunksCall.chunks. */
   readonly chunk: number
@@ -36,32 +83,31 @@ export interface ChunkOutcome {
   readonly failures: readonly ChunkFailure[]
 }
 
-/** An item that failed; without one, all of the call or chunk. */
+/** The failure of one item; if `item` is undefined, the whole call or chunk has failed. */
 export interface ChunkFailure {
   readonly item: number | undefined
   readonly failure: Failure
 }
 
-/** Who waits for a call's outcome: told once, by `settle` or by `fail`. */
+/** The receiver of one call's outcome. */
 export interface Sink {
-  /** A payload, or why there is none. */
+  /** The server answered: with a payload, or with failures if there is none. */
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void
+  /** The call was cancelled, or the server did not answer it. */
   fail(reason: Failure): void
 }
 
-/** A call under way. `cancel` tells its sink the reason, at once, if it has not been told anything. */
+/** A call that is under way. */
 export interface Ticket {
   cancel(reason: Failure): void
 }
 
-export const NO_OUTCOME = new Failure('INTERNAL', 'the server sent neither a result nor a failure')
-
-/** A request under way. `outcome` rejects with a Failure, after `cancel` with the one that it was given. */
-export interface Pending<T> {
+/** A request that is under way. `outcome` rejects with a Failure; after `cancel`, with the reason given there. */
+export interface Pending<T> extends Ticket {
   readonly outcome: Promise<T>
-  cancel(reason: Failure): void
 }
 
+/** The options of an owned pool, as they are sent. */
 export interface OpenPoolCall {
   readonly processes: number | undefined
   readonly initializer: string
@@ -69,27 +115,15 @@ export interface OpenPoolCall {
   readonly maxtasksperchild: number | undefined
 }
 
-/** A pool of one's own. `opened` rejects, and `ended` resolves, with the Failure that ended it; undefined for none. */
+/** An owned pool. It lives as long as its lease. */
 export interface Lease {
+  /** Rejects with the Failure that keeps the pool from opening. */
   readonly opened: Promise<{ readonly pool: string; readonly processes: number }>
+  /** Resolves when the pool has ended: with the Failure that ended it, or undefined if it was closed. Never rejects. */
   readonly ended: Promise<Failure | undefined>
   /** Ends the lease, and with it the pool. */
   end(): void
 }
 
-/** The way to a server. Everything it rejects with is a Failure. */
-export interface Transport {
-  /** Whether there has ever been a connection. */
-  readonly wasConnected: boolean
-  apply(call: FunctionCall, sink: Sink): Ticket
-  /** Sends chunks; `onOutcome` is called once for each that has ended, in the order in which they end. */
-  chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void>
-  openPool(call: OpenPoolCall): Lease
-  closePool(pool: string): Promise<void>
-  joinPool(pool: string): Promise<void>
-  terminate(pool: string): Promise<void>
-  serverInfo(): Promise<GetServerInfoResponse>
-  functions(): Promise<ListFunctionsResponse>
-  poolInfo(pool: string): Promise<GetPoolResponse>
-  close(): void
-}
+/** The failure of a call whose answer from the server holds neither a payload nor a failure. */
+export const NO_OUTCOME = new Failure('INTERNAL', 'the server sent neither a result nor a failure')

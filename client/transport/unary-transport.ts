@@ -27,13 +27,11 @@ import type {
   Transport,
 } from './transport.js'
 
-/** CallRequests go in, CallResponses come out. */
-export type CallStream = ClientDuplexStream<Buffer, Buffer>
+/** The path of an RPC, and how its messages are encoded and decoded. */
+export type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'requestSerialize' | 'responseDeserialize'>
 
-type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'requestSerialize' | 'responseDeserialize'>
-
-/** One RPC per call over grpc-js. */
-export class GrpcTransport implements Transport {
+/** One RPC for each call, so that a proxy can spread the calls over several servers. */
+export class UnaryTransport implements Transport {
   readonly #client: PoolServiceClient
   readonly #connecting: Connecting
   #wasConnected = false
@@ -41,21 +39,33 @@ export class GrpcTransport implements Transport {
   /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
   constructor(address: string) {
     this.#client = new PoolServiceClient(address, credentials.createInsecure(), {
-      // No wider window: WINDOW_BYTES says why. The server bounds what it sends; a second limit here could only lose what has been computed.
+      // The receive window stays at Node's default; WINDOW_BYTES in wire/protocol.ts says why. The server limits the size
+      // of its messages. A second limit here could only lose results that have been computed.
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
       'grpc.enable_channelz': 0,
-      // A server that was restarted is there again soon.
+      // A server that restarts is back soon.
       'grpc.initial_reconnect_backoff_ms': 100,
       'grpc.max_reconnect_backoff_ms': 5_000,
     })
     this.#connecting = new Connecting(this.#client.getChannel())
   }
 
+  /** Whether there is a connection now. */
+  get isConnected(): boolean {
+    const isReady = this.#state === connectivityState.READY
+    this.#wasConnected ||= isReady
+    return isReady
+  }
+
+  get wasConnected(): boolean {
+    return this.#wasConnected || this.isConnected
+  }
+
   apply({ deadline, ...call }: FunctionCall, sink: Sink): Ticket {
-    const cancelled = new Cancellation()
+    const cancellation = new Cancellation()
     const rpc = this.#client.makeUnaryRequest(
       PoolServiceService.apply.path,
       (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
@@ -66,98 +76,47 @@ export class GrpcTransport implements Transport {
       (error, response) => {
         this.#wasConnected ||= !error
         if (response) sink.settle(response.result, [])
-        else sink.fail(cancelled.reason ?? this.#taskFailure(error, rpc))
+        else sink.fail(cancellation.reason ?? this.#taskFailure(error, rpc))
       },
     )
     this.#connecting.bound(rpc)
-    cancelled.onCancel = () => rpc.cancel()
-    return cancelled
+    cancellation.onCancel = () => rpc.cancel()
+    return cancellation
   }
 
-  /** A request that was refused for a while is sent again as a whole: nothing of it has begun. */
+  /** One RPC for all chunks. If the server refuses it for now, the whole request is sent again: no chunk has started (T6). */
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
-    const cancelled = new Cancellation()
-    const resend = new Resend(call.deadline, () => this.wasConnected)
+    const cancellation = new Cancellation()
+    const resend = new Resend(call.deadline, this)
     const left = new Set(call.chunks.keys())
     const outcome = new Promise<void>((resolve, reject) => {
       const send = () => {
         const rpc = this.#connecting.bound(this.#imap(call))
-        // A stream that fails ends too, behind its error.
-        let isFailed = false
-        cancelled.onCancel = () => rpc.cancel()
+        // 'end' follows 'error'.
+        let hasFailed = false
+        cancellation.onCancel = () => rpc.cancel()
         rpc.on('data', (frame: routing.IMapResponse) => {
           for (const chunk of frame.outcomes) if (left.delete(chunk.chunk)) onOutcome(chunkOutcome(chunk))
         })
         rpc.on('error', (error: ServiceError) => {
-          isFailed = true
-          if (cancelled.reason) return reject(cancelled.reason)
+          hasFailed = true
+          if (cancellation.reason) return reject(cancellation.reason)
           const failure = this.#taskFailure(error, rpc)
-          const delay = resend.delayOf(failure)
-          if (delay === undefined) return reject(failure)
-          const timer = setTimeout(send, delay)
-          cancelled.onCancel = () => {
-            clearTimeout(timer)
-            reject(cancelled.reason)
+          if (!resend.again(failure, send)) return reject(failure)
+          cancellation.onCancel = () => {
+            resend.stop()
+            reject(cancellation.reason)
           }
         })
         rpc.on('end', () => {
-          if (isFailed) return
+          if (hasFailed) return
           if (left.size === 0) return resolve()
           reject(new Failure('INTERNAL', `the server ended the call without an outcome for ${left.size} of its chunks`))
         })
       }
       send()
     })
-    return { outcome, cancel: (reason) => cancelled.cancel(reason) }
-  }
-
-  #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
-    return this.#client.makeServerStreamRequest(
-      PoolServiceService.iMap.path,
-      (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
-      (bytes) => routing.IMapResponse.decode(bytes),
-      {
-        ...call,
-        args: [...call.args],
-        chunks: [...call.chunks],
-        ordered: false,
-        onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
-        requestId: '',
-      },
-      new Metadata(),
-      callOptions(deadline),
-    )
-  }
-
-  /** Where the connection broke under a call that had been sent, the server may have run it. */
-  #taskFailure(error: ServiceError | null, rpc: Rpc): Failure {
-    const failure = failureOf(error)
-    // Before a call has got a connection, its peer is the address that it was given.
-    const isSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
-    if (!isSent || failure.reason !== 'CONNECTION_FAILED') return failure
-    return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
-  }
-
-  /** A new stream of calls; what goes through it is encoded. */
-  callStream(): CallStream {
-    return this.#connecting.bound(
-      this.#client.makeBidiStreamRequest(
-        PoolServiceService.call.path,
-        (request: Buffer) => request,
-        (response) => response,
-      ),
-    )
-  }
-
-  /** Whether there is a connection now. */
-  get isConnected(): boolean {
-    const isReady = this.#client.getChannel().getConnectivityState(false) === connectivityState.READY
-    this.#wasConnected ||= isReady
-    return isReady
-  }
-
-  get wasConnected(): boolean {
-    return this.#wasConnected || this.isConnected
+    return { outcome, cancel: (reason) => cancellation.cancel(reason) }
   }
 
   openPool(call: OpenPoolCall): Lease {
@@ -168,9 +127,9 @@ export class GrpcTransport implements Transport {
       { ...call, initargs: [...call.initargs] },
     )
     this.#connecting.bound(rpc)
-    let ending = false
+    let isEnding = false
     const ended = new Promise<Failure | undefined>((resolve) => {
-      rpc.on('error', (error: ServiceError) => resolve(ending ? undefined : failureOf(error)))
+      rpc.on('error', (error: ServiceError) => resolve(isEnding ? undefined : failureOf(error)))
       rpc.on('end', () => resolve(undefined))
     })
     const opened = new Promise<{ pool: string; processes: number }>((resolve, reject) => {
@@ -180,7 +139,7 @@ export class GrpcTransport implements Transport {
       void ended.then((failure) => reject(failure ?? new Failure('POOL_CLOSED', 'the pool ended before it was open')))
     })
     const end = () => {
-      ending = true
+      isEnding = true
       rpc.cancel()
     }
     return { opened, ended, end }
@@ -188,10 +147,6 @@ export class GrpcTransport implements Transport {
 
   async closePool(pool: string): Promise<void> {
     await this.#ask(PoolServiceService.closePool, { pool }, true)
-  }
-
-  async joinPool(pool: string): Promise<void> {
-    await this.#ask(PoolServiceService.joinPool, { pool })
   }
 
   async terminate(pool: string): Promise<void> {
@@ -212,13 +167,42 @@ export class GrpcTransport implements Transport {
     return this.#ask(PoolServiceService.getPool, { pool })
   }
 
-  /**
-   * One response, read like a stream of them: a server that sends two has ended its call, but grpc-js does not tell that
-   * to a caller who reads only one.
-   * @param isOrder it may have been obeyed where the connection breaks.
-   */
-  #ask<Req, Res>(method: Method<Req, Res>, request: Req, isOrder = false): Promise<Res> {
+  close(): void {
+    this.#client.close()
+  }
+
+  /** Opens a bidirectional stream. */
+  protected openStream<Req, Res>(method: Method<Req, Res>): ClientDuplexStream<Req, Res> {
     const { path, requestSerialize, responseDeserialize } = method
+    return this.#connecting.bound(this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize))
+  }
+
+  #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
+    return this.#client.makeServerStreamRequest(
+      PoolServiceService.iMap.path,
+      (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
+      (bytes) => routing.IMapResponse.decode(bytes),
+      {
+        ...call,
+        args: [...call.args],
+        chunks: [...call.chunks],
+        ordered: false,
+        onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+        requestId: '',
+      },
+      new Metadata(),
+      callOptions(deadline),
+    )
+  }
+
+  /**
+   * Sends a request that has one response. It is read as a stream of responses: if a faulty server sends two, grpc-js
+   * never calls back a unary RPC.
+   * @param changesState if the connection breaks, the server may have done what the request asks for.
+   */
+  async #ask<Req, Res>(method: Method<Req, Res>, request: Req, changesState = false): Promise<Res> {
+    const { path, requestSerialize, responseDeserialize } = method
+    if (this.#state === connectivityState.SHUTDOWN) throw new Failure('POOL_CLOSED', 'the pool has been closed')
     const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
     this.#connecting.bound(rpc)
     return new Promise((resolve, reject) => {
@@ -226,18 +210,27 @@ export class GrpcTransport implements Transport {
       rpc.on('data', (response: Res) => {
         first ??= response
       })
-      rpc.on('error', (error: ServiceError) => reject(isOrder ? this.#taskFailure(error, rpc) : failureOf(error)))
+      rpc.on('error', (error: ServiceError) => reject(changesState ? this.#taskFailure(error, rpc) : failureOf(error)))
       rpc.on('end', () => (first === undefined ? reject(failureOf(null)) : resolve(first)))
     })
   }
 
-  close(): void {
-    this.#client.close()
+  get #state(): connectivityState {
+    return this.#client.getChannel().getConnectivityState(false)
+  }
+
+  /** The failure of an RPC that changes something: if the connection broke after it was sent, it may have taken effect (T5). */
+  #taskFailure(error: ServiceError | null, rpc: Rpc): Failure {
+    const failure = failureOf(error)
+    // While an RPC has no connection, getPeer() is the target of the channel.
+    const wasSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
+    if (!wasSent || failure.reason !== 'CONNECTION_FAILED') return failure
+    return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
   }
 }
 
-/** A reason that came before, or comes after, there is something to cancel. */
-class Cancellation {
+/** Remembers the first reason for which a request is cancelled; `onCancel` changes while the request proceeds. */
+class Cancellation implements Ticket {
   reason: Failure | undefined
   onCancel: () => void = () => {}
 

@@ -106,7 +106,7 @@ describe.skipIf(isNowhere)(`a peer that vanishes${notHere}`, () => {
       const next = await Promise.all([stream, unary].map((pool) => errorOf(pool.apply('add', [1, 2]))))
       expect(next.map(({ reason, started }) => [reason, started])).toEqual(Array(2).fill(['CONNECTION_FAILED', false]))
       // The kernel would have gone on trying for two minutes.
-      for (const { message } of next) expect(message).toContain('no connection came about in 20 s')
+      for (const { message } of next) expect(message).toContain('no connection was made within 20 s')
       await Promise.all([stream.terminate(), unary.terminate(), own.terminate()])
     },
     VANISHED_MS,

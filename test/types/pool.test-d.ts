@@ -1,4 +1,4 @@
-// Compiled, never run: what must compile does, and what must not is marked with @ts-expect-error.
+// This file is compiled and never run. A line that must not compile is marked with @ts-expect-error.
 import { type AsyncResult, type ImapIterator, Pool, partial } from 'farpool'
 
 const module = {
@@ -15,11 +15,11 @@ const same = <T>() => ({ as: <U>(_proof: [T, U] extends [U, T] ? true : never) =
 
 export async function names() {
   await pool.apply('fib', [1])
-  // @ts-expect-error no function of that name
+  // @ts-expect-error the module has no function of this name
   await pool.apply('fob', [1])
-  // @ts-expect-error an export that is no function
+  // @ts-expect-error the export is not a function
   await pool.apply('constant')
-  // @ts-expect-error no function of that name, in a partial
+  // @ts-expect-error the module has no function of the name in the partial
   await pool.map(partial('fob'), [1])
   new Pool<typeof module>('localhost:1', { initializer: 'nothing' })
 }
@@ -34,15 +34,15 @@ export async function applying() {
   await pool.apply('greet', ['Ada'], { mark: '!' })
   const result: AsyncResult<string> = pool.applyAsync('greet', ['Ada'], undefined, { callback: (text: string) => text })
   same<string>().as<Awaited<typeof result>>(true)
-  // @ts-expect-error a wrong argument
+  // @ts-expect-error the argument has the wrong type
   await pool.apply('fib', ['1'])
-  // @ts-expect-error one too many
+  // @ts-expect-error there is one argument too many
   await pool.apply('fib', [1, 2])
-  // @ts-expect-error a wrong second argument
+  // @ts-expect-error the second argument has the wrong type
   await pool.apply('load', ['a.jpg', 'wide'])
-  // @ts-expect-error a callback for another result
+  // @ts-expect-error the callback takes another type of result
   pool.applyAsync('fib', [1], undefined, { callback: (text: string) => text })
-  // @ts-expect-error no such option
+  // @ts-expect-error there is no such option
   pool.apply('fib', [1], undefined, { timeOut: 5 })
 }
 
@@ -57,13 +57,13 @@ export async function mapping() {
   for await (const text of iterator) same<string>().as<typeof text>(true)
   const bound = await pool.map(partial('load', ['a.jpg']), [1, 2])
   same<{ width: number; path: string }[]>().as<typeof bound>(true)
-  // @ts-expect-error items of a wrong type
+  // @ts-expect-error the items have the wrong type
   await pool.map('fib', ['1'])
-  // @ts-expect-error items of a wrong type behind what is bound
+  // @ts-expect-error the items have the wrong type for the first parameter that is not bound
   await pool.map(partial('load', ['a.jpg']), ['wide'])
-  // @ts-expect-error argument lists of a wrong type
+  // @ts-expect-error the argument lists have the wrong type
   await pool.starmap('load', [[1]])
-  // @ts-expect-error an asynchronous input, which only imap takes
+  // @ts-expect-error only imap takes an asynchronous input
   await pool.map('fib', (async function* () {})())
 }
 
