@@ -10,6 +10,8 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY scripts scripts
 COPY proto proto
 COPY wire wire
+COPY worker worker
+COPY pool pool
 COPY server server
 COPY client client
 COPY cli cli

@@ -55,7 +55,7 @@ export class Subject implements AsyncDisposable {
       env,
       module: functions,
       args,
-      heard: ({ level, msg }) => {
+      onLog: ({ level, msg }) => {
         if (level === 40 && msg === 'worker has ended') this.#deaths++
       },
     })
