@@ -1,4 +1,4 @@
-# syntax is the builder's own: nothing is fetched but the base image and npm packages.
+# No `syntax` line: the build downloads only the base image, npm packages and tini.
 ARG NODE_IMAGE=node:24-bookworm-slim
 
 # 1. Build with all dependencies.
@@ -18,7 +18,7 @@ COPY cli cli
 COPY examples examples
 RUN npm run build
 
-# 2. What production needs: no compiler, no tests.
+# 2. The production dependencies.
 FROM ${NODE_IMAGE} AS dependencies
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
@@ -26,7 +26,7 @@ RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund
 
 # 3. The image. Mount or COPY your module of functions to /functions and name it in the command.
 FROM ${NODE_IMAGE}
-# An init as PID 1 passes signals on and reaps what functions leave behind.
+# tini, as process 1, passes signals on and reaps the orphans that functions leave behind.
 RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 ENV NODE_ENV=production FARPOOL_LISTEN=0.0.0.0:50051
 WORKDIR /app

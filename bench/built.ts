@@ -1,7 +1,7 @@
 import type * as Client from '../dist/client/index.js'
 import type * as Server from '../dist/server/index.js'
 
-/** farpool as its users have it: the build. */
+/** Imports the build, which is what users have. */
 const built = (path: string) => import(new URL(`../../dist/${path}`, import.meta.url).href)
 
 export const client: typeof Client = await built('client/index.js')

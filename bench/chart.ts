@@ -2,7 +2,7 @@ import type { Curve } from './growth.js'
 import type { Report, Result } from './report.js'
 import { short } from './report.js'
 
-/** Bars for the rows, one for each peer, and lines for the growth: as SVG, readable on light and on dark. */
+/** Draws an SVG chart: bars for each row and peer, lines for the growth. It is readable on light and dark pages. */
 const WIDTH = 860
 const LABEL = 190
 const BAR = 15
@@ -20,7 +20,7 @@ export function chart(report: Report): string {
     y += height
   }
   if (report.growth.length > 0) {
-    parts.push(text(16, y + 14, 'What one more costs: flat is good (both axes logarithmic)', 'font-weight="bold"'))
+    parts.push(text(16, y + 14, 'Cost of one more item: flat is good (both axes logarithmic)', 'font-weight="bold"'))
     y += 28
     for (const [at, curve] of report.growth.entries())
       parts.push(line(curve, 16 + (at % 2) * 420, y + Math.floor(at / 2) * 190))
@@ -54,7 +54,7 @@ function line({ title, unit, points }: Curve, left: number, top: number): string
   const xs = points.map(({ x }) => Math.log10(x))
   const ys = points.map(({ y }) => Math.log10(y))
   const middle = ys.reduce((sum, y) => sum + y, 0) / ys.length
-  // Always two powers of ten or more, so that a flat curve looks flat.
+  // The axis spans at least two powers of ten, so that a flat curve looks flat.
   const half = Math.max(1, ...ys.map((y) => Math.abs(y - middle)))
   const place = (at: number): [number, number] => {
     const span = (xs.at(-1) ?? 1) - (xs[0] ?? 0) || 1

@@ -1,6 +1,6 @@
 import { median, Peer } from './run.js'
 
-/** How the cost of one item grows with something: it should not. */
+/** The cost of one item as one quantity grows. Ideally it does not change. */
 export interface Curve {
   readonly id: string
   readonly title: string

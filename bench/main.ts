@@ -11,14 +11,14 @@ import { inTurns } from './run.js'
 
 const HELP = `npm run bench [-- options]
 
-Measures farpool beside its peers: Python's Pool, Node's pools, a queue on Redis, the raw transport. Peers that this
-machine does not have (python3, redis-server) are left out. Prints a table; writes it, all figures and a chart to --out.
+Measures farpool and its peers: Python's Pool, pools for Node, a queue on Redis, the raw transport. Leaves out peers that
+need a missing program (python3, redis-server). Prints a table, and writes the table, all figures and a chart to --out.
 
-  --quick         fewer turns and smaller counts: about a minute, and less to be trusted
-  --rows IDS      only these, with commas between: ${ROWS.map(({ id }) => id).join(', ')}
-  --no-growth     not the curves of how cost grows
-  --turns N       default 5
-  --out FOLDER    default bench/out
+  --quick         fewer turns and smaller counts: takes about a minute, and is less exact
+  --rows IDS      only these rows, with commas between them: ${ROWS.map(({ id }) => id).join(', ')}
+  --no-growth     no curves of the growth of the cost
+  --turns N       how often each row is measured (default: 5; with --quick: 1)
+  --out FOLDER    default: bench/out
 `
 
 const { values } = parseArgs({
@@ -57,7 +57,7 @@ async function measureRows(turns: number): Promise<Result[]> {
   const asked = values.rows?.split(',')
   const unknown = asked?.filter((id) => !ROWS.some((row) => row.id === id)) ?? []
   if (unknown.length > 0)
-    throw new Error(`no row ${unknown.join(', ')}; there are: ${ROWS.map(({ id }) => id).join(', ')}`)
+    throw new Error(`no row ${unknown.join(', ')}; the rows are: ${ROWS.map(({ id }) => id).join(', ')}`)
   const results: Result[] = []
   for (const row of ROWS) {
     if (asked && !asked.includes(row.id)) continue

@@ -1,7 +1,7 @@
-"""A long way in one namespace: what is sent to 10.9.0.2 comes back to 10.9.0.1, as if from there, some time later.
+"""Simulates a network with a delay on one machine, for kernels without netem.
 
-Each packet has its two addresses exchanged, which leaves every checksum as it was: one machine talks to itself over a
-real TCP connection with a round trip. For kernels without netem.
+It sends each packet for 10.9.0.2 back to 10.9.0.1 after the delay, with the two addresses exchanged. That does not change
+any checksum. So the machine talks to itself over a real TCP connection with a round trip.
 
     python3 mirror.py DEVICE MILLISECONDS_EACH_WAY
 """
@@ -23,7 +23,7 @@ poll = select.epoll()
 poll.register(tun, select.EPOLLIN)
 print("ready", flush=True)
 
-late = collections.deque()  # (when it is due, packet), in order: all wait equally long
+late = collections.deque()  # (due time, packet), in order, because all packets have the same delay
 while True:
     poll.poll(max(0, late[0][0] - time.monotonic()) if late else -1)
     try:

@@ -3,10 +3,10 @@ import type { Figures } from './peers/peer.js'
 import type { Row, Target } from './rows.js'
 import { median } from './run.js'
 
-/** What one row came to: a median for each peer and figure. */
+/** The result of one row: a median for each peer and figure. */
 export interface Result {
   readonly row: Row
-  /** By peer; a peer that this machine does not have is missing. */
+  /** By peer. A peer that cannot run on this machine is missing. */
   readonly medians: ReadonlyMap<string, Figures>
 }
 
@@ -30,7 +30,7 @@ export const resultOf = (row: Row, measured: ReadonlyMap<string, readonly Figure
   ),
 })
 
-/** farpool's figure divided by the peer's; undefined where the peer is missing. */
+/** farpool's figure divided by the peer's; undefined if the peer is missing. */
 export function ratioOf(
   { row, medians }: Result,
   { figure, peer, peerFigure = figure, added }: Target,
@@ -50,7 +50,7 @@ const CODES: readonly (readonly [number, string])[] = [
   [1e4, 'k'],
 ]
 
-/** A figure as people write it: 12.3M, 45.6k, 789, 0.12. */
+/** A figure in short form: 12.3M, 45.6k, 789, 0.12. */
 export function short(value: number): string {
   for (const [scale, letter] of CODES) {
     if (value >= scale) return `${Number((value / (letter === 'k' ? 1e3 : scale)).toPrecision(3))}${letter}`
@@ -95,22 +95,22 @@ function lineOf(result: Result): string[] {
         target.peer === ''
           ? undefined
           : medians.get(target.peer)?.[('peerFigure' in target && target.peerFigure) || figure]
-      const promise = promiseOf(target)
-      const met = ratio === undefined || promise === '' ? '' : isMet(target, ratio) ? 'met' : '**missed**'
+      const bound = targetOf(target)
+      const met = ratio === undefined || bound === '' ? '' : isMet(target, ratio) ? 'met' : '**missed**'
       const kind = 'added' in target ? ' added' : ''
       const peer = target.peer === '' ? 'itself' : target.peer
       lines.push(
-        `| ${name} (${row.unit}) | ${short(value)} | ${peer} | ${peerFigure === undefined ? (target.peer === '' ? '' : 'not here') : short(peerFigure)} | ${ratio === undefined ? '' : `${short(ratio)} ×${kind}`} | ${promise} | ${met} |`,
+        `| ${name} (${row.unit}) | ${short(value)} | ${peer} | ${peerFigure === undefined ? (target.peer === '' ? '' : 'not here') : short(peerFigure)} | ${ratio === undefined ? '' : `${short(ratio)} ×${kind}`} | ${bound} | ${met} |`,
       )
     }
   }
   return lines
 }
 
-const promiseOf = ({ atLeast, atMost }: Target): string =>
+const targetOf = ({ atLeast, atMost }: Target): string =>
   atLeast !== undefined ? `≥ ${atLeast}` : atMost !== undefined ? `≤ ${atMost}` : ''
 
-/** For programs: everything that was measured. */
+/** All figures, as JSON. */
 export const json = (report: Report): string =>
   `${JSON.stringify(
     {

@@ -1,11 +1,11 @@
-/** What is measured, against whom, and what is promised. */
+/** One measurement: the peers to compare with, and the targets. */
 export interface Row {
   readonly id: string
   readonly title: string
-  /** How many calls or items in one run; peers that would take minutes do fewer. */
+  /** The number of calls or items in one run. Slow peers, in `fewer`, get a smaller number. */
   readonly n: number
   readonly fewer?: Readonly<Record<string, number>>
-  /** Of all figures of this row. */
+  /** The unit of all figures of this row. */
   readonly unit: string
   /** A smaller figure is better. */
   readonly less?: true
@@ -15,19 +15,19 @@ export interface Row {
   readonly targets: readonly Target[]
 }
 
-/** farpool's figure divided by a peer's. */
+/** A bound for farpool's figure divided by a peer's. */
 export interface Target {
   readonly figure: string
   readonly peer: string
-  /** Of the peer, where it has another name. */
+  /** The name of the peer's figure, if it is different. */
   readonly peerFigure?: string
   readonly atLeast?: number
   readonly atMost?: number
-  /** Only what farpool adds to the peer's figure. */
+  /** The ratio is of the difference: (farpool's figure - the peer's) / the peer's. */
   readonly added?: true
 }
 
-/** How each peer is started. */
+/** The command of each peer. */
 export const PEERS: Readonly<Record<string, readonly string[]>> = {
   farpool: ['node', 'farpool.js'],
   'farpool server': ['node', 'farpool-server.js'],

@@ -9,7 +9,7 @@ import { PEERS } from './rows.js'
 const pathOf = (file: string) =>
   fileURLToPath(new URL(file.endsWith('.py') ? `../peers/${file}` : `peers/${file}`, import.meta.url))
 
-/** A peer's program, asked for one row after another. */
+/** The process of a peer. It runs one row after another. */
 export class Peer {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>
   readonly #answers: AsyncIterator<string>
@@ -23,7 +23,7 @@ export class Peer {
     this.#answers = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()
   }
 
-  /** Undefined where the peer cannot be had on this machine. */
+  /** Resolves with undefined if the peer cannot run on this machine. */
   async run(row: string, n: number): Promise<Figures | undefined> {
     this.#child.stdin.write(`${JSON.stringify({ row, n })}\n`)
     const { value, done } = await this.#answers.next()
@@ -37,10 +37,10 @@ export class Peer {
   }
 }
 
-/** Turns that are not counted: just-in-time compilers, ours and the peers', take so long. */
+/** The number of turns before the measurement, for the just-in-time compilers. */
 const WARM_UP = 2
 
-/** Runs a row's peers in turns, so that what disturbs the machine disturbs all; figures by peer, one for each turn. */
+/** Runs the peers of a row in turns, so that a disturbance of the machine affects all. Returns the figures of each turn, by peer. */
 export async function inTurns(
   peers: readonly string[],
   row: string,

@@ -1,4 +1,4 @@
-// Upload throughput against the HTTP/2 receive windows; run by upload.sh, in a network namespace with a round trip.
+// Measures upload throughput for several HTTP/2 receive windows. upload.sh runs it in a network namespace with a delay.
 //
 //   node upload.mjs measure CONNECT_HOST LISTEN_HOST ROUND_TRIP_MS RESULTS.jsonl [WINDOW_BYTES ...]
 //   node upload.mjs report RESULTS.jsonl [FIGURES.json]
@@ -19,7 +19,7 @@ const MIB = 1024 * 1024
 const ROUNDS = 5
 const NODES_OWN = 65_535
 
-/** A server as the product makes it, or one whose windows are forced to another size: this process's http2 is ours. */
+/** Runs a farpool server. For another window than the default it patches http2 in this process. */
 async function server(listen, window) {
   if (window !== WINDOW_BYTES) {
     const create = http2.createServer
@@ -37,7 +37,7 @@ async function server(listen, window) {
   process.stdin.on('end', () => running.stop().then(() => process.exit())).resume()
 }
 
-/** Milliseconds that each of the rounds took; one before them warms up code and TCP. */
+/** Returns the milliseconds of each round. A first round, for warming up, does not count. */
 async function rounds(run) {
   await run()
   const times = []
@@ -49,7 +49,7 @@ async function rounds(run) {
   return times
 }
 
-/** What the way itself carries: 64 MiB over one TCP connection. */
+/** The throughput of the network itself: 64 MiB over one TCP connection. */
 async function bareTcp(host, listenHost) {
   const total = 64 * MIB
   const sink = createServer((socket) => {
@@ -75,12 +75,12 @@ async function bareTcp(host, listenHost) {
 }
 
 async function measure(host, listenHost, roundTrip, file, ...windows) {
-  const keep = (way, what, mib, times) => {
+  const record = (way, what, mib, times) => {
     appendFileSync(file, `${JSON.stringify({ roundTripMs: Number(roundTrip), way, what, mib, times })}\n`)
   }
-  keep('TCP', '64 MiB', 64, await bareTcp(host, listenHost))
+  record('TCP', '64 MiB', 64, await bareTcp(host, listenHost))
   for (const window of windows.length > 0 ? windows.map(Number) : [NODES_OWN, WINDOW_BYTES]) {
-    // What takes a minute each time says no more than an eighth of it.
+    // With small windows over a distance an eighth of the data is enough; all of it would take a minute per round.
     const share = window === NODES_OWN && roundTrip !== '0' ? 8 : 1
     const many = Array.from({ length: 64 / share }, () => new Uint8Array(MIB))
     const one = new Uint8Array((32 / share) * MIB)
@@ -88,8 +88,8 @@ async function measure(host, listenHost, roundTrip, file, ...windows) {
     const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     const [address] = await once(createInterface({ input: child.stdout }), 'line')
     const pool = new Pool(address.replace(listenHost, host))
-    keep(window, '64 x 1 MiB', many.length, await rounds(() => pool.map('length', many, { chunksize: 1 })))
-    keep(window, '1 x 32 MiB', one.length / MIB, await rounds(() => pool.apply('length', [one])))
+    record(window, '64 x 1 MiB', many.length, await rounds(() => pool.map('length', many, { chunksize: 1 })))
+    record(window, '1 x 32 MiB', one.length / MIB, await rounds(() => pool.apply('length', [one])))
     await pool.terminate()
     child.stdin.end()
     await once(child, 'exit')

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# How fast uploads are over distance, with Node's own HTTP/2 windows and with ours; needs `npm run build` before it.
+# Measures the speed of uploads over a distance, with Node's default HTTP/2 windows and with farpool's. Needs `npm run build`.
 #
 #     bench/upload.sh [FIGURES.json]
 #
-# Server and client run in a network namespace of their own, in which packets take their time: by netem where the
-# kernel has it, else through mirror.py. Nothing is left behind. Where neither is allowed it says so, and that is no error.
+# Server and client run in a new network namespace. Packets are delayed there by netem, or by mirror.py if the kernel has
+# no netem. Nothing is left behind. If neither is possible, it measures nothing, says so, and succeeds.
 set -euo pipefail
 
 if [ "${1-}" != --inside ]; then
@@ -13,7 +13,7 @@ if [ "${1-}" != --inside ]; then
   new=(unshare --net)
   [ "$(id -u)" = 0 ] || new=(unshare --map-root-user --net)
   if ! "${new[@]}" ip link set lo up 2>/dev/null; then
-    echo 'upload: no network namespaces here (unshare and ip are needed, and allowed); nothing was measured'
+    echo 'upload: no network namespaces here (it needs unshare, ip, and the permission to use them); nothing was measured'
     exit 0
   fi
   exec "${new[@]}" ./upload.sh --inside "$figures"
@@ -27,7 +27,7 @@ end() {
 }
 trap end EXIT
 
-# TCP's own buffers must hold what is under way, or they would be what is measured.
+# Large TCP buffers, so that they do not limit the speed.
 echo '4096 131072 134217728' >/proc/sys/net/ipv4/tcp_rmem
 echo '4096 131072 134217728' >/proc/sys/net/ipv4/tcp_wmem
 ip link set lo up

@@ -1,17 +1,17 @@
-// Real input that every machine has: the text files of the installed packages.
+// Finds real input on every machine: the text files of the installed packages.
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 export interface Found {
-  /** Programs, declarations, read-mes, licences; the largest first. */
+  /** Paths of source files, declarations, Markdown and licences, the largest first. */
   texts: string[]
-  /** Markdown, the largest first. */
+  /** Paths of the Markdown files among them. */
   markdown: string[]
 }
 
 const MAX_BYTES = 2_000_000
 
-/** The same files in the same order on every run, however many packages there are. */
+/** Finds at most `most` files. The result is the same on every run. */
 export function findFiles(folder: string, most: number): Found {
   const files: { path: string; size: number }[] = []
   walk(folder, files)

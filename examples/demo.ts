@@ -1,4 +1,4 @@
-// npm run demo: real work on one process and on all, and what it gains. --quick for a few items only.
+// npm run demo: runs real work in one process, then in one process per CPU, and prints the speed-up. --quick: few items.
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -14,7 +14,7 @@ const quick = process.argv.includes('--quick')
 const processes = Math.max(2, availableParallelism())
 const packages = fileURLToPath(new URL('../../node_modules', import.meta.url))
 const { texts, markdown } = findFiles(packages, quick ? 20 : 600)
-// Read once now: otherwise the first run would wait for the disk and the second would not.
+// Read all files once, so that neither run has to wait for the disk.
 for (const path of [...texts, ...markdown]) readFileSync(path)
 const folder = mkdtempSync(join(tmpdir(), 'farpool-demo-'))
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
@@ -34,7 +34,7 @@ const pictures = Array.from({ length: quick ? 4 : 32 }, (_, i): [string, number,
 })
 const jpegs = pictures.map(([path]) => path)
 
-/** What one run gathers, to be compared with the other's. */
+/** The results of one run. Both runs must have the same. */
 interface Facts {
   pictureBytes: number
   thumbnailBytes: number
@@ -46,7 +46,7 @@ interface Facts {
 interface Operation {
   name: string
   items: number
-  /** Loads what the operation needs into a worker, untimed. */
+  /** Loads the code of the operation into a worker, before the measurement. */
   warmUp(pool: Pool<Functions>): Promise<unknown>
   run(pool: Pool<Functions>, facts: Facts, progress: (done: number) => void): Promise<void>
 }
@@ -109,7 +109,7 @@ const operations: Operation[] = [
   },
 ]
 
-/** Runs everything on a pool of so many processes; resolves with the seconds of each operation. */
+/** Runs all operations on a pool of `count` processes. Resolves with the seconds of each operation. */
 async function runAll(count: number): Promise<{ seconds: number[]; facts: Facts }> {
   await using pool = await Pool.local<Functions>(new URL('./functions.js', import.meta.url), { processes: count })
   const facts: Facts = { pictureBytes: 0, thumbnailBytes: 0, words: 0, htmlBytes: 0, digests: '' }
@@ -160,7 +160,7 @@ rows.push(
 )
 console.log(`\n${table([['operation', 'items', 'processes', 'time', 'speed-up'], ...rows])}\n`)
 
-// The work was real, and the same whoever did it.
+// Check the results.
 const { facts } = all
 const local = createHash('sha256')
   .update(readFileSync(texts[0] ?? ''))

@@ -1,10 +1,10 @@
-// What the demo runs: work that needs a CPU, on files. Each is an ordinary function; none knows of farpool.
+// The functions of the demo: CPU work on files. They are ordinary functions and do not import farpool.
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { marked } from 'marked'
 import sharp from 'sharp'
 
-// One thread per process: processes are what scales here.
+// One thread per process: the pool scales by processes.
 sharp.concurrency(1)
 sharp.cache(false)
 
@@ -38,7 +38,7 @@ export async function renderPicture(
   return size
 }
 
-/** A picture, made smaller: the bytes of a WebP file and its dimensions. */
+/** Scales a picture down. Returns a WebP file and its dimensions. */
 export async function thumbnail(path: string, { width = 320 }: { width?: number } = {}) {
   const { data, info } = await sharp(path).resize({ width }).webp({ effort: 6 }).toBuffer({ resolveWithObject: true })
   return { bytes: data, width: info.width, height: info.height }
@@ -51,7 +51,7 @@ export async function sha256(path: string): Promise<string> {
     .digest('hex')
 }
 
-/** How many words a text file has, and its most frequent ones. */
+/** Counts the words of a text file. Returns the count and the most frequent words. */
 export async function countWords(path: string, top = 3): Promise<{ words: number; top: [string, number][] }> {
   const counts = new Map<string, number>()
   let words = 0
@@ -63,7 +63,7 @@ export async function countWords(path: string, top = 3): Promise<{ words: number
   return { words, top: ranked.slice(0, top) }
 }
 
-/** A Markdown file as HTML. */
+/** Converts a Markdown file to HTML. */
 export async function markdownToHtml(path: string): Promise<string> {
   return marked.parse(await readFile(path, 'utf8'), { async: false })
 }

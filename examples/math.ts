@@ -1,9 +1,9 @@
-// Functions that need no package: what the container image serves until it is given others.
+// Functions that need no package. The container image serves them by default.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { currentTask } from 'farpool/worker'
 
-/** The n-th Fibonacci number, the slow way. */
+/** The n-th Fibonacci number, by naive recursion. */
 export const fib = (n: number): number => (n < 2 ? n : fib(n - 1) + fib(n - 2))
 
 /** The sum of two numbers, or of two texts. */
@@ -15,7 +15,7 @@ export function isPrime(n: number): boolean {
   return n > 1
 }
 
-/** Waits so many milliseconds, or until the caller gives up; returns the worker's process id. */
+/** Waits `ms` milliseconds, or until the call is cancelled. Returns the worker's process id. */
 export async function wait(ms: number): Promise<number> {
   await sleep(ms, undefined, { signal: currentTask().signal })
   return process.pid

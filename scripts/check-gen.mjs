@@ -1,4 +1,4 @@
-// Whether the committed generated code is what the .proto files generate. Leaves the fresh code in place.
+// Checks that the committed generated code matches the .proto files. Leaves the fresh code in place.
 import { execSync } from 'node:child_process'
 
 execSync('npm run --silent gen', { stdio: 'inherit' })

@@ -1,4 +1,4 @@
-// What the build needs beside the compiled code: the descriptor sets for reflection, and an executable command.
+// Completes the build: copies the descriptor sets for server reflection and makes the command executable.
 import { chmodSync, copyFileSync, mkdirSync } from 'node:fs'
 
 mkdirSync('dist/proto/gen', { recursive: true })

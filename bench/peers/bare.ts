@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { work } from './functions.js'
 import { answer, type Figures, rate, WORK_ROUNDS } from './peer.js'
 
-/** No pool at all: what two processes can do, what starting them takes, what one of them weighs. */
+/** The baseline without a pool: the speed, the start and the memory of plain Node processes. */
 if (process.argv[2] === 'worker') {
   process.on('message', (n: number) => {
     for (let i = 0; i < n; i++) work(WORK_ROUNDS)
@@ -37,7 +37,7 @@ if (process.argv[2] === 'worker') {
       memory: async (): Promise<Figures> => {
         const child = spawn(process.execPath, ['-e', 'process.stdout.write("up"); setInterval(() => {}, 1e6)'])
         await once(child.stdout, 'data')
-        // It settles for a moment after it is up.
+        // Its memory settles shortly after the start.
         await new Promise((resolve) => setTimeout(resolve, 1_000))
         const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
         child.kill()

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { Queue, QueueEvents, Worker } from 'bullmq'
 import { answer, burst, rate, sequence } from './peer.js'
 
-/** A queue in Redis, and two processes that work: a Redis of this program's own, in memory, on a Unix socket. */
+/** BullMQ with two worker processes. Starts its own Redis: in memory, on a Unix socket. */
 const connectionTo = (path: string) => ({ path, maxRetriesPerRequest: null })
 
 if (process.argv[2] === 'worker') {
@@ -19,10 +19,10 @@ if (process.argv[2] === 'worker') {
   const path = join(folder, 'redis')
   const connection = connectionTo(path)
   const settings = ['--port', '0', '--unixsocket', path, '--save', '', '--appendonly', 'no']
-  // Its clients try again until it is there.
+  // The clients retry until Redis is up.
   const redis = spawn('redis-server', settings, { stdio: 'ignore' })
   const main = fileURLToPath(import.meta.url)
-  // Whatever happens here (there may be no Redis), they end with this.
+  // Redis ends with this process, also after an error.
   process.on('exit', () => {
     redis.kill('SIGKILL')
     rmSync(folder, { recursive: true, force: true })
@@ -34,7 +34,7 @@ if (process.argv[2] === 'worker') {
   const events = new QueueEvents('noop', { connection })
   await events.waitUntilReady()
 
-  // Each call that waits listens.
+  // Each waiting call adds a listener.
   for (const emitter of [queue, events]) emitter.setMaxListeners(0)
   const call = async (i: number) => (await queue.add('noop', { value: i })).waitUntilFinished(events)
   await call(0)

@@ -1,4 +1,4 @@
-"""CPython's multiprocessing.Pool, asked for rows as peer.ts asks every peer."""
+"""The peer CPython: multiprocessing.Pool. It follows the protocol of peer.ts."""
 
 import json
 import multiprocessing

@@ -2,7 +2,7 @@ import { client } from '../built.js'
 import { answer, burst, type Figures, inFlight } from './peer.js'
 import { BenchServer } from './with-server.js'
 
-/** What one item costs, in microseconds, as something grows. */
+/** The cost of one item in microseconds, for the curves of growth.ts. */
 const server = await BenchServer.start(2)
 const pools = Array.from({ length: 64 }, () => new client.Pool(server.address))
 const pool = pools[0] as (typeof pools)[number]

@@ -1,13 +1,12 @@
 import { cpuUsage } from 'node:process'
 
-/** What every peer runs in its workers; cpython.py has the same. */
+/** The functions that every peer runs in its workers. cpython.py has its own copies. */
 
 export const noop = (value: unknown): unknown => value
 
-/** Comes back as it went. */
 export const echo = (bytes: Uint8Array): Uint8Array => bytes
 
-/** About 10 ms of arithmetic on one core of the machine that this was written on; the peers do exactly as much. */
+/** Arithmetic. 10 million rounds take about 10 ms on one core of the machine of the published figures. All peers run the same code. */
 export function work(rounds: number): number {
   let x = 1
   for (let i = 0; i < rounds; i++) x = (Math.imul(x, 1_664_525) + 1_013_904_223) | 0

@@ -1,6 +1,6 @@
 import { client } from '../built.js'
 
-/** A client that has far more to do than its share; it ends when it is killed, or has done it. */
+/** A client with a long queue of tasks. It ends when they are done or it is killed. */
 const [, , address = '', count = '0'] = process.argv
 await using pool = new client.Pool(address)
 await pool.apply('noop', [0])

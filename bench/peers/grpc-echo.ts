@@ -19,7 +19,7 @@ const method = (path: string, stream: boolean): MethodDefinition<Buffer, Buffer>
 
 export const DEFINITION = { unary: method('/Echo/Unary', false), stream: method('/Echo/Stream', true) }
 
-/** Ends with the process that forked it. */
+/** Runs an echo server that ends with the process that forked it. */
 export async function serveEcho(address: string): Promise<void> {
   const server = new Server({ 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 })
   server.addService(DEFINITION, {

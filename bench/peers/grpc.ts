@@ -8,7 +8,7 @@ import { Client, credentials } from '@grpc/grpc-js'
 import { DEFINITION, serveEcho } from './grpc-echo.js'
 import { answer, IN_FLIGHT, inFlight, latency, MIB, rate, sequence } from './peer.js'
 
-/** Raw @grpc/grpc-js: another process sends back the bytes of each message, on a Unix socket as Pool.local's. */
+/** Raw @grpc/grpc-js: another process echoes each message, over a Unix socket as Pool.local uses. */
 if (process.argv[2] === 'server') {
   await serveEcho(String(process.argv[3]))
 } else {
@@ -38,7 +38,7 @@ if (process.argv[2] === 'server') {
     })
 
   const small = Buffer.from([1, 2, 3, 4, 5, 6, 7, 8])
-  // With 100,000 calls at once it takes minutes: this is its best.
+  // The best value: with 100,000 calls at once the burst takes minutes.
   const LANES = 1000
   const call = process.argv[2] === 'stream' ? bidi : unary
   await answer(

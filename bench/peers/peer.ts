@@ -1,40 +1,43 @@
 import { createInterface } from 'node:readline'
 
-/** What a peer measured of one row: by name, in the row's unit. */
+/** The figures that a peer measured for one row, by name, in the row's unit. */
 export type Figures = Record<string, number>
 
-/** A peer's way to do a row with `n` calls or items. */
-export type Way = (n: number) => Promise<Figures>
+/** Runs a row on a peer, with `n` calls or items. */
+export type RunRow = (n: number) => Promise<Figures>
 
-/** A peer is a program of its own: a line of JSON asks for a row, a line of JSON answers; it ends with its input. */
-export async function answer(ways: Record<string, Way>, close: () => unknown): Promise<void> {
+/**
+ * The main loop of a peer, which is a process. A line of JSON on standard input asks for a row, a line of JSON on standard
+ * output answers. The peer ends at the end of its input.
+ */
+export async function answer(rows: Record<string, RunRow>, close: () => unknown): Promise<void> {
   for await (const line of createInterface({ input: process.stdin })) {
     const { row, n } = JSON.parse(line)
-    const way = ways[row]
-    if (!way) throw new Error(`this peer has no way to do ${row}`)
-    process.stdout.write(`${JSON.stringify(await way(n))}\n`)
+    const run = rows[row]
+    if (!run) throw new Error(`this peer cannot run the row ${row}`)
+    process.stdout.write(`${JSON.stringify(await run(n))}\n`)
   }
   await close()
   process.exit(0)
 }
 
-/** How many of `n` in a second. */
+/** Runs `body`, which does `n` calls. Returns the calls per second. */
 export async function rate(n: number, body: () => Promise<unknown>): Promise<Figures> {
   const began = performance.now()
   await body()
   return { rate: n / ((performance.now() - began) / 1000) }
 }
 
-/** One after another. */
+/** `n` calls, one after another. */
 export async function sequence(n: number, call: (i: number) => Promise<unknown>): Promise<void> {
   for (let i = 0; i < n; i++) await call(i)
 }
 
-/** All at once. */
+/** `n` calls, all at once. */
 export const burst = (n: number, call: (i: number) => PromiseLike<unknown>): Promise<unknown[]> =>
   Promise.all(Array.from({ length: n }, (_, i) => call(i)))
 
-/** So many at a time. */
+/** `n` calls, `width` at a time. */
 export async function inFlight(n: number, width: number, call: (i: number) => Promise<unknown>): Promise<void> {
   let next = 0
   const lane = async () => {
@@ -43,7 +46,7 @@ export async function inFlight(n: number, width: number, call: (i: number) => Pr
   await Promise.all(Array.from({ length: width }, lane))
 }
 
-/** Half and 99th hundredth of the latencies of calls that come alone, in milliseconds. */
+/** The median and the 99th percentile of the latencies of single calls, in milliseconds. */
 export async function latency(n: number, call: (i: number) => Promise<unknown>): Promise<Figures> {
   const times: number[] = []
   for (let i = 0; i < n; i++) {
@@ -55,12 +58,13 @@ export async function latency(n: number, call: (i: number) => Promise<unknown>):
   return { p50: at(times, 0.5), p99: at(times, 0.99) }
 }
 
+/** The quantile of sorted numbers. */
 export const at = (sorted: readonly number[], share: number): number =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN
 
 export const MIB = 1024 * 1024
 export const IN_FLIGHT = 4
-/** Of functions.work. */
+/** The argument of functions.work. */
 export const WORK_ROUNDS = 10_000_000
 
 export const input = {

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { Piscina } from 'piscina'
 import { answer, burst, IN_FLIGHT, inFlight, MIB, rate, sequence } from './peer.js'
 
-/** Threads, not processes: what a pool costs when nothing has to cross a process. */
+/** A pool of threads, not processes. */
 const pool = new Piscina({
   filename: fileURLToPath(new URL('functions.js', import.meta.url)),
   minThreads: 2,

@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { server } from '../built.js'
 
-/** A farpool server of its own process, that ends with the process that forked it. */
+/** The process of a farpool server. It ends with the process that forked it. */
 const [, , listen = 'unix:/tmp/farpool-bench', processes = '2'] = process.argv
 const functions = fileURLToPath(new URL('functions.js', import.meta.url))
 const running = await server.serve({ modules: [functions], processes: Number(processes), listen, logLevel: 'error' })

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { answer, burst, IN_FLIGHT, inFlight, latency, MIB, rate, sequence } from './peer.js'
 
-/** The floor: two processes and a Unix socket; bytes come back as they went, and are counted, not parsed. */
+/** The lower bound: two processes and a Unix socket. The bytes are echoed and counted, but not parsed. */
 if (process.argv[2] === 'server') {
   createServer((socket) => socket.pipe(socket)).listen(process.argv[3], () => process.send?.('ready'))
   process.on('disconnect', () => process.exit(0))

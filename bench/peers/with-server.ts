@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 const MAIN = fileURLToPath(new URL('server.js', import.meta.url))
 
-/** A farpool server in a process of its own, on a Unix socket. */
+/** A farpool server in another process, on a Unix socket. */
 export class BenchServer {
   private constructor(
     readonly address: string,

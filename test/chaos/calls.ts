@@ -1,20 +1,20 @@
 import { isFarpoolError, type Pool } from './farpool.js'
-import { type CallFacts, callLine, failureWord, type HistoryFile } from './history.js'
+import { type CallFacts, callLine, failureToken, type HistoryFile } from './history.js'
 import { type Item, keyOf, now } from './item.js'
 import type { Step } from './plan.js'
 import type { Random } from './random.js'
 
-/** Numbers of a client's items: each lane has its own, so that a plan does not depend on how lanes interleave. */
+/** The numbers of the items of one lane. Each lane has its own, so that its plan does not depend on the other lanes. */
 export interface Numbers {
   next: number
   readonly stride: number
 }
 
-/** The calls of one client process: makes them, writes down what becomes of them, and knows which have not ended. */
+/** The calls of one client process. It makes them, records their outcomes, and counts the open ones. */
 export class Calls {
   #last = 0
   #open = 0
-  /** Items asked for so far. */
+  /** The number of items so far. */
   issued = 0
 
   constructor(
@@ -26,7 +26,7 @@ export class Calls {
     return this.#open
   }
 
-  /** Does a step in a pool; resolves when all its calls have ended, with false where they found no server. */
+  /** Runs a step in a pool. Resolves when all its calls have ended; with false if no server was there. */
   async step(pool: Pool, number: number, step: Step, numbers: Numbers, random: Random): Promise<boolean> {
     const controller = step.abortAfter === undefined ? undefined : new AbortController()
     const options = {
@@ -62,10 +62,10 @@ export class Calls {
         return pool.applyAsync(step.function, [item], undefined, {
           ...options,
           callback: (result) => this.#end(call, String(result)),
-          errorCallback: (error) => this.#end(call, wordOf(error)),
+          errorCallback: (error) => this.#end(call, tokenOf(error)),
         })
       } catch (error) {
-        this.#end(call, wordOf(error))
+        this.#end(call, tokenOf(error))
         return undefined
       }
     })
@@ -82,7 +82,7 @@ export class Calls {
       const isRight = back.length === bytes.length && back.every((byte, at) => byte === ((bytes[at] ?? 0) ^ 0xff))
       this.#end(call, isRight ? result : 'wrong-bytes')
     } catch (error) {
-      this.#end(call, wordOf(error))
+      this.#end(call, tokenOf(error))
       return !isAway(error)
     }
     return true
@@ -93,12 +93,12 @@ export class Calls {
     const call = this.#begin(step.settle ? 'settle' : 'map', context, step.count)
     const options = { ...context.options, ...(step.chunksize === undefined ? {} : { chunksize: step.chunksize }) }
     try {
-      const words = step.settle
+      const tokens = step.settle
         ? (await pool.map(step.function, call.items, { ...options, settle: true })).map((outcome) =>
-            outcome.status === 'fulfilled' ? String(outcome.value) : wordOf(outcome.reason),
+            outcome.status === 'fulfilled' ? String(outcome.value) : tokenOf(outcome.reason),
           )
         : (await pool.map(step.function, call.items, options)).map(String)
-      this.#results(call, 0, words)
+      this.#results(call, 0, tokens)
       this.#end(call, 'ok')
     } catch (error) {
       this.#fail(call, error)
@@ -119,7 +119,7 @@ export class Calls {
       for (let at = 0; ; at++) {
         if (at === step.leaveAfter) {
           await results.return()
-          this.#end(call, failureWord({ reason: 'CANCELLED', started: undefined, attempt: 0, pid: 0 }))
+          this.#end(call, failureToken({ reason: 'CANCELLED', started: undefined, attempt: 0, pid: 0 }))
           return true
         }
         try {
@@ -128,7 +128,7 @@ export class Calls {
           this.#results(call, at, [String(value)])
         } catch (error) {
           if (!isFarpoolError(error) || error.index === undefined) throw error
-          this.#results(call, error.index, [wordOf(error)])
+          this.#results(call, error.index, [tokenOf(error)])
         }
       }
       this.#end(call, 'ok')
@@ -161,31 +161,31 @@ export class Calls {
     this.issued += count
     this.#open++
     this.history.add(...callLine(facts))
-    // On the clock of the same event loop as the call's own: where that is busy, both are late.
+    // The timer of the call runs in the same event loop: if the loop is busy, both are late.
     const late =
       facts.timeout === 0 ? undefined : setTimeout(() => this.history.add('L', facts.call), 2 * facts.timeout + LATE_MS)
     return { facts, items, late }
   }
 
-  #results({ facts }: Open, index: number, words: readonly string[]): void {
-    if (words.length > 0) this.history.add('R', facts.call, index, now().toFixed(3), ...words)
+  #results({ facts }: Open, index: number, tokens: readonly string[]): void {
+    if (tokens.length > 0) this.history.add('R', facts.call, index, now().toFixed(3), ...tokens)
   }
 
-  /** An item's failure has its index; any other is that of all that have no outcome. */
+  /** A failure with an index belongs to one item. Any other one belongs to all items without an outcome. */
   #fail(call: Open, error: unknown): void {
-    if (!isFarpoolError(error) || error.index === undefined) return this.#end(call, wordOf(error))
-    this.#results(call, error.index, [wordOf(error)])
-    this.#end(call, wordOf(error).replace(/\/(true|false)\//, '/?/'))
+    if (!isFarpoolError(error) || error.index === undefined) return this.#end(call, tokenOf(error))
+    this.#results(call, error.index, [tokenOf(error)])
+    this.#end(call, tokenOf(error).replace(/\/(true|false)\//, '/?/'))
   }
 
-  #end({ facts, late }: Open, word: string): void {
+  #end({ facts, late }: Open, token: string): void {
     clearTimeout(late)
     this.#open--
-    this.history.add('E', facts.call, now().toFixed(3), word)
+    this.history.add('E', facts.call, now().toFixed(3), token)
   }
 }
 
-/** So much later than twice its timeout a call has certainly not been ended by it. */
+/** A call that is still open after twice its timeout plus this time breaks the rule `late`. */
 const LATE_MS = 2_000
 
 interface Context {
@@ -203,16 +203,16 @@ interface Open {
   readonly late: NodeJS.Timeout | undefined
 }
 
-/** No server is there now: the next call would fail as fast. */
+/** True if no server is there: the next call would fail at once too. */
 const isAway = (error: unknown): boolean =>
   isFarpoolError(error) &&
   ['CONNECTION_FAILED', 'SERVER_DRAINING', 'POOL_NOT_FOUND', 'POOL_CLOSED'].includes(error.reason)
 
-function wordOf(error: unknown): string {
+function tokenOf(error: unknown): string {
   if (!isFarpoolError(error)) {
-    process.stderr.write(`an error that is none of farpool's: ${error instanceof Error ? error.stack : error}\n`)
-    return failureWord({ reason: 'FOREIGN', started: undefined, attempt: 0, pid: 0 })
+    process.stderr.write(`an error that is not a FarpoolError: ${error instanceof Error ? error.stack : error}\n`)
+    return failureToken({ reason: 'FOREIGN', started: undefined, attempt: 0, pid: 0 })
   }
   const { reason, started, metadata } = error
-  return failureWord({ reason, started, attempt: Number(metadata['attempt'] ?? 0), pid: Number(metadata['pid'] ?? 0) })
+  return failureToken({ reason, started, attempt: Number(metadata['attempt'] ?? 0), pid: Number(metadata['pid'] ?? 0) })
 }

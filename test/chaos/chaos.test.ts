@@ -58,7 +58,7 @@ describe('chaos', () => {
   })
 
   it('finds workers that outlive a server which was killed', async () => {
-    const report = await runHarness<DeathsReport>('orphans', ['--deaths', '1', '--plant', 'sleepy-reaper'])
+    const report = await runHarness<DeathsReport>('orphans', ['--deaths', '1', '--plant', 'no-reaper'])
     expect(report.processesLeft).not.toEqual([])
   })
 })

@@ -18,13 +18,14 @@ export interface ChaosReport extends Verdict {
   seed: number
   seconds: number
   faults: Record<string, number>
-  /** From the kill of a worker to the first result of the next, and from the start of a bare worker to its word. */
+  /** The time from the kill of a worker to the first result of its replacement. */
   replacementMs: { count: number; median: number; worst: number }
+  /** The time that a worker without a server needs to start. */
   bareWorkerMs: { count: number; median: number; worst: number }
-  /** Tasks a second, before the rate was halved; only of a soak. */
+  /** Tasks per second before the rate was halved; only of a soak. */
   capacity: number | undefined
   serverMemory: { kibPerMinute: number; fromKib: number; toKib: number; samples: number }
-  /** What else was said that should not be. */
+  /** Faults beside the rules: errors in the server's log, clients that did not finish. */
   complaints: string[]
 }
 
@@ -32,20 +33,20 @@ const DRAIN_MS = 2_000
 const MEMORY_MS = 500
 const BARE_MS = 5_000
 const CAPACITY_MS = 5_000
-const LOOK_MS = 50
-/** What belonged to a server that was killed is gone after so long. */
-const MOURN_MS = 10_000
+const CHECK_EVERY_MS = 50
+/** The time for the processes of a killed server to end, and for the server to become idle at the end. */
+const GONE_MS = 10_000
 
-/** A server, its clients, a nemesis; then the check of all that happened. */
+/** The main scenario: clients make calls to a server while the nemesis injects faults; then the history is checked. */
 export class Chaos {
   readonly #server: ServerUnderTest
   readonly #clients: TrafficClient[] = []
   readonly #remains: string[] = []
   readonly #complaints: string[] = []
   #nextClient = 0
-  /** Asked for by clients that have been killed. */
-  #gone = 0
-  /** Items a second, of all clients; 0 for as many as there can be. */
+  /** The items of killed clients. */
+  #issuedByKilled = 0
+  /** Items per second of all clients together; 0: no limit. */
   #rate = 0
 
   constructor(
@@ -66,7 +67,7 @@ export class Chaos {
   }
 
   get issued(): number {
-    return this.#clients.reduce((sum, { issued }) => sum + issued, this.#gone)
+    return this.#clients.reduce((sum, { issued }) => sum + issued, this.#issuedByKilled)
   }
 
   async run(pace: Pace, seconds: number, isSoak = false): Promise<ChaosReport> {
@@ -77,34 +78,34 @@ export class Chaos {
     const { Pool } = await clientOfBuild(build)
     const shared = new Pool(this.#server.address)
     const random = new Random(options.seed, 0x6e656d65)
-    const prey = {
+    const targets = {
       mark: stage.mark,
       server: this.#server,
       shared,
       clients: this.#clients,
       host: this.host,
       replace: async (client: TrafficClient) => {
-        this.#gone += client.issued
+        this.#issuedByKilled += client.issued
         this.#clients[this.#clients.indexOf(client)] = await this.#client()
         await client.relay?.[Symbol.asyncDispose]()
       },
-      mourn: async () => void this.#remains.push(...(await leftAfter(this.#mark, MOURN_MS))),
+      waitUntilGone: async () => void this.#remains.push(...(await leftAfter(this.#mark, GONE_MS))),
     }
-    const nemesis = new Nemesis(stage.folder, prey, random)
+    const nemesis = new Nemesis(stage.folder, targets, random)
     const memory = watchMemory(this.#server, MEMORY_MS)
     const over = new AbortController()
     const bare = this.#startBareWorkers(over.signal)
     const harm = nemesis.run(pace, over.signal)
     harm.catch(() => over.abort())
-    const capacity = isSoak ? await this.#halve() : undefined
+    const capacity = isSoak ? await this.#halveRate() : undefined
     const until = performance.now() + seconds * 1_000
     while (!over.signal.aborted && performance.now() < until && (isSoak || this.issued < options.tasks))
-      await sleep(LOOK_MS)
+      await sleep(CHECK_EVERY_MS)
     over.abort()
     await harm
     const unfinished = await Promise.all(this.#clients.map((client) => client.finish(options.settle * 1_000)))
     for (const why of unfinished) if (why) this.#complaints.push(why)
-    await this.#lookAtRest(shared)
+    await this.#checkAtRest(shared)
     await shared.terminate()
     const bareMs = await bare
     memory.stop()
@@ -127,32 +128,33 @@ export class Chaos {
       faults: nemesis.counts,
       capacity,
       replacementMs: { count: replacedMs.length, median: median(replacedMs), worst: Math.max(...replacedMs) },
+      /** The time that a worker without a server needs to start. */
       bareWorkerMs: { count: bareMs.length, median: median(bareMs), worst: Math.max(...bareMs) },
       serverMemory: { ...slope(memory.samples), samples: memory.samples.length },
       complaints: [...this.#complaints, ...this.#server.complaints],
     }
   }
 
-  /** Sees how many tasks a second there can be, and has the clients ask for half as many from now on. */
-  async #halve(): Promise<number> {
-    // The first seconds are those of cold code.
+  /** Measures the capacity, then sets the rate of the clients to half of it. */
+  async #halveRate(): Promise<number> {
+    // Warm up.
     await sleep(CAPACITY_MS)
     const before = this.issued
     await sleep(CAPACITY_MS)
     const capacity = ((this.issued - before) * 1_000) / CAPACITY_MS
     this.#rate = capacity / 2
-    for (const client of this.#clients) client.tell({ what: 'rate', rate: this.#rate / this.#clients.length })
+    for (const client of this.#clients) client.send({ type: 'rate', rate: this.#rate / this.#clients.length })
     return capacity
   }
 
-  /** Of the server's processes, which end with it; clients have another. */
+  /** The mark of the server's own processes. The clients do not have it. */
   get #mark(): string {
     return `FARPOOL_CHAOS_SERVER=${this.stage.id}`
   }
 
   async #client(): Promise<TrafficClient> {
     const { options, build, stage } = this
-    // A relay would end at this side of the cable.
+    // No relay if the server has its own host: the relay would be on the client's side of the cable.
     const relay = this.host ? undefined : await Relay.open({ path: stage.socket })
     const traffic = {
       client: this.#nextClient++,
@@ -168,7 +170,7 @@ export class Chaos {
     return new TrafficClient(traffic, relay, stage.env)
   }
 
-  /** Now and then, beside all else: what a worker takes to start on this machine, now. */
+  /** Measures every BARE_MS how long a worker needs to start on this busy machine. */
   async #startBareWorkers(signal: AbortSignal): Promise<number[]> {
     const times: number[] = []
     while (await sleep(BARE_MS, true, { signal }).catch(() => false)) {
@@ -177,10 +179,10 @@ export class Chaos {
     return times
   }
 
-  /** When no client is left, nothing is queued and nothing runs, and every task has been counted once. */
-  async #lookAtRest(shared: { info(): Promise<{ queued: number; running: number; tasks: Record<string, number> }> }) {
+  /** Without clients nothing may be queued or running, and every submitted task must have been counted once. */
+  async #checkAtRest(shared: { info(): Promise<{ queued: number; running: number; tasks: Record<string, number> }> }) {
     try {
-      const until = performance.now() + MOURN_MS
+      const until = performance.now() + GONE_MS
       for (;;) {
         const { queued, running, tasks } = await shared.info()
         const { submitted = 0, succeeded = 0, failed = 0, cancelled = 0 } = tasks
@@ -189,14 +191,15 @@ export class Chaos {
           this.#remains.push(`tasks in the server: ${queued} queued, ${running} running; ${JSON.stringify(tasks)}`)
           return
         }
-        await sleep(LOOK_MS)
+        await sleep(CHECK_EVERY_MS)
       }
     } catch (error) {
-      this.#remains.push(`the server did not tell of its pool: ${error}`)
+      this.#remains.push(`the server did not answer GetPool: ${error}`)
     }
   }
 }
 
+/** The events of all clients. */
 export function* histories(folder: string) {
   for (const name of readdirSync(folder)) {
     const client = /^client-(\d+)\.history$/.exec(name)?.[1]

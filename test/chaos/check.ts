@@ -1,31 +1,31 @@
+import { Causes } from './causes.js'
 import { type CallFacts, type ClientEvent, type ExecutionEvent, type Fault, failureIn } from './history.js'
 import { clientOf, keyIn, keyOf, numberOf } from './item.js'
-import { Causes } from './plausible.js'
 import { ItemTable, OUTCOME } from './table.js'
 
-/** All that has been recorded of a run. */
+/** The records of a run. */
 export interface History {
   readonly faults: readonly Fault[]
-  /** By number of the client. */
+  /** The events of each client process, by its number. */
   readonly clients: Iterable<readonly [client: number, events: Iterable<ClientEvent>]>
   readonly executions: Iterable<ExecutionEvent>
-  /** What was there when everything had ended, and should not be: processes, files. */
+  /** Processes and files that were left after the end. */
   readonly remains: readonly string[]
 }
 
-/** The rules. A history that keeps them all is one in which every accepted task got exactly one outcome. */
+/** The rules. In a history that breaks none, every accepted task got exactly one outcome. */
 export const RULES = {
-  lost: 'every call of a client that lived has an outcome, every item of it too',
+  lost: 'every call of a client that was not killed has an outcome, and so has each of its items',
   twice: 'no call and no item has two outcomes',
   late: 'a call with a timeout ends',
-  duplicated: 'no attempt of an item begins twice, and there are at most 1 + retries',
-  'wrong result': 'a result is that of its own item',
-  'wrong order': 'imap hands out results in the order of the items',
-  'result without execution': 'what has a result has been executed to its end',
-  'executed, though not started': 'what has failed with started=false has not been executed',
-  'executed after the end': 'nothing runs in an owned pool after terminate, or join, has resolved',
-  'failure without a cause': 'a failure has a cause among the faults and the options of its call',
-  unhandled: 'no promise of the client rejects where nobody can handle it',
+  duplicated: 'no attempt of an item begins twice, and an item has at most 1 + retries attempts',
+  'wrong result': 'each result belongs to its own item',
+  'wrong order': 'imap returns results in the order of the items',
+  'result without execution': 'an item with a result was executed to the end',
+  'executed, though not started': 'an item that failed with started=false was not executed',
+  'executed after the end': 'nothing runs in an owned pool after terminate or join has resolved',
+  'failure without a cause': 'every failure is explained by an injected fault or by the options of its call',
+  unhandled: 'no client process has an unhandled rejection',
   remains: 'no process, no socket and no temporary file is left',
 } as const
 export type Rule = keyof typeof RULES
@@ -33,7 +33,7 @@ export type Rule = keyof typeof RULES
 export interface Violations {
   readonly rule: Rule
   count: number
-  /** The first few. */
+  /** At most EXAMPLES. */
   readonly examples: string[]
 }
 
@@ -41,23 +41,23 @@ export interface Verdict {
   tasks: number
   calls: number
   executions: number
-  /** By reason; `ok` for results. Of items. */
+  /** The number of items by reason; `ok` counts results. */
   outcomes: Record<string, number>
-  /** Of clients that were killed: nobody knows what became of them there. */
+  /** Items of killed clients whose outcome was not recorded. */
   unknown: number
   violations: Violations[]
 }
 
 const EXAMPLES = 5
 
-/** Judges a history. Reads each part once, from its beginning to its end, and keeps a few bytes of each item. */
+/** Checks a history against the rules. Reads each part once, in order, and keeps a few bytes per item. */
 export function check(history: History): Verdict {
   return new Check(history).verdict
 }
 
 interface OpenCall {
   readonly facts: CallFacts
-  /** Items that have an outcome. */
+  /** The number of items with an outcome. */
   known: number
 }
 
@@ -66,7 +66,7 @@ class Check {
   readonly #causes: Causes
   readonly #killed: ReadonlySet<number>
   readonly #items = new Map<number, ItemTable>()
-  /** When nothing could run in it any more; by client and pool. */
+  /** The time after which nothing may run in a pool, by client and pool. */
   readonly #ended = new Map<string, number>()
 
   constructor(history: History) {

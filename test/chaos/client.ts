@@ -2,19 +2,19 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { endsWithin, isRunning } from './processes.js'
 import type { Relay } from './relay.js'
-import type { FromTraffic, ToTraffic, TrafficOptions } from './traffic.js'
+import type { TrafficCommand, TrafficOptions, TrafficReport } from './traffic.js'
 
 const TRAFFIC = fileURLToPath(new URL('traffic.js', import.meta.url))
 
-/** A client process, seen from the harness. */
+/** A client process (traffic.ts), seen from the harness. */
 export class TrafficClient {
   readonly #child: ChildProcess
   #issued = 0
   #open = 0
   #workers: number[] = []
   #isDone = false
-  /** What it said on its standard error; for the report. */
-  said = ''
+  /** The end of its standard error, for the report. */
+  #stderr = ''
 
   constructor(
     readonly options: TrafficOptions,
@@ -23,15 +23,15 @@ export class TrafficClient {
   ) {
     this.#child = fork(TRAFFIC, [JSON.stringify(options)], { env, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.said = (this.said + text).slice(-10_000)
+      this.#stderr = (this.#stderr + text).slice(-10_000)
     })
-    this.#child.on('message', (said: FromTraffic) => {
-      if (said.what === 'workers') this.#workers = said.pids
-      else this.#issued = said.items
-      if (said.what === 'issued') this.#open = said.open
-      if (said.what === 'done') this.#isDone = true
+    this.#child.on('message', (report: TrafficReport) => {
+      if (report.type === 'workers') this.#workers = report.pids
+      else this.#issued = report.items
+      if (report.type === 'issued') this.#open = report.open
+      if (report.type === 'done') this.#isDone = true
     })
-    // One that has just been killed cannot be told anything.
+    // Sending to a process that has just been killed emits an error.
     this.#child.on('error', () => {})
   }
 
@@ -55,26 +55,26 @@ export class TrafficClient {
     return isRunning(this.#child)
   }
 
-  /** Of the pool of its own that it opened last. */
+  /** The pids of the workers of the pool that it opened last. */
   get workers(): readonly number[] {
     return this.#workers
   }
 
-  tell(said: ToTraffic): void {
-    if (this.#child.connected) this.#child.send(said)
+  send(command: TrafficCommand): void {
+    if (this.#child.connected) this.#child.send(command)
   }
 
   kill(): void {
     this.#child.kill('SIGKILL')
   }
 
-  /** Lets it end what is under way. Resolves with why it did not; a client that did not is killed. */
+  /** Lets the client finish its calls and exit, for at most `ms` milliseconds; then kills it. Resolves with a complaint, if any. */
   async finish(ms: number): Promise<string | undefined> {
-    this.tell({ what: 'finish' })
+    this.send({ type: 'finish' })
     const ended = await endsWithin(this.#child, ms)
     if (!ended) this.kill()
     if (ended && this.#isDone) return undefined
     const how = ended ? `ended with ${this.#child.signalCode ?? this.#child.exitCode}` : `was not done after ${ms} ms`
-    return `client ${this.number} ${how}, ${this.#open} calls open\n${this.said}`
+    return `client ${this.number} ${how}, ${this.#open} calls open\n${this.#stderr}`
   }
 }

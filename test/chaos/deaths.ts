@@ -7,9 +7,9 @@ import type { Stage } from './stage.js'
 
 export interface DeathsReport {
   deaths: number
-  /** What became of the calls; each must fail. */
+  /** The outcomes of the calls. Each must be a failure. */
   outcomes: Record<string, number>
-  /** From the kill to when no process of the server was left. */
+  /** The time from the kill until no process of the server was left. */
   goneMs: { median: number; worst: number }
   processesLeft: string[]
   filesLeft: string[]
@@ -18,9 +18,9 @@ export interface DeathsReport {
 
 const PROCESSES = 2
 const GONE_MS = 20_000
-const LOOK_MS = 5
+const CHECK_EVERY_MS = 5
 
-/** Kills servers whose workers are in endless loops, again and again; two at a time. */
+/** Kills `count` servers whose workers are in endless loops; two at a time. No process or file may be left. */
 export async function deaths(count: number, build: string, stage: Stage): Promise<DeathsReport> {
   const report: DeathsReport = {
     deaths: 0,
@@ -67,15 +67,15 @@ export async function deaths(count: number, build: string, stage: Stage): Promis
   return report
 }
 
-/** Resolves when all workers are in their loops. */
+/** Resolves when all workers run their loops. */
 async function busy(pool: Pool): Promise<void> {
   for (;;) {
     const { workers } = await pool.info()
     if (workers.filter((worker) => worker.function === 'loop').length === PROCESSES) return
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS))
+    await new Promise((resolve) => setTimeout(resolve, CHECK_EVERY_MS))
   }
 }
 
-/** What the calls of a server that is dead have for an outcome, if nothing else comes. */
+/** After GONE_MS: the outcome `none` for each call of a dead server that has not failed. */
 const late = (calls: number): Promise<string[]> =>
   new Promise((resolve) => setTimeout(() => resolve(new Array(calls).fill('none')), GONE_MS).unref())

@@ -6,7 +6,7 @@ type OwnedPoolOptions = Pick<Client.PoolOptions, 'processes' | 'initializer' | '
 export type Pool = Client.Pool
 export type FarpoolError = Client.FarpoolError
 
-/** The client of a build: that of this repository, or a copy of it in which a bug has been planted. */
+/** Imports the client of a build: of this repository, or of a copy with a planted bug. */
 export const clientOfBuild = (build: string): Promise<typeof Client> => import(`file://${build}/client/index.js`)
 
 export const isFarpoolError = (error: unknown): error is FarpoolError =>

@@ -4,8 +4,8 @@ import { currentTask } from 'farpool/worker'
 import { type Item, now, resultOf } from './item.js'
 
 /**
- * The functions of the workers. Each execution is written down when it begins and when it ends, a line with one write
- * to a file of this process, so that what a killed worker began is known. Their cost is in microseconds.
+ * The functions of the workers. Each execution records its begin and its end. Every record is one write to the history of
+ * this process, so the records of a killed worker are complete. The cost of an item is in microseconds.
  */
 const file = openSync(join(process.env['FARPOOL_CHAOS_DIR'] ?? '.', `work-${process.pid}.history`), 'a')
 
@@ -29,7 +29,7 @@ function spin(micros: number): void {
   while (performance.now() < until);
 }
 
-/** Ends when its time is over or when its caller has given up; whichever comes first. */
+/** Waits for `micros` microseconds. Rejects earlier if the call is cancelled. */
 function rest(micros: number): Promise<void> {
   const { signal } = currentTask()
   return new Promise((resolve, reject) => {
@@ -46,21 +46,20 @@ function rest(micros: number): Promise<void> {
   })
 }
 
-/** Computes for so long, deaf to everything: where its caller gives up, only the grace ends it. */
+/** Computes and ignores its abort signal: if the call is cancelled, the worker is killed after the grace. */
 export function work(item: Item): string {
   const attempt = begin(item)
   spin(item[2])
   return end(item, attempt)
 }
 
-/** Waits for so long, and heeds its signal. */
+/** Waits, and ends when its abort signal fires. */
 export async function nap(item: Item): Promise<string> {
   const attempt = begin(item)
   await rest(item[2])
   return end(item, attempt)
 }
 
-/** Throws. */
 export function fail(item: Item): never {
   begin(item)
   throw new RangeError(`no result for ${resultOf(item[0])}`)
@@ -73,7 +72,7 @@ export function mixed(item: Item): string {
   return end(item, attempt)
 }
 
-/** Takes its process along; the last attempt that it has survives. */
+/** Ends its process. If the item has retries, the last attempt succeeds. */
 export function crash(item: Item): string {
   const attempt = begin(item)
   if (attempt <= item[1] || item[1] === 0) {
@@ -83,7 +82,7 @@ export function crash(item: Item): string {
   return end(item, attempt)
 }
 
-/** Takes and returns many bytes: the cost is their number. */
+/** Takes and returns many bytes. The cost is their number. */
 export function bulk(item: Item, bytes: Uint8Array): [string, Uint8Array] {
   const attempt = begin(item)
   return [end(item, attempt), bytes.map((byte) => byte ^ 0xff)]
@@ -96,7 +95,7 @@ export function chatter(item: Item): string {
   return end(item, attempt)
 }
 
-/** Computes without end: only a kill ends it. */
+/** An endless loop: only a kill ends it. */
 export function loop(item: Item): never {
   begin(item)
   for (;;);
@@ -109,7 +108,7 @@ export function prepare(value: number): void {
   initialized = value
 }
 
-/** Whether the initializer has run in this process. */
+/** Throws if the initializer has not run in this process with the item's value. */
 export function prepared(item: Item): string {
   const attempt = begin(item)
   if (initialized !== item[2]) throw new Error(`the initializer left ${initialized}, not ${item[2]}`)

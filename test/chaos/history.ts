@@ -2,15 +2,15 @@ import { appendFileSync, closeSync, openSync, readdirSync, readFileSync, readSyn
 import { join } from 'node:path'
 
 /**
- * What happened, as files of lines: one of each client process, one of each worker process, one of the harness. They
- * are read one line at a time: a long run has millions.
+ * The history of a run: one file of lines for each client process, for each worker process, and for the harness. The files
+ * are read line by line, because a long run has millions of lines.
  *
  *   client-N.history   P  a pool was opened       X  terminate, or close and join, begins      T  it has resolved
- *                      U  a rejection that nobody could handle
- *                      C  a call began            R  outcomes of items, in the order in which they were handed out
- *                      E  a call ended            L  its deadline is long over and it has not ended      D  all is done
+ *                      U  an unhandled rejection
+ *                      C  a call began            R  outcomes of items, in the order in which the client got them
+ *                      E  a call ended            L  its timeout is long over, but it has not ended       D  the client is done
  *   work-PID.history   b  the process began       s  an execution began     f  an execution ended
- *   faults.history     what was done to them, and when
+ *   faults.history     the injected faults: kind, time, target
  */
 export type ClientEvent =
   | { kind: 'pool'; pool: number; type: 'shared' | 'owned' | 'local'; at: number }
@@ -26,17 +26,17 @@ export type ClientEvent =
 export interface CallFacts {
   call: number
   function: string
-  /** apply: the outcome is that of its one item. The others have results, and an end of their own. */
+  /** The outcome of an apply is the outcome of its only item. All other types have `results` events and an `end`. */
   type: 'apply' | 'map' | 'settle' | 'imap' | 'unordered'
   pool: number
-  /** Items have the numbers first, first + stride, … */
+  /** The items have the numbers first, first + stride, … */
   first: number
   stride: number
   count: number
   retries: number
-  /** In milliseconds; 0 for none. */
+  /** In milliseconds; 0: none. */
   timeout: number
-  /** Its caller gives it up, by a signal or by leaving the iteration. */
+  /** The caller cancels it, by a signal or by leaving the iteration. */
   givenUp: boolean
   at: number
 }
@@ -49,11 +49,11 @@ export type ExecutionEvent =
 export interface Fault {
   kind: string
   at: number
-  /** The pid or the number of the client; 0 for none. */
+  /** A pid or the number of a client; 0: none. */
   target: number
 }
 
-/** An outcome as a word: the result itself, `ok` for a call with many, or what the error says. */
+/** A failure as it is recorded. An outcome is one token: the result, `ok` for a call with many results, or a failure. */
 export interface FailureFacts {
   reason: string
   started: boolean | undefined
@@ -61,13 +61,13 @@ export interface FailureFacts {
   pid: number
 }
 
-export const failureWord = ({ reason, started, attempt, pid }: FailureFacts): string =>
+export const failureToken = ({ reason, started, attempt, pid }: FailureFacts): string =>
   `!${reason}/${started ?? '?'}/${attempt}/${pid}`
 
-/** What a word says of a failure; undefined where it is a result. */
-export function failureIn(word: string): FailureFacts | undefined {
-  if (!word.startsWith('!')) return undefined
-  const [reason = '', started, attempt, pid] = word.slice(1).split('/')
+/** Parses the token of a failure; undefined if the token is a result. */
+export function failureIn(token: string): FailureFacts | undefined {
+  if (!token.startsWith('!')) return undefined
+  const [reason = '', started, attempt, pid] = token.slice(1).split('/')
   return {
     reason,
     started: started === '?' ? undefined : started === 'true',
@@ -76,13 +76,13 @@ export function failureIn(word: string): FailureFacts | undefined {
   }
 }
 
-/** A file of lines that are written together, at the latest before anything else of the process goes out. */
+/** A history file. Its lines are written in batches, always before the process sends anything else. */
 export class HistoryFile {
   #lines = ''
 
   constructor(private readonly path: string) {}
 
-  /** Queued ahead of whatever this turn sends: a microtask that comes before those of the calls that it tells of. */
+  /** The write is a microtask. It runs before the microtasks of the calls that the line describes. */
   add(...words: readonly (string | number)[]): void {
     if (this.#lines === '') queueMicrotask(() => this.flush())
     this.#lines += `${words.join(' ')}\n`
@@ -187,7 +187,7 @@ function callIn(words: readonly string[]): CallFacts {
   }
 }
 
-/** Of all worker processes. */
+/** The events of all worker processes. */
 export function* executionEvents(folder: string): Iterable<ExecutionEvent> {
   for (const name of readdirSync(folder)) {
     const pid = Number(/^work-(\d+)\.history$/.exec(name)?.[1] ?? 0)

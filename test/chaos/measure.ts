@@ -5,7 +5,7 @@ import { now } from './item.js'
 import { residentKiB } from './processes.js'
 import { FUNCTIONS, type ServerUnderTest } from './server.js'
 
-/** The server's memory over time. */
+/** Samples of the server's resident memory. */
 export interface Memory {
   readonly samples: { at: number; pid: number; kib: number }[]
   stop(): void
@@ -21,7 +21,7 @@ export function watchMemory(server: ServerUnderTest, everyMs: number): Memory {
   return { samples, stop: () => clearInterval(timer) }
 }
 
-/** Of the server that lived longest: the least-squares line through what it took in the second half of its life. */
+/** The growth of the server process that lived longest: a least-squares line through the second half of its samples. */
 export function slope(samples: Memory['samples']): { kibPerMinute: number; fromKib: number; toKib: number } {
   const lives = [...new Set(samples.map(({ pid }) => pid))].map((pid) => samples.filter((sample) => sample.pid === pid))
   const longest = lives.sort((a, b) => b.length - a.length)[0] ?? []
@@ -39,11 +39,11 @@ export function slope(samples: Memory['samples']): { kibPerMinute: number; fromK
   }
 }
 
-/** How long after each kill of a worker of the shared pool the next new one of that pool gave its first result. */
+/** For each kill of a worker of the shared pool: the milliseconds until its replacement finished its first task. */
 export function replacements(faults: readonly Fault[], executions: Iterable<ExecutionEvent>): number[] {
   const shared = new Set(faults.filter(({ kind }) => kind === 'seen').map(({ target }) => target))
   const workers: { began: number; result: number }[] = []
-  /** By pid the last that had it: in a long run the kernel gives them again. */
+  /** The latest worker with each pid: in a long run the kernel reuses pids. */
   const last = new Map<number, (typeof workers)[number]>()
   for (const { kind, pid, at } of executions) {
     if (!shared.has(pid)) continue
@@ -60,7 +60,7 @@ export function replacements(faults: readonly Fault[], executions: Iterable<Exec
     const next = news.findIndex(({ began }) => began > at)
     if (next < 0) break
     const [worker] = news.splice(0, next + 1).slice(-1)
-    // One that was itself killed before it had a result is no replacement.
+    // A replacement that was killed before its first result does not count.
     if (worker && worker.result < Number.POSITIVE_INFINITY) times.push(worker.result - at)
   }
   return times
@@ -69,10 +69,10 @@ export function replacements(faults: readonly Fault[], executions: Iterable<Exec
 export const median = (numbers: readonly number[]): number =>
   [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? Number.NaN
 
-/** Starts a worker without a server, and times it from the start of its process to its word that it is ready. */
+/** Starts a worker without a server. Resolves with the milliseconds from its spawn to its `ready` message. */
 export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Promise<number> {
-  const { writeToWorker, FrameReader, decodeFromWorker } = await import(`file://${build}/wire/frame.js`)
-  const { ProtoWriter } = await import(`file://${build}/wire/proto-writer.js`)
+  const { writeToWorker, FrameReader, decodeFromWorker } = await import(`file://${build}/wire/framing/frames.js`)
+  const { ProtoWriter } = await import(`file://${build}/wire/framing/protobuf.js`)
   const writer = new ProtoWriter()
   const value = {
     modules: [FUNCTIONS],
@@ -84,7 +84,7 @@ export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Pr
   }
   writeToWorker(writer, { $case: 'init', value })
   const from = performance.now()
-  const child = spawn(process.execPath, [`${build}/server/worker/main.js`], {
+  const child = spawn(process.execPath, [`${build}/worker/worker-main.js`], {
     stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'],
     env,
   })

@@ -9,7 +9,7 @@ import { signal } from './processes.js'
 import type { Random } from './random.js'
 import type { ServerUnderTest } from './server.js'
 
-/** How often what happens, in milliseconds; 0 for never. */
+/** The mean interval of each kind of fault, in milliseconds; 0: never. */
 export interface Pace {
   /** A worker is killed. */
   readonly kill: number
@@ -17,57 +17,57 @@ export interface Pace {
   readonly stop: number
   /** A client's connections are cut. */
   readonly cut: number
-  /** The server's cable is pulled for a while. */
+  /** The server's host is disconnected for a while. */
   readonly partition: number
-  /** Nothing comes through a client's connections for a while. */
+  /** A client's connections stall for a while. */
   readonly stall: number
-  /** A client is killed; another takes its place. */
+  /** A client is killed and replaced. */
   readonly clientKill: number
-  /** The server is told to end, and started again. */
+  /** The server gets SIGTERM and is started again. */
   readonly restart: number
-  /** The server is killed, and started again. */
+  /** The server is killed and started again. */
   readonly serverKill: number
   /** The server is stopped for a while. */
   readonly freeze: number
 }
 
-/** What the nemesis may touch: what the harness has started, and workers that its server or its clients tell of. */
-export interface Prey {
-  /** In the environment of every process of the run. */
+/** The processes and connections that the nemesis may harm. It finds the workers through the server and the clients. */
+export interface NemesisTargets {
+  /** The mark in the environment of every process of the run. */
   readonly mark: string
   readonly server: ServerUnderTest
   readonly shared: Pool
   readonly clients: readonly TrafficClient[]
-  /** Where the server runs, if not beside its clients. */
+  /** The host of the server, if it is not the host of the clients. */
   readonly host: Host | undefined
   replace(client: TrafficClient): Promise<void>
-  /** Waits until no process of the server that was killed is left. */
-  mourn(): Promise<void>
+  /** Waits until no process of the old server is left. */
+  waitUntilGone(): Promise<void>
 }
 
-/** How long what is held up is held up, in milliseconds. */
+/** The shortest and longest stop or stall, in milliseconds. */
 const HOLD_MS = [20, 500] as const
 /**
- * How long a cable is pulled. TCP sends again after pauses that double, so its connections stand still for up to twice as
- * long; what answers a ping by then is not lost, and no call may be.
+ * The shortest and longest partition, in milliseconds. TCP retransmits after pauses that double, so the connections stall
+ * for up to twice as long. That is shorter than the keepalive timeout: no connection, and so no call, may be lost.
  */
 const PARTITION_MS = [100, 2_000] as const
 
-/** Does harm, each kind at its own pace, until the signal; then undoes what can be undone. Each fault is written down. */
+/** Injects faults of each kind at its own pace until the signal aborts; then ends all stops and stalls. Records each fault. */
 export class Nemesis {
   readonly counts: Record<string, number> = {}
   readonly #held = new Set<() => void>()
-  /** Restarts come one at a time, and nothing else is done to a server that is not there. */
+  /** The server is being restarted: no other fault may hit it. */
   #isAway = false
 
   constructor(
     private readonly folder: string,
-    private readonly prey: Prey,
+    private readonly targets: NemesisTargets,
     private readonly random: Random,
   ) {}
 
   async run(pace: Pace, signal: AbortSignal): Promise<void> {
-    const { server, clients, host } = this.prey
+    const { server, clients, host } = this.targets
     await Promise.all([
       this.#every(pace.kill, signal, () => this.#killWorker()),
       this.#every(pace.stop, signal, () => this.#stopWorker()),
@@ -99,7 +99,7 @@ export class Nemesis {
         if (!client) return
         this.#fault('client-kill', client.number)
         client.kill()
-        await this.prey.replace(client)
+        await this.targets.replace(client)
       }),
       this.#every(pace.restart, signal, () => this.#restart('restart')),
       this.#every(pace.serverKill, signal, () => this.#restart('server-kill')),
@@ -126,17 +126,17 @@ export class Nemesis {
     release()
   }
 
-  /** One that is at work or could be: a pool whose workers die again and again while they start gives up, as it should. */
+  /** A busy or idle worker. Not a starting one: a pool whose workers keep dying at their start gives up, as it should. */
   async #worker(): Promise<number | undefined> {
     if (this.#isAway) return undefined
-    const own = this.prey.clients.flatMap(({ workers }) => workers)
+    const own = this.targets.clients.flatMap(({ workers }) => workers)
     if (own.length > 0 && this.random.chance(0.2)) return this.#one(own)
     try {
-      const { workers } = await this.prey.shared.info()
+      const { workers } = await this.targets.shared.info()
       for (const { pid } of workers) this.#write('seen', pid)
       return this.#one(workers.filter(({ state }) => state === 'busy' || state === 'idle'))?.pid
     } catch {
-      // The server is away.
+      // No server answers.
       return undefined
     }
   }
@@ -145,32 +145,32 @@ export class Nemesis {
     const pid = await this.#worker()
     if (pid === undefined || pid === 0) return
     const at = now()
-    if (signal(this.prey.mark, pid, 'SIGKILL')) this.#fault('kill', pid, at)
+    if (signal(this.targets.mark, pid, 'SIGKILL')) this.#fault('kill', pid, at)
   }
 
   async #stopWorker(): Promise<void> {
     const pid = await this.#worker()
-    if (pid === undefined || pid === 0 || !signal(this.prey.mark, pid, 'SIGSTOP')) return
+    if (pid === undefined || pid === 0 || !signal(this.targets.mark, pid, 'SIGSTOP')) return
     this.#fault('stop', pid)
-    await this.#hold(() => signal(this.prey.mark, pid, 'SIGCONT'))
+    await this.#hold(() => signal(this.targets.mark, pid, 'SIGCONT'))
   }
 
   async #restart(kind: 'restart' | 'server-kill'): Promise<void> {
     if (this.#isAway) return
     this.#isAway = true
-    // One that is stopped could not end.
+    // A stopped server could not exit.
     for (const release of this.#held) release()
-    this.#fault(kind, this.prey.server.pid)
+    this.#fault(kind, this.targets.server.pid)
     if (kind === 'restart') {
-      const code = await this.prey.server.drain()
-      if (code !== 0) this.prey.server.complaints.push(`after SIGTERM the server ended with ${code}`)
-    } else await this.prey.server.kill()
-    await this.prey.mourn()
-    await this.prey.server.start()
+      const code = await this.targets.server.drain()
+      if (code !== 0) this.targets.server.complaints.push(`after SIGTERM the server ended with ${code}`)
+    } else await this.targets.server.kill()
+    await this.targets.waitUntilGone()
+    await this.targets.server.start()
     this.#isAway = false
   }
 
-  /** All connections of the server, those of its clients and that of the harness. */
+  /** Resets all connections of the server, those of the clients and that of the harness. */
   async #reset(host: Host): Promise<void> {
     this.#fault('reset', 0)
     await host.reset()

@@ -6,20 +6,20 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 
 /**
- * A machine of its own, as far as the network goes: a network namespace, joined to that of this process by a cable that
- * can be pulled. This process's own must be one that nobody else uses (test/network/run.sh makes it). All of it is held by
- * processes only: when they have ended, however that came, nothing is left of it.
+ * A simulated host: a network namespace, joined to the namespace of this process by a virtual cable that can be unplugged.
+ * This process must run in a namespace of its own too (test/network/run.sh makes one). Only processes keep the namespaces
+ * alive: when the processes have ended, for whatever reason, nothing is left.
  *
  *       other hosts ──┐
  *     this process  10.9.N.1 ──── cable ──── 10.9.N.2  host N
  */
 export class Host implements AsyncDisposable {
-  /** Of the host; it can be reached from this process, and from other hosts. */
+  /** The IP address of the host. This process and the other hosts can reach it. */
   readonly address: string
-  /** What to put before a command, so that it runs on the host. */
+  /** A command prefix: a command after it runs on the host. */
   readonly prefix: readonly string[]
   readonly #router: string
-  /** This end of the cable. */
+  /** The network interface at this end of the cable. */
   readonly #near: string
 
   private constructor(
@@ -32,9 +32,9 @@ export class Host implements AsyncDisposable {
     this.prefix = ['nsenter', `--net=/proc/${keeper.pid}/ns/net`]
   }
 
-  /** @param number that no other host has, from 1 to 250. */
+  /** @param number from 1 to 250, different for each host. */
   static async join(number: number): Promise<Host> {
-    // It ends with this process, also when that is killed.
+    // The keeper ends when this process ends or is killed, because its standard input closes.
     const keeper = spawn('unshare', ['--net', 'sh', '-c', 'echo && exec cat'], { stdio: ['pipe', 'pipe', 'inherit'] })
     keeper.stdin?.on('error', () => {})
     if (keeper.stdout) await once(keeper.stdout, 'data')
@@ -44,7 +44,7 @@ export class Host implements AsyncDisposable {
     await run('ip', ['link', 'add', ...ends, 'netns', String(keeper.pid)])
     await run('ip', ['address', 'add', `${host.#router}/30`, 'dev', host.#near])
     await run('ip', ['link', 'set', host.#near, 'up'])
-    // Nobody says that there is no way, as beyond a router: what is sent while the cable is pulled is lost in silence.
+    // A permanent neighbour entry, so that packets to an unplugged host are lost in silence, as they are behind a router.
     await run('ip', ['neighbour', 'replace', host.address, 'lladdr', farCard, 'dev', host.#near, 'nud', 'permanent'])
     await host.#ip('link', 'set', 'lo', 'up')
     await host.#ip('address', 'add', `${host.address}/30`, 'dev', 'far')
@@ -53,7 +53,7 @@ export class Host implements AsyncDisposable {
     return host
   }
 
-  /** Nothing comes to the host or from it any more; nobody is told. */
+  /** Disconnects the host: packets in both directions are lost in silence. */
   async unplug(): Promise<void> {
     await this.#ip('link', 'set', 'far', 'down')
   }
@@ -63,13 +63,13 @@ export class Host implements AsyncDisposable {
     await this.#ip('route', 'replace', 'default', 'via', this.#router)
   }
 
-  /** Ends all its TCP connections with a reset, which their other ends hear of. False where the kernel does not. */
+  /** Resets all TCP connections of the host; the other ends notice. Resolves with false if the kernel cannot do that. */
   async reset(): Promise<boolean> {
     const { stdout } = await run('nsenter', [...this.prefix.slice(1), 'ss', '-K', '-H', 'state', 'established'])
     return stdout !== ''
   }
 
-  /** Its cable is gone at once, the host itself when nothing runs on it any more. */
+  /** Removes the cable at once. The host disappears when no process runs on it any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     await run('ip', ['link', 'delete', this.#near])
     const exited = once(this.keeper, 'exit')
@@ -85,6 +85,6 @@ export class Host implements AsyncDisposable {
 
 const hex = (number: number): string => number.toString(16).padStart(2, '0')
 
-/** Why there can be no hosts here; empty where there can. Whoever runs in a namespace made for it is told so (run.sh). */
+/** The reason why this process cannot make hosts; empty if it can. test/network/run.sh sets the variable. */
 export const whyNoHosts = (): string =>
   process.env['FARPOOL_NETWORK'] === 'inside' ? '' : 'it needs a network of its own: test/network/run.sh makes one'

@@ -23,48 +23,51 @@ export interface Options {
 }
 
 const ROWS = {
-  seed: [1, 'the plan of all clients and of the nemesis'],
-  tasks: [100_000, 'ends when the clients have asked for so many'],
-  seconds: [60, 'or after so many seconds; with --tasks, one for every 200 of them'],
+  seed: [1, 'seed of all random choices'],
+  tasks: [100_000, 'end after this many tasks'],
+  seconds: [60, 'end after this many seconds; with --tasks, the default is one second per 200 tasks'],
   clients: [3, 'client processes'],
-  lanes: [6, 'what each of them does at a time, beside a pool of its own'],
+  lanes: [6, 'steps of each client at a time on the shared pool; one more lane uses owned pools'],
   processes: [3, 'workers of the shared pool'],
-  settle: [60, 'how many seconds calls may take to end when nothing is done to them any more'],
-  'kill-every': [400, 'ms between kills of a worker; 0 for never, as with all of these'],
+  settle: [60, 'seconds for the last calls to end after the last fault'],
+  'kill-every': [400, 'ms between kills of a worker; 0: never, also for all options below'],
   'stop-every': [1_500, 'ms between stops (SIGSTOP) of a worker'],
-  'cut-every': [4_000, "ms between cuts of a client's connections; of resets of all, in a network of its own"],
+  'cut-every': [
+    4_000,
+    "ms between cuts of one client's connections; with --partition-every, between resets of all connections",
+  ],
   'partition-every': [
     0,
-    "ms between pulls of the server's cable; in a network of its own: test/network/run.sh npm run chaos",
+    'ms between partitions of the server from its clients; needs test/network/run.sh npm run chaos',
   ],
-  'stall-every': [5_000, "ms between halts of a client's connections"],
+  'stall-every': [5_000, "ms between stalls of one client's connections"],
   'client-kill-every': [8_000, 'ms between kills of a client'],
   'restart-every': [15_000, 'ms between restarts of the server (SIGTERM)'],
   'server-kill-every': [20_000, 'ms between kills of the server'],
   'freeze-every': [7_000, 'ms between stops (SIGSTOP) of the server'],
-  soak: [0, 'instead: so many seconds at half of the capacity, which is measured first; no faults unless asked for'],
-  deaths: [0, 'instead: so many deaths of a server whose workers are in endless loops'],
-  rolling: [0, 'instead: so many restarts of two servers in turn, behind clients that know both'],
+  soak: [0, 'another scenario: this many seconds at half of the measured capacity, without faults by default'],
+  deaths: [0, 'another scenario: this many kills of a server whose workers are in endless loops'],
+  rolling: [0, 'another scenario: this many restarts of two servers in turn; the clients know both'],
 } as const
-/** Fewer there are on no machine that is worth it: a bound for a run that is told how many it has to do. */
-const TASKS_A_SECOND = 200
+/** The slowest machine that is supported. It bounds the time of a run with --tasks. */
+const TASKS_PER_SECOND = 200
 const FAULTS = Object.keys(ROWS).filter((name) => name.endsWith('-every'))
 
 export const HELP = `npm run chaos -- [options]
 
-Clients drive mixed work through a server while workers, clients, connections and the server itself die. Then every
-call and every execution is checked. Exit code 1 where a rule is broken.
+Clients make calls of all kinds while workers, clients, connections and the server itself fail. Then every call and
+every execution is checked. The exit code is 1 if a rule is broken.
 
 ${Object.entries(ROWS)
-  .map(([name, [value, help]]) => `  --${name.padEnd(18)} ${help} (${value})`)
+  .map(([name, [value, help]]) => `  --${name.padEnd(18)} ${help} (default: ${value})`)
   .join('\n')}
-  --calm               no faults but those that are asked for
-  --plant NAME         plants a bug in a copy of the build: plant.ts lists them
-  --build FOLDER       the build to test (dist)
-  --out FILE           writes the report there, as JSON
-  --keep               keeps the histories; they are kept also where a rule is broken`
+  --calm               only the faults that further options ask for
+  --plant NAME         plant a bug in a copy of the build, to test this harness; plant.ts lists the bugs
+  --build FOLDER       the build to test (default: dist)
+  --out FILE           write the report to this file, as JSON
+  --keep               keep the histories also if no rule is broken`
 
-/** The options of a command line. Throws where it has any other. */
+/** Parses the command line. Throws for an unknown option or a wrong value. */
 export function parseOptions(args: readonly string[]): Options | 'help' {
   const rows = Object.fromEntries(Object.keys(ROWS).map((name) => [name, { type: 'string' as const }]))
   const text = { type: 'string' as const }
@@ -78,7 +81,9 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   const isCalm = values.calm || given['soak'] !== undefined
   const why = whyNoHosts()
   if (Number(given['partition-every'] ?? 0) !== 0 && why !== '') {
-    throw new Error(`--partition-every is ${given['partition-every']}, but here no cable can be pulled: ${why}`)
+    throw new Error(
+      `--partition-every is ${given['partition-every']}, but this process cannot make a partition: ${why}`,
+    )
   }
   const number = (name: keyof typeof ROWS): number => {
     const text = given[name]
@@ -93,7 +98,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     seconds:
       given['tasks'] === undefined || given['seconds'] !== undefined
         ? number('seconds')
-        : number('tasks') / TASKS_A_SECOND,
+        : number('tasks') / TASKS_PER_SECOND,
     clients: number('clients'),
     lanes: number('lanes'),
     processes: number('processes'),

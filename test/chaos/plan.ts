@@ -1,12 +1,12 @@
 import type { OwnedPoolOptions } from './farpool.js'
 import type { Random } from './random.js'
 
-/** What one lane of a client does next. Counts are items, costs microseconds, times milliseconds. */
+/** One step of a lane. `count` is a number of items, `cost` is in microseconds, times are in milliseconds. */
 export interface Step {
   readonly do: 'apply' | 'burst' | 'map' | 'imap' | 'bulk'
   readonly function: string
   readonly count: number
-  /** The most that an item costs; each has its own share of it. */
+  /** The most that an item costs. Each item costs a random part of it. */
   readonly cost: number
   readonly retries: number
   readonly timeout?: number
@@ -14,16 +14,16 @@ export interface Step {
   readonly chunksize?: number
   readonly settle?: boolean
   readonly ordered?: boolean
-  /** The consumer of an imap leaves after so many results. */
+  /** The consumer of an imap leaves the iteration after this many results. */
   readonly leaveAfter?: number
 }
 
-/** A pool of the client's own: what is done in it, and how it ends. */
+/** The plan for an owned pool: its options, its steps, and its end. */
 export interface PoolPlan {
   readonly local: boolean
   readonly options: OwnedPoolOptions
   readonly steps: readonly Step[]
-  /** `amid`: terminated while the steps are under way. */
+  /** `amid`: terminated while the steps run. */
   readonly end: 'join' | 'terminate' | 'amid'
   readonly amidAfter: number
 }
@@ -41,7 +41,7 @@ const KINDS = {
   chatter: 1,
 } as const
 
-/** The next step of a lane on the shared pool; a lane's plan depends on its seed only. */
+/** The next step of a lane. It depends only on the seed. */
 export function nextStep(random: Random): Step {
   const retries = random.chance(0.4) ? random.between(1, 2) : 0
   switch (random.weighted(KINDS)) {
@@ -73,7 +73,7 @@ export function nextStep(random: Random): Step {
   }
 }
 
-/** One that has a result wherever there is a server. */
+/** A step whose calls have a result as long as a server is there. */
 export function nextPlainStep(random: Random): Step {
   const step = nextStep(random)
   const isPlain =
@@ -105,13 +105,13 @@ const many = (random: Random) => ({
   ...(random.chance(0.5) ? { chunksize: random.between(1, 40) } : {}),
 })
 
-/** Some of it ends in time, some does not, and some has to be killed. */
+/** A step with a timeout or an abort. Some calls end in time, some do not, and some ignore their signal. */
 function hurried(random: Random, hurry: { timeout?: number; abortAfter?: number }, retries: number): Step {
-  const isDeaf = random.chance(0.15)
+  const ignoresSignal = random.chance(0.15)
   const step = {
-    function: isDeaf ? 'work' : 'nap',
-    count: isDeaf ? 1 : random.between(1, 30),
-    cost: isDeaf ? random.between(1_000, 900_000) : random.between(1_000, 120_000),
+    function: ignoresSignal ? 'work' : 'nap',
+    count: ignoresSignal ? 1 : random.between(1, 30),
+    cost: ignoresSignal ? random.between(1_000, 900_000) : random.between(1_000, 120_000),
     retries,
     ...hurry,
   }

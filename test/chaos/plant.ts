@@ -8,49 +8,49 @@ export interface Bug {
   readonly what: string
 }
 
-/** Bugs that the check must find: a line of the build, changed. */
+/** Bugs that the harness must find. Each replaces the first occurrence of `from` in one file of the build. */
 export const BUGS = {
   'drop-outcome': {
     file: 'pool/scheduler/scheduler.js',
     from: 'task.settle(outcome);',
     to: 'if (task.id % 101 !== 0) task.settle(outcome);',
-    what: 'the scheduler does not tell the owners of some tasks their outcome',
+    what: 'some tasks are never settled',
   },
   'rerun-started': {
     file: 'pool/scheduler/scheduler.js',
     from: 'if (task.started)\n                this.#crashed',
     to: 'if (false)\n                this.#crashed',
-    what: 'a task whose worker died runs again, although it had begun',
+    what: 'a task whose worker died runs again, although it had started',
   },
   'deaf-kill': {
     file: 'pool/process/launcher.js',
     from: "process.kill(-leader, 'SIGKILL')",
     to: 'true',
-    what: 'workers are not killed, and left',
+    what: 'workers are not killed',
   },
-  'sleepy-reaper': {
+  'no-reaper': {
     file: 'pool/process/orphan-reaper.js',
     from: 'kill -9 "-$pid"',
     to: ':',
-    what: 'the orphan reaper does not kill the workers of a server that was killed',
+    what: 'the orphan reaper does not kill the workers of a killed server',
   },
   'no-turns': {
     file: 'pool/scheduler/fair-queue.js',
     from: 'this.#open(task.job.client).push(task);',
     to: 'this.#open((globalThis.everybody ??= task.job.client)).push(task);',
-    what: 'all clients share one queue; npm run neighbour finds it, not the check',
+    what: 'all clients share one queue; npm run neighbour finds this, npm run chaos does not',
   },
 } as const satisfies Record<string, Bug>
 export type BugName = keyof typeof BUGS
 
-/** A copy of the build with a bug in it. Throws where the line to change is not there any more. */
+/** Copies the build and plants a bug. Returns the copy. Throws if the code to change is not in the file. */
 export function plant(build: string, name: string, folder: string): string {
   const bug: Bug | undefined = BUGS[name as BugName]
-  if (!bug) throw new Error(`there is no bug ${name}; there are ${Object.keys(BUGS).join(', ')}`)
+  if (!bug) throw new Error(`there is no bug ${name}; the bugs are ${Object.keys(BUGS).join(', ')}`)
   return plantBug(build, bug, folder)
 }
 
-/** The same with any bug. The folder is made where there is none. */
+/** Plants any bug, like plant(). Creates the folder. */
 export function plantBug(build: string, bug: Bug, folder: string): string {
   const copy = join(folder, 'dist')
   cpSync(build, copy, { recursive: true })

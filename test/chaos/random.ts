@@ -2,7 +2,7 @@
 export class Random {
   #state: number
 
-  /** The seeds together name a stream of its own. */
+  /** Each list of seeds gives its own sequence. */
   constructor(...seeds: readonly number[]) {
     this.#state = seeds.reduce((state, seed) => scramble(state ^ seed), 0x2545f491)
   }
@@ -26,7 +26,7 @@ export class Random {
     return choices[Math.floor(this.next() * choices.length)] ?? choices[0]
   }
 
-  /** One of the names, as often as its weight says. */
+  /** One of the names, with a probability in proportion to its weight. */
   weighted<T extends string>(weights: Readonly<Record<T, number>>): T {
     const entries = Object.entries(weights) as [T, number][]
     let left = this.next() * entries.reduce((sum, [, weight]) => sum + weight, 0)
@@ -38,7 +38,7 @@ export class Random {
   }
 }
 
-/** 32 bits to 32 other bits, each to its own: two rounds of xor, shift and multiply. */
+/** A bijective hash of 32 bits: two rounds of xor, shift and multiply. */
 export function scramble(value: number): number {
   value = Math.imul(value ^ (value >>> 16), 0x21f0aaad)
   value = Math.imul(value ^ (value >>> 15), 0x735a2d97)

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type NetConnectOpts, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-/** A way from one client to the server that can be cut, or held up. */
+/** A TCP proxy between one client and the server that can cut or stall the connections. */
 export class Relay implements AsyncDisposable {
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
@@ -29,7 +29,7 @@ export class Relay implements AsyncDisposable {
     })
   }
 
-  /** @param change through which the server's bytes pass, for each connection. */
+  /** @param change makes a stream for each connection; the server's bytes pass through it. */
   static async open(target: NetConnectOpts, change?: () => Duplex): Promise<Relay> {
     const relay = new Relay(target, change)
     relay.#server.listen(0, '127.0.0.1')
@@ -41,17 +41,17 @@ export class Relay implements AsyncDisposable {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }
 
-  /** Whether there is anything to cut. */
+  /** True if there is a connection. */
   get isUsed(): boolean {
     return this.#sockets.size > 0
   }
 
-  /** Both ends learn of it at once. */
+  /** Closes all connections. Both ends notice at once. */
   cut(): void {
     for (const socket of this.#sockets) socket.destroy()
   }
 
-  /** Nothing gets through, in either direction, until `resume`; nobody is told. */
+  /** Passes nothing on, in either direction, until `resume`. Neither end notices. */
   stall(): void {
     this.#isStalled = true
     for (const socket of this.#sockets) socket.pause()

@@ -13,7 +13,7 @@ const ms = ({ count, median, worst }: ChaosReport['replacementMs']): string =>
 
 const mib = (kib: number): string => (kib / 1024).toFixed(0)
 
-/** The report, for people. */
+/** The report as text. */
 export function table(report: ChaosReport): string {
   const { serverMemory, violations } = report
   const count = (rule: string) => violations.find((violation) => violation.rule === rule)?.count ?? 0
@@ -23,21 +23,21 @@ export function table(report: ChaosReport): string {
     ['executions', String(report.executions)],
     ['faults', list(report.faults)],
     ['outcomes', list(report.outcomes)],
-    ['of killed clients', `${report.unknown} tasks under way`],
+    ['killed clients', `${report.unknown} of their tasks were under way`],
     ['lost', String(count('lost'))],
     ['duplicated', String(count('duplicated'))],
     ['kill to next result', ms(report.replacementMs)],
     ['start of a worker', ms(report.bareWorkerMs)],
     ...(report.capacity === undefined
       ? []
-      : ([['capacity', `${report.capacity.toFixed(0)} tasks/s, half of it driven`]] as [string, string][])),
+      : ([['capacity', `${report.capacity.toFixed(0)} tasks/s, half of it used`]] as [string, string][])),
     [
       'server memory',
-      `${mib(serverMemory.fromKib)} to ${mib(serverMemory.toKib)} MiB, ${(serverMemory.kibPerMinute / 1024).toFixed(2)} MiB a minute in its second half`,
+      `${mib(serverMemory.fromKib)} to ${mib(serverMemory.toKib)} MiB, ${(serverMemory.kibPerMinute / 1024).toFixed(2)} MiB per minute in the second half`,
     ],
     ['violations', list(Object.fromEntries(violations.map(({ rule, count }) => [rule, count])))],
   ]
-  return [...lines(rows), ...told(report)].join('\n')
+  return [...lines(rows), ...details(report)].join('\n')
 }
 
 export function deathsTable(report: DeathsReport): string {
@@ -59,13 +59,13 @@ export function rollingTable(report: RollingReport): string {
     ['without a result', String(report.failed)],
     ['violations', list(Object.fromEntries(report.violations.map(({ rule, count }) => [rule, count])))],
   ])
-  return [...rows, ...told(report)].join('\n')
+  return [...rows, ...details(report)].join('\n')
 }
 
 const lines = (rows: readonly [string, string][]): string[] =>
   rows.map(([name, value]) => `${name.padEnd(20)} ${value}`)
 
-const told = ({ violations, complaints }: Pick<ChaosReport, 'violations' | 'complaints'>): string[] => [
+const details = ({ violations, complaints }: Pick<ChaosReport, 'violations' | 'complaints'>): string[] => [
   ...violations.flatMap(({ rule, examples }) => examples.map((example) => `  ${rule}: ${example}`)),
   ...complaints.map((complaint) => `  complaint: ${complaint}`),
 ]

@@ -10,20 +10,20 @@ import type { Stage } from './stage.js'
 
 export interface RollingReport extends Verdict {
   restarts: number
-  /** Tasks that have no result. */
+  /** The number of tasks without a result. */
   failed: number
   complaints: string[]
 }
 
-/** What a server has by default. */
+/** The default of farpool serve. */
 const DRAIN_MS = 30_000
-const LOOK_MS = 10
-/** Between two restarts the clients get on with so many tasks. */
+const CHECK_EVERY_MS = 10
+/** The number of tasks that the clients begin between two restarts. */
 const TASKS_BETWEEN = 500
-/** Clients that no longer get on are given so long. */
+/** The longest time for TASKS_BETWEEN tasks. */
 const STUCK_MS = 60_000
 
-/** Restarts two servers in turn, one at a time, behind clients that know both addresses: every call has a result. */
+/** Restarts two servers in turn while clients that know both addresses make calls. Every call must have a result. */
 export async function rolling(options: Options, build: string, stage: Stage): Promise<RollingReport> {
   const { processes, seed, lanes } = options
   const env = stage.env
@@ -43,8 +43,8 @@ export async function rolling(options: Options, build: string, stage: Stage): Pr
   const progress = async () => {
     const until = performance.now() + STUCK_MS
     const enough = issued() + TASKS_BETWEEN
-    while (issued() < enough && performance.now() < until) await sleep(LOOK_MS)
-    if (issued() < enough) complaints.push('the clients did not get on')
+    while (issued() < enough && performance.now() < until) await sleep(CHECK_EVERY_MS)
+    if (issued() < enough) complaints.push('the clients made no progress')
   }
   for (let restart = 0; restart < options.rolling; restart++) {
     await progress()

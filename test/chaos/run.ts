@@ -8,7 +8,7 @@ import { deathsTable, rollingTable, table } from './report.js'
 import { rolling } from './rolling.js'
 import { Stage } from './stage.js'
 
-/** npm run chaos */
+/** npm run chaos. Returns the exit code. */
 async function main(): Promise<number> {
   let options: Options | 'help'
   try {
@@ -22,7 +22,7 @@ async function main(): Promise<number> {
     return 0
   }
   const stage = new Stage()
-  // However it goes, it ends: what is left of it then is killed.
+  // A run that hangs ends here; the stage kills its remaining processes.
   const watchdog = setTimeout(() => {
     process.stderr.write(`the run did not end by itself; its histories are in ${stage.folder}\n`)
     stage.end(true)
@@ -30,31 +30,31 @@ async function main(): Promise<number> {
   }, limitMs(options))
   let isBroken = true
   try {
-    isBroken = await play(options, stage)
+    isBroken = await runScenario(options, stage)
   } finally {
     clearTimeout(watchdog)
     stage.end(isBroken || options.keep)
     if (isBroken) {
-      process.stderr.write(`\nA rule is broken. Histories: ${stage.folder}\nAgain: ${options.command}\n`)
+      process.stderr.write(`\nA rule is broken. Histories: ${stage.folder}\nRepeat: ${options.command}\n`)
     }
   }
   return isBroken ? 1 : 0
 }
 
-/** Plays what the options ask for and prints its report; tells whether a rule is broken. */
-async function play(options: Options, stage: Stage): Promise<boolean> {
+/** Runs the scenario of the options and prints its report. Resolves with true if a rule is broken. */
+async function runScenario(options: Options, stage: Stage): Promise<boolean> {
   const build = options.plant ? plant(options.build, options.plant, stage.folder) : options.build
-  const { text, report, isBroken } = await (options.deaths > 0 ? dying : options.rolling > 0 ? rollingOn : chaotic)(
-    options,
-    build,
-    stage,
-  )
+  const { text, report, isBroken } = await (options.deaths > 0
+    ? runDeaths
+    : options.rolling > 0
+      ? runRolling
+      : runChaos)(options, build, stage)
   process.stdout.write(`${text}\n`)
   if (options.out) writeFileSync(options.out, `${JSON.stringify(report, null, 2)}\n`)
   return isBroken
 }
 
-async function chaotic(options: Options, build: string, stage: Stage) {
+async function runChaos(options: Options, build: string, stage: Stage) {
   const isSoak = options.soak > 0
   await using host = options.pace.partition > 0 ? await Host.join(100) : undefined
   const report = await new Chaos(options, build, stage, host).run(
@@ -65,13 +65,13 @@ async function chaotic(options: Options, build: string, stage: Stage) {
   return { text: table(report), report, isBroken: report.violations.length + report.complaints.length > 0 }
 }
 
-async function dying(options: Options, build: string, stage: Stage) {
+async function runDeaths(options: Options, build: string, stage: Stage) {
   const report = await deaths(options.deaths, build, stage)
   const { lost, processesLeft, filesLeft } = report
   return { text: deathsTable(report), report, isBroken: lost + processesLeft.length + filesLeft.length > 0 }
 }
 
-async function rollingOn(options: Options, build: string, stage: Stage) {
+async function runRolling(options: Options, build: string, stage: Stage) {
   const report = await rolling(options, build, stage)
   return {
     text: rollingTable(report),
@@ -80,7 +80,7 @@ async function rollingOn(options: Options, build: string, stage: Stage) {
   }
 }
 
-/** Everything in it is bounded by itself; this is for what is not. In seconds: a death or a restart takes a few. */
+/** A generous limit of the whole run, in milliseconds. Each step also has its own limit. */
 const limitMs = ({ seconds, soak, deaths, rolling, settle }: Options): number =>
   (Math.max(seconds, soak) + 2 * settle + 30 * (deaths + rolling) + 300) * 1_000
 

@@ -11,15 +11,16 @@ export interface ServerOptions {
   readonly processes: number
   readonly drainMs: number
   readonly env: NodeJS.ProcessEnv
-  /** A command that ends in the one which is given to it: where the server runs (network.ts). */
+  /** A command before the server's, which runs it on another host (network.ts). */
   readonly prefix?: readonly string[]
-  /** The module of functions; those of the chaos, unless it says otherwise. */
+  /** The module of functions. Default: functions.ts of this folder. */
   readonly module?: string
-  /** Flags of its Node, and options of its own besides. */
+  /** Options of Node. */
   readonly nodeFlags?: readonly string[]
+  /** Further options of `farpool serve`. */
   readonly args?: readonly string[]
-  /** Told of each line of its log that is no function's print. */
-  heard?(line: LogLine): void
+  /** Called for each line of its log, worker output aside. */
+  onLog?(line: LogLine): void
 }
 
 export interface LogLine {
@@ -31,16 +32,16 @@ export interface LogLine {
 
 export const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
 
-/** How long a function may be deaf, in milliseconds. */
+/** The --grace of the server: the time for a cancelled function to end. */
 const GRACE_MS = 200
-/** Beyond what it was given to drain, a server may take so long to end. */
+/** The time that a server may need to end, beyond its drainMs. */
 const END_MS = 20_000
 
-/** `farpool serve` as a process, again and again at the same address. */
+/** `farpool serve` as a process. After a restart it has the same address. */
 export class ServerUnderTest {
   #child: ChildProcess | undefined
   #address = ''
-  /** What it logged of faults of its own. */
+  /** Errors in its log that are not the fault of a function. */
   readonly complaints: string[] = []
 
   constructor(private readonly options: ServerOptions) {}
@@ -57,7 +58,7 @@ export class ServerUnderTest {
     return this.#child !== undefined && isRunning(this.#child)
   }
 
-  /** Resolves when it takes calls. */
+  /** Resolves when the server takes calls. */
   async start(): Promise<void> {
     const { build, listen, processes, drainMs, env, module = FUNCTIONS, nodeFlags = [], prefix = [] } = this.options
     const { args: more = [] } = this.options
@@ -77,7 +78,7 @@ export class ServerUnderTest {
     const child = spawn(
       command,
       rest,
-      // Ends with the harness, also when that is killed.
+      // With --exit-on-stdin-end the server ends when the harness ends or is killed.
       { stdio: ['pipe', 'ignore', 'pipe'], env },
     )
     this.#child = child
@@ -93,21 +94,21 @@ export class ServerUnderTest {
     this.#address = await serving
   }
 
-  /** The address, where the line says that it takes calls. */
+  /** Reads a line of the log. Returns the address if the line reports that the server takes calls. */
   #read(line: string): string | undefined {
     if (!line.startsWith('{')) {
       this.complaints.push(line)
       return undefined
     }
     const { msg, level, address, err, stream, reason } = JSON.parse(line)
-    if (stream === undefined) this.options.heard?.({ level, msg, reason, address })
-    // What functions print, that their processes died, and that an initializer failed is no fault of the server.
+    if (stream === undefined) this.options.onLog?.({ level, msg, reason, address })
+    // Worker output and failed initializers are no fault of the server.
     if (level >= 50 && stream === undefined && reason !== 'INITIALIZER_FAILED')
       this.complaints.push(err ? `${msg}: ${err.stack}` : line)
     return msg === 'serving' ? address : undefined
   }
 
-  /** SIGTERM; resolves with the exit code, or with why there is none. */
+  /** Sends SIGTERM. Resolves with the exit code, or with a text if there is none. */
   async drain(): Promise<number | string> {
     const child = this.#child
     if (!child) return 0

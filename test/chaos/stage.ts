@@ -4,17 +4,17 @@ import { join } from 'node:path'
 import { faultFile } from './history.js'
 import { leftAfter, MARK, marked } from './processes.js'
 
-/** How long a process may take to end after the last word has been said to it. */
+/** The time that the processes of a run may need to end after it. */
 const END_MS = 20_000
 
-/** Where a run takes place: a folder for its histories and its temporary files, and a mark on all its processes. */
+/** The surroundings of a run: a folder for its histories and temporary files, and a mark on all its processes. */
 export class Stage {
   readonly folder: string
   readonly id: string
   readonly mark: string
   readonly #temporary: string
 
-  /** @param name of what is run there. */
+  /** @param name the begin of the folder's name. */
   constructor(name = 'chaos') {
     this.folder = mkdtempSync(join(tmpdir(), `${name}-`))
     this.id = this.folder.slice(-6)
@@ -28,30 +28,30 @@ export class Stage {
     return join(this.#temporary, 'server.sock')
   }
 
-  /** Of all processes of the run. */
+  /** The environment for all processes of the run. */
   get env(): NodeJS.ProcessEnv {
     return { ...process.env, [MARK]: this.id, FARPOOL_CHAOS_DIR: this.folder, TMPDIR: this.#temporary }
   }
 
-  /** What is left when all has ended: processes, sockets, temporary folders. */
+  /** After the end: the processes, sockets and temporary folders that are left. */
   async remains(): Promise<string[]> {
     const processes = await leftAfter(this.mark, END_MS)
     return [...processes, ...this.files]
   }
 
-  /** Node's cache of compiled modules is meant to stay (docs/performance.md). */
+  /** The temporary files that are left, except Node's compile cache: it stays on purpose (docs/performance.md). */
   get files(): string[] {
     const names = readdirSync(this.#temporary).filter((name) => name !== 'node-compile-cache')
     return names.map((name) => `file ${name}`)
   }
 
-  /** Whatever happened: nothing of the run goes on. */
+  /** Kills all processes of the run. Removes its folder unless `keep`. */
   end(keep: boolean): void {
     for (const { pid } of marked(this.mark)) {
       try {
         process.kill(pid, 'SIGKILL')
       } catch {
-        // It has just ended.
+        // The process has just ended.
       }
     }
     if (!keep) rmSync(this.folder, { recursive: true, force: true })

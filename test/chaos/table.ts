@@ -1,18 +1,18 @@
-/** What is known of each item of one client; a column each, so that a million items take a few megabytes. */
+/** The items of one client, as one typed array per column: a million items take a few megabytes. */
 export class ItemTable {
   #size = 1024
-  /** Number of its pool in its client; 0 for none: nothing is known of who asked for it. */
+  /** The number of the pool within its client; 0: the call was not recorded. */
   pool = new Uint16Array(this.#size)
   retries = new Uint8Array(this.#size)
   outcome = new Uint8Array(this.#size)
-  /** By attempt, a bit each. */
+  /** One bit per attempt. */
   started = new Uint8Array(this.#size)
   finished = new Uint8Array(this.#size)
   lastSign = new Float64Array(this.#size)
-  /** How many numbers have been used. */
+  /** One more than the largest number of an item. */
   count = 0
 
-  /** Makes room for an item with this number. */
+  /** Grows the columns for an item with this number. */
   reach(number: number): void {
     this.count = Math.max(this.count, number + 1)
     if (number < this.#size) return

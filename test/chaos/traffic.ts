@@ -8,8 +8,8 @@ import { nextPlainStep, nextPool, nextStep, type PoolPlan } from './plan.js'
 import { Random } from './random.js'
 
 /**
- * A client process: several lanes, each of which makes one step after another as its plan says. The harness forks it,
- * and may kill it at any time.
+ * A client process. It has several lanes; each lane makes one step after another, as its plan says. The harness forks the
+ * process and may kill it at any time.
  */
 export interface TrafficOptions {
   readonly client: number
@@ -18,23 +18,24 @@ export interface TrafficOptions {
   readonly folder: string
   readonly build: string
   readonly lanes: number
-  /** Whether one more lane opens pools of its own. */
+  /** True: one more lane opens owned pools. */
   readonly owned: boolean
-  /** Nothing that fails by itself, or is given up. */
+  /** True: only calls that neither fail by themselves nor are cancelled. */
   readonly plain: boolean
-  /** Items a second, of all lanes together; 0 for as many as there can be. */
+  /** Items per second of all lanes together; 0: no limit. */
   readonly rate: number
 }
 
-/** What the harness says, and what it is told. */
-export type ToTraffic = { what: 'finish' } | { what: 'rate'; rate: number }
-export type FromTraffic =
-  | { what: 'issued'; items: number; open: number }
-  | { what: 'workers'; pids: number[] }
-  | { what: 'done'; items: number }
+/** A message from the harness to a client process. */
+export type TrafficCommand = { type: 'finish' } | { type: 'rate'; rate: number }
+/** A message from a client process to the harness. */
+export type TrafficReport =
+  | { type: 'issued'; items: number; open: number }
+  | { type: 'workers'; pids: number[] }
+  | { type: 'done'; items: number }
 
-const TELL_MS = 100
-/** Where no server was there: so long until the next try. */
+const REPORT_EVERY_MS = 100
+/** The pause after a call that found no server. */
 const AWAY_MS = 300
 
 const options: TrafficOptions = JSON.parse(String(process.argv[2]))
@@ -42,7 +43,7 @@ const history = new HistoryFile(clientFile(options.folder, options.client))
 const calls = new Calls(options.client, history)
 const { Pool: FarPool } = await clientOfBuild(options.build)
 const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
-const tell = (said: FromTraffic) => void (process.connected && process.send?.(said))
+const report = (message: TrafficReport) => void (process.connected && process.send?.(message))
 
 let isFinishing = false
 let { rate } = options
@@ -50,10 +51,10 @@ let began = performance.now()
 let before = 0
 let pools = 0
 
-process.on('message', (said: ToTraffic) => {
-  if (said.what === 'finish') isFinishing = true
+process.on('message', (command: TrafficCommand) => {
+  if (command.type === 'finish') isFinishing = true
   else {
-    ;({ rate } = said)
+    ;({ rate } = command)
     began = performance.now()
     before = calls.issued
   }
@@ -66,10 +67,10 @@ process.on('unhandledRejection', (error) => {
       .slice(0, 600),
   )
 })
-// Without the harness nobody reads on.
+// The harness has ended.
 process.on('disconnect', () => process.exit(1))
 
-/** Keeps to the rate: what is ahead of it waits. */
+/** Waits while the client is ahead of its rate. */
 async function pace(): Promise<void> {
   while (rate > 0 && !isFinishing) {
     const ahead = ((calls.issued - before) / rate) * 1_000 - (performance.now() - began)
@@ -113,7 +114,7 @@ async function ownedPool(plan: PoolPlan, numbers: Numbers, random: Random): Prom
   if (!plan.local) {
     const pids = pool.info().then(({ workers }) => workers.map(({ pid }) => pid))
     pids.then(
-      (pids) => tell({ what: 'workers', pids }),
+      (pids) => report({ type: 'workers', pids }),
       () => {},
     )
   }
@@ -135,18 +136,18 @@ const stride = options.lanes + 1
 const stream = new FarPool(options.address)
 const unary = new FarPool(options.address, { transport: 'unary' })
 const numbered = [stream, unary].map((pool) => ({ pool, number: opened('shared') }))
-const telling = setInterval(() => tell({ what: 'issued', items: calls.issued, open: calls.open }), TELL_MS)
+const reporting = setInterval(() => report({ type: 'issued', items: calls.issued, open: calls.open }), REPORT_EVERY_MS)
 
 const lanes = Array.from({ length: options.lanes }, (_, lane) => {
-  // One lane in four makes an RPC of each call.
+  // One lane in four uses the unary transport: one RPC per call.
   const { pool, number } = numbered[lane % 4 === 3 ? 1 : 0] ?? { pool: stream, number: 1 }
   return sharedLane(lane, pool, number, { next: lane, stride })
 })
 if (options.owned) lanes.push(ownedLane(options.lanes, { next: options.lanes, stride }))
 await Promise.all(lanes)
-clearInterval(telling)
+clearInterval(reporting)
 await Promise.all([stream.terminate(), unary.terminate()])
 history.add('D')
 history.flush()
-tell({ what: 'done', items: calls.issued })
+report({ type: 'done', items: calls.issued })
 process.disconnect()

@@ -1,4 +1,4 @@
-"""Calls as any stub makes them, written short: JSON unless a test says otherwise, and never without a deadline."""
+"""Short forms of calls through a plain stub: JSON by default, always with a deadline."""
 
 import json
 import math
@@ -34,7 +34,7 @@ def value_of(payload: Payload) -> Any:
             return cbor2.loads(payload.cbor)
         case 'raw':
             return payload.raw
-    raise AssertionError('the payload is of no kind')
+    raise AssertionError('the payload has no kind')
 
 
 def _no_json(text: str) -> None:
@@ -42,7 +42,7 @@ def _no_json(text: str) -> None:
 
 
 def same(left: Any, right: Any) -> bool:
-    """Equal, also in what == overlooks: NaN, the sign of a zero, a truth value and a number."""
+    """Like ==, but NaN equals NaN, 0.0 differs from -0.0, and True differs from 1."""
     if isinstance(left, bool) or isinstance(right, bool):
         return left is right
     if isinstance(left, (int, float)) and isinstance(right, (int, float)):
@@ -57,7 +57,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 class Caller:
-    """The stub of a channel, and the name of the pool that it calls."""
+    """The stub of a channel, with the name of a pool to call."""
 
     def __init__(self, channel: grpc.Channel, pool: str = ''):
         self.channel = channel
@@ -92,7 +92,7 @@ class Caller:
         )
 
     def map(self, function: str, chunks: Iterable[Any], **fields: Any) -> list[Any]:
-        """The results, chunk by chunk."""
+        """Returns one list of results per chunk."""
         response = self.stub.Map(self.map_request(function, chunks, **fields), timeout=PATIENCE)
         return [value_of(chunk) for chunk in response.chunks]
 
@@ -104,7 +104,7 @@ class Caller:
         return self.stub.Map(request, timeout=PATIENCE)
 
     def imap(self, function: str, chunks: Iterable[Any], ordered: bool = True, **fields: Any):
-        """The stream of frames."""
+        """Returns the stream of response messages."""
         request = self.map_request(function, chunks, kind=api.IMapRequest, ordered=ordered, **fields)
         return self.stub.IMap(request, timeout=2 * PATIENCE)
 
@@ -128,7 +128,7 @@ class Caller:
 
 
 class Lease(Caller):
-    """A pool of the caller's own: the stream of its events, and calls to it."""
+    """An owned pool: the stream of its events, and calls to it."""
 
     def __init__(self, channel: grpc.Channel, **options: Any):
         super().__init__(channel)

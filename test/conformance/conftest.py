@@ -1,4 +1,4 @@
-"""A farpool server driven from plain Python stubs. run.sh makes the stubs and runs these tests."""
+"""Fixtures for tests that call a farpool server from plain Python stubs. run.sh makes the stubs and runs the tests."""
 
 import signal
 import sys
@@ -11,7 +11,7 @@ pytest.register_assert_rewrite('calling', 'failing', 'running')
 from calling import Caller, Lease  # noqa: E402
 from running import GRACE, Server  # noqa: E402
 
-# No test takes so long; one that hangs fails, and the servers are stopped.
+# A test that takes longer fails, and the servers are stopped.
 TEST_SECONDS = 90
 
 
@@ -29,17 +29,17 @@ def no_test_hangs():
 
 @pytest.fixture(scope='session', autouse=True)
 def stopped_when_told():
-    """SIGTERM ends the tests as Ctrl-C does: the servers are stopped on the way out."""
+    """Makes SIGTERM end the tests as Ctrl-C does, so that the servers are stopped."""
 
     def end(*_):
-        sys.exit('the tests were told to stop')
+        sys.exit('the tests were stopped by SIGTERM')
 
     signal.signal(signal.SIGTERM, end)
 
 
 @pytest.fixture(scope='session')
 def server():
-    """One server for all tests that leave it as it was: two processes, a short grace."""
+    """A server for all tests that do not change it: two processes, a short grace."""
     running = Server('--processes', '2', '--grace', str(int(GRACE * 1000)))
     yield running
     running.stop()
@@ -67,7 +67,7 @@ def pool(server) -> Caller:
 
 @pytest.fixture
 def open_pool(server):
-    """Opens pools of the test's own on the common server: open_pool(processes=1). One process unless the test says more."""
+    """Opens owned pools on the common server: open_pool(processes=2). Default: one process."""
     opened: list[Lease] = []
 
     def open_one(channel: grpc.Channel = server.channel, **options) -> Lease:

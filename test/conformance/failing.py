@@ -1,4 +1,4 @@
-"""How a call failed, read as any client of google.rpc.Status reads it."""
+"""Reads the failure of a call from its google.rpc.Status."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ class Failure:
     code: str
     reason: str
     message: str
-    # Whether the task had begun; None where the failure does not say.
+    # True if the task had begun; None if the failure does not tell.
     started: bool | None
-    # What else the ErrorInfo holds.
+    # The other metadata of the ErrorInfo.
     metadata: Mapping[str, str]
     remote: failure_pb2.RemoteError | None
     # Seconds.
@@ -25,12 +25,12 @@ class Failure:
 
     @property
     def row(self) -> tuple[str, str, bool | None]:
-        """What the table of errors says about it."""
+        """The columns of this failure in the table of errors."""
         return self.code, self.reason, self.started
 
 
 def failure_in(status: status_pb2.Status) -> Failure:
-    """Of a status as frames and answers hold it."""
+    """Reads a status that is part of a message."""
     info = _only(status, error_details_pb2.ErrorInfo)
     assert info is not None, f'there is no ErrorInfo in {status}'
     assert info.domain == 'farpool'
@@ -50,16 +50,16 @@ def failure_in(status: status_pb2.Status) -> Failure:
 
 
 def failure_of(call: Callable[[], object]) -> Failure:
-    """Of a call that must fail, with the details of google.rpc.Status."""
+    """Makes a call that must fail, and returns its failure."""
     error = error_of(call)
-    # Also holds the two together: the code and the message of the trailers, and those of the details.
+    # from_call() also checks that the code and the message of the trailers and of the details agree.
     status = rpc_status.from_call(error)
     assert status is not None, f'the failure has no details: {error.code()}: {error.details()}'
     return failure_in(status)
 
 
 def error_of(call: Callable[[], object]) -> grpc.RpcError:
-    """Of a call that must fail, however."""
+    """Makes a call that must fail, and returns the error of grpcio."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value
@@ -70,7 +70,7 @@ def code_of(call: Callable[[], object]) -> str:
 
 
 def _only(status: status_pb2.Status, kind: type):
-    """The one detail of a kind, or None."""
+    """The only detail of a type, or None."""
     found = [detail for detail in status.details if detail.Is(kind.DESCRIPTOR)]
     assert len(found) <= 1, f'there are {len(found)} details of {kind.DESCRIPTOR.full_name}'
     if not found:

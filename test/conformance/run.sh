@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Drives a farpool server from plain Python stubs, made here from the .proto files: what any language's stubs can do.
-# Needs python3 (3.10 or newer) with venv, and a built server. Arguments go on to pytest: run.sh -k map -x
+# Tests a farpool server from plain Python stubs, which it generates from the .proto files: stubs of any language can do
+# the same. Needs python3 (3.10 or newer) with venv. Builds the server if needed. Passes its arguments to pytest:
+#     test/conformance/run.sh -k map -x
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -10,14 +11,14 @@ die() {
   exit 1
 }
 
-command -v node >/dev/null || die 'there is no node; the server runs on Node 20.19 or newer'
-command -v python3 >/dev/null || die 'there is no python3; install it (Debian, Ubuntu: apt-get install python3 python3-venv)'
+command -v node >/dev/null || die 'node is missing; install Node 20.19 or newer'
+command -v python3 >/dev/null || die 'python3 is missing; install it (Debian, Ubuntu: apt-get install python3 python3-venv)'
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   die "$(python3 --version) is too old for the pinned packages; install Python 3.10 or newer"
-[[ -d $root/node_modules ]] || die 'the server is not installed; run npm ci first'
+[[ -d $root/node_modules ]] || die 'the npm packages are missing; run npm ci first'
 [[ -f $root/dist/cli/main.js ]] || (cd "$root" && npm run build)
 
-# The environment is complete when it holds a copy of what it was made from.
+# The copy of requirements.txt in the environment marks a complete installation.
 venv=$root/.venv
 python=$venv/bin/python
 if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt" || ! "$python" -c 'import grpc, pytest' 2>/dev/null; then
@@ -31,11 +32,11 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 mkdir "$scratch/stubs"
-# google/rpc comes from googleapis-common-protos; proto/google only lets protoc resolve the import.
+# The Python code of google/rpc comes from googleapis-common-protos; protoc needs proto/google only for the import.
 "$python" -m grpc_tools.protoc --proto_path="$root/proto" --python_out="$scratch/stubs" --grpc_python_out="$scratch/stubs" \
   "$root"/proto/farpool/v1/*.proto
 
-# The tests leave no files here: no byte code, no cache, temporary files with the stubs.
+# Leave no files in the repository: no byte code, no cache; temporary files go beside the stubs.
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$scratch/stubs
 cd "$here"
 "$python" -m pytest -p no:cacheprovider --rootdir="$here" --basetemp="$scratch/files" "$@"

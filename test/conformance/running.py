@@ -1,4 +1,4 @@
-"""Real farpool servers, each a process of its own, and the ways to wait for what they do."""
+"""Runs real farpool servers as processes, and waits for their effects."""
 
 import json
 import os
@@ -15,18 +15,18 @@ HERE = Path(__file__).resolve().parent
 FUNCTIONS = HERE / 'functions.mjs'
 MAIN = HERE.parent.parent / 'dist' / 'cli' / 'main.js'
 
-# Whatever a test waits for comes in well under a second; a test that has waited this long has failed.
+# Seconds. Everything that a test waits for takes well under a second.
 PATIENCE = 20.0
 
-# How long the common server lets a cancelled function go on before it kills its process, in seconds.
+# The --grace of the common server, in seconds.
 GRACE = 0.5
 
-# The size limits of grpcio stay what they are for trailers; messages may be as large as the server sends them.
+# No limit for messages. The limit for trailers stays at the default of grpcio.
 CHANNEL_OPTIONS = [('grpc.max_receive_message_length', -1), ('grpc.max_send_message_length', -1)]
 
 
 class Server:
-    """`farpool serve` with the functions of these tests. What it logs is kept."""
+    """`farpool serve` with the functions of these tests. Keeps the lines of its log."""
 
     def __init__(self, *options: str, listen: str = '127.0.0.1:0'):
         self.log: list[dict] = []
@@ -53,14 +53,14 @@ class Server:
         return self._process.pid
 
     def connect(self) -> grpc.Channel:
-        """A connection of its own, closed with the server."""
+        """Opens a new connection, which stop() closes."""
         options = [*CHANNEL_OPTIONS, ('grpc.use_local_subchannel_pool', 1)]
         channel = grpc.insecure_channel(self.address, options)
         self._channels.append(channel)
         return channel
 
     def logged(self, message: str) -> dict:
-        """The first log line with this message, written before or from now on."""
+        """Waits for a log line that begins with this message, and returns the first one."""
         end = time.monotonic() + PATIENCE
         with self._logged:
             while True:
@@ -75,7 +75,7 @@ class Server:
         self._process.send_signal(number)
 
     def exit_code(self) -> int:
-        """Waits until the process has ended by itself."""
+        """Waits until the process has ended, and returns its exit code."""
         return self._process.wait(PATIENCE)
 
     @property
@@ -86,7 +86,7 @@ class Server:
         for channel in self._channels:
             channel.close()
         if self.is_running:
-            # Two of them: nothing in flight is waited for.
+            # The second signal ends the server without waiting for calls in flight.
             self._process.send_signal(signal.SIGTERM)
             self._process.send_signal(signal.SIGINT)
         try:
@@ -127,11 +127,11 @@ def is_alive(pid: int) -> bool:
 
 
 def lines(file: Path) -> list[str]:
-    """What functions have written to a file so far; only whole lines."""
+    """The whole lines that functions have written to a file so far."""
     return file.read_text().split('\n')[:-1] if file.exists() else []
 
 
 def until_begun(file: Path, times: int = 1) -> list[int]:
-    """Waits until as many functions have left their pid in the file; returns the pids."""
+    """Waits until `times` functions have written their pids to the file; returns the pids."""
     until(lambda: len(lines(file)) >= times, f'{times} functions have begun')
     return [int(line) for line in lines(file)]

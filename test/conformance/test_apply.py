@@ -1,4 +1,4 @@
-"""Apply: one function, once, in whatever encoding the caller has."""
+"""Apply: calls one function once, in any encoding."""
 
 import datetime
 import json
@@ -69,12 +69,12 @@ def test_raw_bytes_go_in_and_come_out(pool, value):
     assert pool.apply('reversed', value, encode=as_raw) == value[::-1]
 
 
-def test_a_large_integer_is_one_for_the_function_too(pool):
+def test_a_large_integer_in_cbor_is_a_bigint_for_the_function(pool):
     assert pool.apply('kindOf', 2**53 + 1, encode=as_cbor) == 'bigint'
     assert pool.apply('kindOf', 2**53 - 1, encode=as_cbor) == 'number'
 
 
-def test_arguments_arrive_in_their_order(pool):
+def test_arguments_arrive_in_order(pool):
     assert pool.apply('power', 2, 10) == 1024
     assert pool.apply('power', 10, 2) == 100
 
@@ -95,17 +95,17 @@ def test_a_function_runs_in_a_process_of_its_own(pool, server):
     assert is_alive(pid)
 
 
-def test_kwargs_are_one_last_argument(pool):
+def test_kwargs_are_passed_as_the_last_argument(pool):
     assert pool.apply('greet', 'Ada', kwargs={'greeting': 'Good day'}) == 'Good day, Ada!'
     assert pool.apply('collect', 1, 2, kwargs={'c': 3}) == [1, 2, {'c': 3}]
     assert pool.apply('collect', kwargs={'only': True}) == [{'only': True}]
 
 
-def test_kwargs_without_keys_are_no_argument(pool):
+def test_empty_kwargs_are_not_passed(pool):
     assert pool.apply('collect', 1, kwargs={}) == [1]
 
 
-def test_kwargs_in_cbor(pool):
+def test_kwargs_may_be_cbor(pool):
     assert pool.apply('greet', 'Ada', kwargs={'mark': '?'}, encode=as_cbor) == 'Hello, Ada?'
 
 
@@ -128,7 +128,7 @@ def test_the_reply_has_the_kind_of_the_first_payload(pool, encode):
         (payload_pb2.PAYLOAD_KIND_CBOR, 'cbor', cbor2.dumps(256)),
     ],
 )
-def test_reply_kind_asks_for_another_kind_than_that_of_the_arguments(pool, kind, name, expected):
+def test_reply_kind_chooses_the_encoding_of_the_result(pool, kind, name, expected):
     request = api.ApplyRequest(function='byteCount', args=[as_raw(bytes(256))], reply_kind=kind)
     reply = pool.stub.Apply(request, timeout=PATIENCE).result
     assert reply.WhichOneof('kind') == name
@@ -136,7 +136,7 @@ def test_reply_kind_asks_for_another_kind_than_that_of_the_arguments(pool, kind,
     assert (content.encode() if name == 'json' else content) == expected
 
 
-def test_reply_kind_raw_brings_the_bytes_that_a_function_made_of_json(pool):
+def test_reply_kind_raw_returns_the_bytes_of_the_function(pool):
     result = pool.apply('bytesUpTo', 300, reply_kind=payload_pb2.PAYLOAD_KIND_RAW)
     assert result == bytes(at % 256 for at in range(300))
 
@@ -157,7 +157,7 @@ def test_many_calls_at_once_each_get_their_own_answer(pool):
     assert [value_of(call.result().result) for call in calls] == [number + 1000 for number in range(500)]
 
 
-def test_a_unix_socket_serves_as_well(serve, tmp_path):
+def test_a_server_listens_on_a_unix_socket(serve, tmp_path):
     running = serve('--processes', '1', listen=f'unix:{tmp_path}/farpool.sock')
     with grpc.insecure_channel(f'unix:{tmp_path}/farpool.sock') as channel:
         apply = channel.unary_unary(
@@ -171,7 +171,7 @@ def test_a_unix_socket_serves_as_well(serve, tmp_path):
     assert not (tmp_path / 'farpool.sock').exists()
 
 
-def test_the_default_pool_has_a_name(pool):
+def test_the_shared_pool_is_called_default(pool):
     request = api.ApplyRequest(pool='default', function='add', args=[as_json(2), as_json(3)])
     assert value_of(pool.stub.Apply(request, timeout=PATIENCE).result) == 5
 
@@ -192,7 +192,7 @@ UNSENDABLE = [
 
 
 @pytest.mark.parametrize(('function', 'encode', 'reply_kind'), UNSENDABLE)
-def test_a_result_that_its_kind_cannot_carry_fails_and_the_worker_lives(open_pool, function, encode, reply_kind):
+def test_a_result_that_its_encoding_cannot_carry_fails_and_the_worker_survives(open_pool, function, encode, reply_kind):
     lease = open_pool()
     pid = lease.apply('pid')
     failure = failure_of(lambda: lease.apply(function, 1, encode=encode, reply_kind=reply_kind))
@@ -221,7 +221,7 @@ def test_the_functions_are_listed_by_name(pool):
     assert {function.module for function in functions} == {'functions.mjs'}
 
 
-def test_the_server_tells_its_version_and_limits(pool, serve):
+def test_the_server_reports_its_version_and_limits(pool, serve):
     running = serve('--processes', '1', '--grace', '1234', '--max-message-bytes', '123456')
     request = api.GetServerInfoRequest()
     info = type(pool)(running.channel).stub.GetServerInfo(request, timeout=PATIENCE)

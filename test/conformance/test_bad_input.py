@@ -1,4 +1,4 @@
-"""Requests that are wrong: a clear error, nothing lost, and the server goes on."""
+"""Wrong requests: each gets a clear error, affects no other call, and the server goes on."""
 
 import grpc
 import pytest
@@ -49,7 +49,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize('request_bytes', MALFORMED.values(), ids=MALFORMED)
-def test_bytes_that_are_no_message_are_a_bad_request(server, request_bytes):
+def test_bytes_that_are_not_a_message_are_a_bad_request(server, request_bytes):
     for method in METHODS:
         failure = failure_of(lambda: send(server.channel, method, request_bytes))
         assert failure.row == BAD_REQUEST, method
@@ -63,7 +63,7 @@ FIELDS = [(method, field.name) for method in METHODS for field in SERVICE.method
 
 
 @pytest.mark.parametrize(('method', 'name'), FIELDS, ids=[f'{method}.{name}' for method, name in FIELDS])
-def test_a_field_of_a_wrong_type_is_as_if_it_were_absent_or_refused(server, method, name):
+def test_a_field_of_a_wrong_type_is_ignored_or_refused(server, method, name):
     request = example(method)
     field = request.DESCRIPTOR.fields_by_name[name]
     request.ClearField(name)
@@ -118,7 +118,7 @@ def answer(channel: grpc.Channel, method: str, request: bytes):
             return messages
 
 
-def test_a_payload_that_is_no_payload(server):
+def test_bytes_that_are_not_a_payload_are_refused(server):
     request = api.ApplyRequest(function='echo').SerializeToString()
     for args in (b'\x0a\x7f', b'\x0a', b'\x0f\x00'):
         inside = bytes([3 << 3 | 2, len(args)]) + args
@@ -128,7 +128,7 @@ def test_a_payload_that_is_no_payload(server):
         assert failure.started is False
 
 
-def test_a_payload_of_no_kind(pool):
+def test_a_payload_without_a_kind_is_refused(pool):
     request = api.ApplyRequest(function='echo', args=[Payload()])
     failure = failure_of(lambda: pool.stub.Apply(request))
     assert failure.code == 'INVALID_ARGUMENT'
@@ -139,12 +139,12 @@ def test_a_payload_of_no_kind(pool):
 @pytest.mark.parametrize(
     'json', ['', '{', 'nope', '[1,]', '1 2', 'NaN', "'x'", '"\n"', '01', '[' * 100_000], ids=lambda t: t[:8]
 )
-def test_text_that_is_no_json(pool, json):
+def test_invalid_json_is_refused(pool, json):
     for call in _everywhere(pool, Payload(json=json)):
         assert failure_of(call).row == UNDECODABLE
 
 
-def test_json_that_is_not_utf_8(server):
+def test_json_that_is_not_utf_8_is_refused(server):
     payload = b'\x0a\x03"\xff"'
     request = api.ApplyRequest(function='echo').SerializeToString() + bytes([3 << 3 | 2, len(payload)]) + payload
     failure = failure_of(lambda: send(server.channel, 'Apply', request))
@@ -167,7 +167,7 @@ CBOR = {
 
 
 @pytest.mark.parametrize('cbor', CBOR.values(), ids=CBOR)
-def test_bytes_that_are_no_cbor(pool, cbor):
+def test_invalid_cbor_is_refused(pool, cbor):
     for call in _everywhere(pool, Payload(cbor=cbor)):
         assert failure_of(call).row == UNDECODABLE
 
@@ -184,7 +184,7 @@ def _everywhere(pool, bad):
     yield lambda: mapped(api.MapRequest(function='echo', chunks=[chunk], kwargs=bad))
 
 
-def test_one_undecodable_chunk_leaves_the_others_alone(pool):
+def test_an_undecodable_chunk_does_not_affect_the_others(pool):
     request = api.MapRequest(
         function='echo', chunks=[as_json([1]), Payload(json='['), as_json([3])], on_error=api.ON_ERROR_SETTLE
     )
@@ -223,7 +223,7 @@ def test_retries_must_not_be_negative(pool, retries):
 
 
 @pytest.mark.parametrize('number', [4, 99, -1])
-def test_a_reply_kind_that_does_not_exist(pool, number):
+def test_an_unknown_reply_kind_is_refused(pool, number):
     calls = [
         lambda: pool.apply('echo', 1, reply_kind=number),
         lambda: pool.map('echo', [[1]], reply_kind=number),
@@ -235,7 +235,7 @@ def test_a_reply_kind_that_does_not_exist(pool, number):
 
 
 @pytest.mark.parametrize('number', [3, 99, -1])
-def test_a_way_to_handle_errors_that_does_not_exist(pool, number):
+def test_an_unknown_on_error_is_refused(pool, number):
     for call in (
         lambda: pool.map('echo', [[1]], on_error=number),
         lambda: list(pool.imap('echo', [[1]], on_error=number)),
@@ -264,7 +264,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize('name', NAMES, ids=lambda name: repr(name[:20]))
-def test_a_name_that_nothing_is_registered_under(pool, name):
+def test_an_unregistered_name_is_not_found(pool, name):
     calls = [
         lambda: pool.apply(name, 1),
         lambda: pool.map(name, [[1]]),
@@ -278,13 +278,13 @@ def test_a_name_that_nothing_is_registered_under(pool, name):
 @pytest.mark.parametrize(
     ('typed', 'meant'), [('ehco', 'echo'), ('Echo', 'echo'), ('powr', 'power'), ('bytecount', 'byteCount')]
 )
-def test_a_typing_error_is_answered_with_the_nearest_names(pool, typed, meant):
+def test_a_misspelt_name_is_answered_with_the_nearest_names(pool, typed, meant):
     failure = failure_of(lambda: pool.apply(typed, 1))
     assert meant in failure.metadata['nearest'].split(',')
     assert meant in failure.message
 
 
-def test_a_name_near_no_other_is_answered_with_what_there_is(pool):
+def test_a_name_near_no_other_is_answered_with_all_names(pool):
     failure = failure_of(lambda: pool.apply('qqqqqqqqq', 1))
     assert 'nearest' not in failure.metadata
     assert 'add' in failure.message
@@ -299,7 +299,7 @@ def small(serve):
     return Caller(serve('--processes', '1', '--max-message-bytes', '10000').channel)
 
 
-def test_a_message_above_the_limit_is_refused_and_the_connection_goes_on(small):
+def test_a_message_above_the_limit_is_refused_and_the_connection_stays_open(small):
     calls = [
         lambda: small.apply('echo', 'x' * 20_000),
         lambda: small.map('echo', [['x' * 20_000]]),
@@ -310,12 +310,12 @@ def test_a_message_above_the_limit_is_refused_and_the_connection_goes_on(small):
         assert small.apply('add', 2, 3) == 5
 
 
-def test_a_message_just_below_the_limit_is_taken(small):
+def test_a_message_just_below_the_limit_is_accepted(small):
     text = 'x' * 9_900
     assert small.apply('echo', text) == text
 
 
-def test_a_length_that_only_pretends(server):
+def test_a_length_beyond_the_end_of_the_message_is_refused(server):
     # A field of 2 GiB in a message of six bytes: refused without the memory for it.
     error = error_of(lambda: send(server.channel, 'Apply', b'\x12\xff\xff\xff\xff\x07'))
     assert error.code().name == 'INVALID_ARGUMENT'

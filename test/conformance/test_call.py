@@ -1,4 +1,4 @@
-"""Call: many calls in one stream, each with its own outcome, timeout and cancellation."""
+"""Call: many calls on one stream, each with its own outcome, timeout and cancellation."""
 
 import pytest
 from farpool.v1 import pool_service_pb2 as api
@@ -26,13 +26,13 @@ def test_every_call_has_one_outcome(pool):
     assert value_of(found[1002].payload) == 'x'
 
 
-def test_what_a_group_has_in_common_travels_once(pool):
+def test_the_arguments_of_a_group_are_passed_to_each_of_its_calls(pool):
     bound = group('add', call(1, 1), call(2, 2), args=[as_json(10)])
     found = talk(pool, api.CallRequest(groups=[bound]))
     assert [value_of(found[n].payload) for n in (1, 2)] == [11, 12]
 
 
-def test_calls_fail_each_by_itself(pool):
+def test_each_call_fails_by_itself(pool):
     groups = [
         group('nothing', call(1)),
         group('boom', call(2)),
@@ -51,7 +51,7 @@ def test_calls_fail_each_by_itself(pool):
     assert value_of(found[5].payload) == 'fine'
 
 
-def test_cancelled_calls_have_no_outcome_and_leave_nothing(open_pool):
+def test_cancelled_calls_have_no_outcome_and_leave_no_task_behind(open_pool):
     lease = open_pool()
     calls = group('spin', *(call(n) for n in range(1, 101)), pool=lease.pool)
     last = group('echo', call(101, 'last'), pool=lease.pool)
@@ -64,7 +64,7 @@ def test_cancelled_calls_have_no_outcome_and_leave_nothing(open_pool):
 
 
 @pytest.mark.parametrize('ids', [[1, 1], [2, 1], [0]])
-def test_ids_must_go_up(pool, ids):
+def test_ids_must_increase(pool, ids):
     request = api.CallRequest(groups=[group('echo', *(call(n, n) for n in ids))])
     failure = failure_of(lambda: talk(pool, request))
     assert failure.row == ('INVALID_ARGUMENT', 'BAD_REQUEST', False)

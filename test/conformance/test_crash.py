@@ -1,4 +1,4 @@
-"""Workers that die in the middle of a task: that task fails, the pool is whole again, retries run it once more."""
+"""Workers that die during a task: the task fails or is retried, and the worker is replaced."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def test_a_function_whose_process_is_killed_fails_with_the_signal(open_pool):
     assert 'exit_code' not in failure.metadata
 
 
-def test_a_worker_killed_from_outside_fails_its_task_alone_and_the_pool_is_whole_again(open_pool, tmp_path):
+def test_a_worker_killed_from_outside_fails_only_its_task_and_is_replaced(open_pool, tmp_path):
     begun, here, go = tmp_path / 'begun', tmp_path / 'here', tmp_path / 'go'
     lease = open_pool(processes=2)
     victim = lease.apply_async('spin', str(begun))
@@ -71,7 +71,7 @@ def test_an_idle_worker_that_is_killed_is_replaced_and_no_call_fails(open_pool):
     assert lease.next_event('worker_exited').pid == victim
 
 
-def test_many_crashes_in_a_row_do_not_wear_the_pool_out(open_pool):
+def test_a_pool_survives_many_crashes_in_a_row(open_pool):
     lease = open_pool(processes=2)
     calls = [lease.apply_async('crash', 1) for _ in range(8)]
     assert {failure_of(call.result).row for call in calls} == {CRASHED}
@@ -88,13 +88,13 @@ def test_without_retries_a_task_is_never_run_again(open_pool):
     assert failure.metadata['attempt'] == '1'
 
 
-def test_retries_run_a_task_again_until_its_worker_lives(open_pool):
+def test_retries_run_a_task_again_until_its_worker_survives(open_pool):
     lease = open_pool()
     assert lease.apply('crashBefore', 3, retries=2) == 3
     assert lease.state().tasks.retried == 2
 
 
-def test_retries_end(open_pool):
+def test_a_task_fails_when_its_retries_are_used_up(open_pool):
     failure = failure_of(lambda: open_pool().apply('crashBefore', 99, retries=2))
     assert failure.row == CRASHED
     assert failure.metadata['attempt'] == '3'

@@ -1,4 +1,4 @@
-"""SIGTERM: calls in flight finish, new ones are refused, the process ends with 0."""
+"""SIGTERM: calls in flight finish, new calls are refused, and the exit code is 0."""
 
 import queue
 import signal
@@ -28,7 +28,7 @@ def busy(serve, tmp_path):
 
 
 @SIGNALS
-def test_the_call_in_flight_finishes_and_the_exit_code_is_0(busy, number):
+def test_a_call_in_flight_finishes_and_the_exit_code_is_0(busy, number):
     running, call, go, pid = busy
     running.signal(number)
     running.logged('waiting for calls in flight')
@@ -39,7 +39,7 @@ def test_the_call_in_flight_finishes_and_the_exit_code_is_0(busy, number):
     assert not is_alive(pid)
 
 
-def test_who_is_connected_is_sent_elsewhere_and_nobody_can_connect(busy):
+def test_connected_clients_get_a_goaway_and_new_connections_fail(busy):
     running, call, go, _ = busy
     pool = Caller(running.channel)
     running.signal(signal.SIGTERM)
@@ -58,7 +58,7 @@ def test_who_is_connected_is_sent_elsewhere_and_nobody_can_connect(busy):
     assert code_of(lambda: pool.apply('echo', 1)) == 'UNAVAILABLE'
 
 
-def test_what_comes_over_an_open_stream_is_refused_and_told_when_to_try_again(busy):
+def test_new_calls_on_an_open_stream_are_refused_with_a_retry_delay(busy):
     running, call, go, _ = busy
     groups = queue.SimpleQueue()
     pool = Caller(running.channel)
@@ -80,7 +80,7 @@ def test_what_comes_over_an_open_stream_is_refused_and_told_when_to_try_again(bu
     assert running.exit_code() == 0
 
 
-def test_a_client_of_two_servers_loses_nothing(busy, serve):
+def test_a_client_of_two_servers_loses_no_call(busy, serve):
     """Without a retry policy, and one that has the drained server first."""
     running, call, go, pid = busy
     other = serve('--processes', '1')
@@ -95,7 +95,7 @@ def test_a_client_of_two_servers_loses_nothing(busy, serve):
     assert value_of(call.result().result) == 'finished'
 
 
-def test_what_waits_in_the_queue_was_accepted_and_finishes_too(busy):
+def test_queued_calls_finish_too(busy):
     running, call, go, _ = busy
     pool = Caller(running.channel)
     queued = pool.apply_async('echo', 'queued')
@@ -112,7 +112,7 @@ def test_what_waits_in_the_queue_was_accepted_and_finishes_too(busy):
     assert running.exit_code() == 0
 
 
-def test_the_calls_of_an_owned_pool_finish_too_and_then_its_stream_ends(serve, tmp_path):
+def test_the_calls_of_an_owned_pool_finish_before_its_stream_ends(serve, tmp_path):
     begun, go = tmp_path / 'begun', tmp_path / 'go'
     running = serve('--processes', '1')
     lease = Lease(running.channel, processes=1)
@@ -127,7 +127,7 @@ def test_the_calls_of_an_owned_pool_finish_too_and_then_its_stream_ends(serve, t
     assert not is_alive(pid)
 
 
-def test_an_idle_server_ends_at_once_whatever_streams_are_open(serve):
+def test_an_idle_server_ends_at_once_even_with_open_streams(serve):
     running = serve('--processes', '2')
     lease = Lease(running.channel, processes=1)
     pids = lease.pids() | Caller(running.channel).pids()

@@ -1,4 +1,4 @@
-"""ClosePool, JoinPool and Terminate: how a pool ends when its owner says so."""
+"""ClosePool, JoinPool and Terminate: the requests that end a pool."""
 
 import grpc
 import pytest
@@ -14,7 +14,7 @@ CLOSED = ('FAILED_PRECONDITION', 'POOL_CLOSED', False)
 # close
 
 
-def test_a_closed_pool_takes_no_more_calls(open_pool, tmp_path):
+def test_a_closed_pool_refuses_new_calls(open_pool, tmp_path):
     begun, go = tmp_path / 'begun', tmp_path / 'go'
     lease = open_pool()
     accepted = lease.apply_async('act', {'mark': str(begun), 'wait': str(go), 'value': 'done'})
@@ -28,7 +28,7 @@ def test_a_closed_pool_takes_no_more_calls(open_pool, tmp_path):
     assert value_of(accepted.result().result) == 'done'
 
 
-def test_close_completes_what_was_accepted(open_pool, tmp_path):
+def test_close_completes_the_accepted_calls(open_pool, tmp_path):
     begun, go = tmp_path / 'begun', tmp_path / 'go'
     lease = open_pool()
     first = lease.apply_async('act', {'mark': str(begun), 'wait': str(go)})
@@ -46,7 +46,7 @@ def test_close_completes_what_was_accepted(open_pool, tmp_path):
     lease.join()
 
 
-def test_a_closed_pool_that_has_nothing_to_do_ends_with_its_processes_and_its_stream(open_pool):
+def test_an_idle_pool_that_is_closed_ends_with_its_processes_and_its_stream(open_pool):
     lease = open_pool(processes=2)
     lease.apply('pid')
     pids = lease.pids()
@@ -85,7 +85,7 @@ def test_join_waits_for_the_last_call(open_pool, tmp_path):
     assert value_of(call.result().result) == 'done'
 
 
-def test_a_join_that_is_given_up_leaves_the_pool_as_it_was(open_pool, tmp_path):
+def test_a_cancelled_join_does_not_change_the_pool(open_pool, tmp_path):
     begun, go = tmp_path / 'begun', tmp_path / 'go'
     lease = open_pool()
     call = lease.apply_async('act', {'mark': str(begun), 'wait': str(go), 'value': 'done'})
@@ -100,7 +100,7 @@ def test_a_join_that_is_given_up_leaves_the_pool_as_it_was(open_pool, tmp_path):
 # terminate
 
 
-def test_terminate_aborts_what_runs_and_what_waits(open_pool, tmp_path):
+def test_terminate_aborts_running_and_queued_calls(open_pool, tmp_path):
     begun = tmp_path / 'begun'
     lease = open_pool()
     running = lease.apply_async('spin', str(begun))
@@ -121,7 +121,7 @@ def test_terminate_aborts_what_runs_and_what_waits(open_pool, tmp_path):
     assert {outcome.failures[0].status.code for outcome in outcomes(streamed)} == {grpc.StatusCode.ABORTED.value[0]}
 
 
-def test_a_terminated_pool_takes_no_more_calls_and_its_stream_ends(open_pool):
+def test_a_terminated_pool_refuses_new_calls_and_its_stream_ends(open_pool):
     lease = open_pool(processes=2)
     lease.terminate()
     assert [event.WhichOneof('event') for event in lease.events][-1] == 'closed'
@@ -140,7 +140,7 @@ def test_join_after_terminate_returns(open_pool, tmp_path):
     assert code_of(running.result) == 'ABORTED'
 
 
-def test_terminate_and_terminate_again_at_once_both_return(open_pool, tmp_path):
+def test_two_concurrent_terminates_both_return(open_pool, tmp_path):
     begun = tmp_path / 'begun'
     lease = open_pool(processes=2)
     running = lease.apply_async('spin', str(begun))
@@ -176,7 +176,7 @@ def test_a_client_may_not_end_the_shared_pool(server, name):
     assert pool.apply('add', 1, 2) == 3
 
 
-def test_a_client_may_end_the_shared_pool_of_a_server_that_allows_it(serve, tmp_path):
+def test_a_client_may_end_the_shared_pool_if_the_server_allows_it(serve, tmp_path):
     begun = tmp_path / 'begun'
     pool = Caller(serve('--processes', '2', '--allow-terminate').channel)
     running = pool.apply_async('spin', str(begun))
@@ -194,7 +194,7 @@ def test_a_client_may_end_the_shared_pool_of_a_server_that_allows_it(serve, tmp_
 @pytest.mark.parametrize(
     'name', ['nowhere', 'Default', 'toString', '__proto__', 'ü' * 1000], ids=lambda name: name[:10]
 )
-def test_a_pool_that_is_not_there_is_not_found_whatever_is_asked_of_it(server, name):
+def test_every_request_to_an_unknown_pool_fails_with_not_found(server, name):
     pool = Caller(server.channel, name)
     calls = [
         lambda: pool.apply('echo', 1),

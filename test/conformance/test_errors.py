@@ -1,4 +1,4 @@
-"""The table of errors: the code, the reason and `started` of each, and what a function's own error tells."""
+"""The table of errors: the code, the reason and `started` of each, and the details of a function's own error."""
 
 import pytest
 
@@ -33,23 +33,23 @@ def test_an_undecodable_payload_never_starts(pool):
     assert failure.remote is None
 
 
-def test_what_a_function_throws_is_a_function_error(pool):
+def test_a_thrown_error_is_a_function_error(pool):
     failure = failure_of(lambda: pool.apply('boom'))
     assert failure.row == ('UNKNOWN', 'FUNCTION_ERROR', True)
     assert failure.message == 'outer'
 
 
-def test_a_result_that_cannot_be_encoded(pool):
+def test_a_result_that_cannot_be_encoded_fails(pool):
     assert failure_of(lambda: pool.apply('giveFunction')).row == ('INTERNAL', 'RESULT_ENCODE_FAILED', True)
 
 
-def test_a_worker_that_died_is_internal_for_clients_send_unavailable_again(open_pool):
+def test_a_dead_worker_is_internal_because_clients_retry_unavailable(open_pool):
     failure = failure_of(lambda: open_pool().apply('crash', 3))
     assert failure.row == ('INTERNAL', 'WORKER_CRASHED', True)
     assert failure.retry_after is None
 
 
-def test_a_pool_whose_workers_cannot_start_is_unavailable_and_says_when_to_try_again(open_pool):
+def test_a_pool_whose_workers_cannot_start_is_unavailable_with_a_retry_delay(open_pool):
     # The initializer ends the process: there never is a worker.
     lease = open_pool(initializer='crash', initargs=[3])
     failure = failure_of(lambda: lease.apply('echo', 1))
@@ -74,12 +74,12 @@ def test_a_result_above_the_limit_is_too_large(serve):
     assert len(pool.apply('textOf', 9_000)) == 9_000
 
 
-def test_a_deadline_that_passes(pool, tmp_path):
+def test_a_call_fails_when_its_deadline_passes(pool, tmp_path):
     never = str(tmp_path / 'never')
     assert code_of(lambda: pool.apply('act', {'wait': never}, timeout=0.3)) == 'DEADLINE_EXCEEDED'
 
 
-def test_the_server_tells_a_task_timeout_where_the_client_still_listens(open_pool, tmp_path):
+def test_the_server_reports_a_task_timeout_if_the_client_still_waits(open_pool, tmp_path):
     # The deadline goes out as the header that carries it; the stub itself waits longer, so the server answers first.
     begun = tmp_path / 'begun'
     lease = open_pool()
@@ -89,20 +89,20 @@ def test_the_server_tells_a_task_timeout_where_the_client_still_listens(open_poo
     assert failure.row == ('DEADLINE_EXCEEDED', 'TASK_TIMEOUT', True)
 
 
-def test_a_closed_pool(open_pool):
+def test_a_call_to_a_closed_pool_fails(open_pool):
     lease = open_pool()
     lease.close()
     assert failure_of(lambda: lease.apply('echo', 1)).row == ('FAILED_PRECONDITION', 'POOL_CLOSED', False)
 
 
-def test_a_failed_initializer(open_pool):
+def test_a_call_to_a_pool_with_a_failed_initializer_fails(open_pool):
     lease = open_pool(initializer='failToInitialize')
     failure = failure_of(lambda: lease.apply('echo', 1))
     assert failure.row == ('FAILED_PRECONDITION', 'INITIALIZER_FAILED', False)
 
 
 @pytest.mark.parametrize('started', [True, False])
-def test_a_call_in_flight_when_the_pool_was_terminated(open_pool, tmp_path, started):
+def test_a_call_in_flight_fails_when_its_pool_is_terminated(open_pool, tmp_path, started):
     begun = tmp_path / 'begun'
     lease = open_pool()
     running = lease.apply_async('spin', str(begun))
@@ -113,13 +113,13 @@ def test_a_call_in_flight_when_the_pool_was_terminated(open_pool, tmp_path, star
     assert failure_of((running if started else waiting).result).row == ('ABORTED', 'POOL_TERMINATED', started)
 
 
-def test_permission_to_end_the_shared_pool(pool):
+def test_ending_the_shared_pool_is_denied(pool):
     failure = failure_of(pool.terminate)
     assert failure.row == ('PERMISSION_DENIED', 'PERMISSION_DENIED', False)
     assert '--allow-terminate' in failure.message
 
 
-def test_a_method_that_is_not_there(server):
+def test_an_unknown_method_is_unimplemented(server):
     call = server.channel.unary_unary('/farpool.v1.PoolService/Nothing')
     assert code_of(lambda: call(b'', timeout=10)) == 'UNIMPLEMENTED'
 
@@ -138,7 +138,7 @@ def test_an_error_arrives_with_its_type_its_message_its_stack_and_its_causes(poo
     assert not error.cause.cause.HasField('cause')
 
 
-def test_an_error_in_a_map_arrives_the_same_way(pool):
+def test_an_error_in_a_map_has_the_same_details(pool):
     whole = failure_of(lambda: pool.map('boom', [[1]])).remote
     [settled] = pool.settle('boom', [[1]]).failures
     [outcome] = outcomes(pool.imap('boom', [[1]]))
@@ -152,7 +152,7 @@ def test_an_error_in_a_map_arrives_the_same_way(pool):
         assert 'at boom' in error.stack
 
 
-def test_stacks_are_not_sent_where_the_server_is_told_so(serve):
+def test_stacks_are_not_sent_with_no_stacks(serve):
     error = failure_of(lambda: Caller(serve('--processes', '1', '--no-stacks').channel).apply('boom')).remote
     assert (error.type, error.message, error.cause.message) == ('TypeError', 'outer', 'middle')
     assert error.stack == error.cause.stack == error.cause.cause.stack == ''
@@ -166,7 +166,7 @@ def test_stacks_are_not_sent_where_the_server_is_told_so(serve):
         ('throwNull', [], 'null', 'null'),
     ],
 )
-def test_what_is_no_error_can_be_thrown_too(pool, function, args, kind, message):
+def test_values_that_are_not_errors_can_be_thrown(pool, function, args, kind, message):
     failure = failure_of(lambda: pool.apply(function, *args))
     assert failure.row == ('UNKNOWN', 'FUNCTION_ERROR', True)
     assert (failure.remote.type, failure.remote.message) == (kind, message)
@@ -181,7 +181,7 @@ def test_a_function_may_choose_its_status_code(pool, code):
 
 
 @pytest.mark.parametrize('code', [0, 14, 17, -1, 2.5, 'ENOENT'])
-def test_a_code_that_is_none_or_that_clients_send_again_is_not_taken_from_a_function(pool, code):
+def test_an_unknown_or_retryable_code_of_a_function_is_ignored(pool, code):
     assert failure_of(lambda: pool.apply('throwCode', code)).row == ('UNKNOWN', 'FUNCTION_ERROR', True)
 
 
@@ -192,7 +192,7 @@ def test_a_message_with_a_lone_surrogate_arrives_well_formed(pool):
     assert pool.apply('add', 1, 2) == 3
 
 
-def test_an_error_that_is_its_own_cause_ends_somewhere(pool):
+def test_a_cycle_of_causes_is_cut(pool):
     error = failure_of(lambda: pool.apply('throwItsOwnCause')).remote
     causes = 0
     while error.HasField('cause'):
@@ -201,6 +201,6 @@ def test_an_error_that_is_its_own_cause_ends_somewhere(pool):
     assert causes < 100
 
 
-def test_the_failure_is_the_same_in_cbor(pool):
+def test_a_call_in_cbor_fails_with_the_same_details(pool):
     failure = failure_of(lambda: pool.apply('unlucky', 13, encode=as_cbor))
     assert (failure.remote.type, failure.message) == ('RangeError', '13 is unlucky')

@@ -1,4 +1,4 @@
-"""Callers that give up: a deadline passes, a call is cancelled, a client dies. The pool goes on."""
+"""Cancellation: a deadline passes, a call is cancelled, or a client dies. The pool goes on."""
 
 import os
 import signal
@@ -15,14 +15,14 @@ from running import GRACE, is_alive, lines, until, until_begun
 
 @pytest.fixture
 def files(tmp_path):
-    """Where a function says that it has begun, and how it ended."""
+    """The files in which a function records that it has begun and how it ended."""
     return tmp_path / 'begun', tmp_path / 'ended'
 
 
 # Deadlines.
 
 
-def test_a_running_function_is_told_when_the_deadline_passes_and_keeps_its_process(open_pool, files):
+def test_a_passed_deadline_aborts_the_function_and_keeps_its_process(open_pool, files):
     begun, ended = files
     lease = open_pool()
     pid = lease.apply('pid')
@@ -34,7 +34,7 @@ def test_a_running_function_is_told_when_the_deadline_passes_and_keeps_its_proce
     assert lease.apply('pid') == pid
 
 
-def test_a_function_that_does_not_listen_is_killed_after_the_grace_and_replaced(open_pool, files):
+def test_a_function_that_ignores_its_signal_is_killed_after_the_grace(open_pool, files):
     begun, _ = files
     lease = open_pool()
     assert code_of(lambda: lease.apply('spin', str(begun), timeout=0.5)) == 'DEADLINE_EXCEEDED'
@@ -59,7 +59,7 @@ def test_a_call_whose_deadline_passes_in_the_queue_never_runs(open_pool, files, 
     assert lease.state().tasks.cancelled == 1
 
 
-def test_a_map_whose_deadline_passes_is_dropped_as_a_whole(open_pool, files, tmp_path):
+def test_a_map_whose_deadline_passes_is_dropped_with_all_its_chunks(open_pool, files, tmp_path):
     begun, ran = files
     lease = open_pool()
     chunks = [[{'mark': str(begun), 'wait': str(tmp_path / 'never')}], *[[{'mark': str(ran)}]] * 10]
@@ -70,11 +70,11 @@ def test_a_map_whose_deadline_passes_is_dropped_as_a_whole(open_pool, files, tmp
     assert lines(ran) == []
 
 
-def test_a_deadline_in_sixty_days_is_no_deadline_now(pool):
+def test_a_deadline_in_sixty_days_does_not_pass_at_once(pool):
     assert pool.apply('later', 1, timeout=60 * 24 * 3600) == 1
 
 
-def test_a_deadline_that_has_passed_already(pool):
+def test_a_call_with_a_passed_deadline_fails(pool):
     assert code_of(lambda: pool.apply('echo', 1, timeout=-1)) == 'DEADLINE_EXCEEDED'
     assert pool.apply('echo', 1) == 1
 
@@ -82,7 +82,7 @@ def test_a_deadline_that_has_passed_already(pool):
 # Cancelled calls.
 
 
-def test_a_cancelled_function_is_told_and_keeps_its_process(open_pool, files):
+def test_a_cancelled_function_is_aborted_and_keeps_its_process(open_pool, files):
     begun, ended = files
     lease = open_pool()
     call = lease.apply_async('untilAborted', *map(str, files))
@@ -93,7 +93,7 @@ def test_a_cancelled_function_is_told_and_keeps_its_process(open_pool, files):
     assert lease.apply('pid') == pid
 
 
-def test_a_cancelled_function_that_does_not_listen_is_killed_and_replaced(open_pool, files):
+def test_a_cancelled_function_that_ignores_its_signal_is_killed_and_replaced(open_pool, files):
     begun, _ = files
     lease = open_pool()
     call = lease.apply_async('spin', str(begun))
@@ -119,7 +119,7 @@ def test_a_cancelled_call_in_the_queue_never_runs(open_pool, files, tmp_path):
     assert lines(ran) == []
 
 
-def test_a_map_cancelled_in_the_middle_drops_what_has_not_run(open_pool, files, tmp_path):
+def test_a_cancelled_map_drops_the_chunks_that_have_not_run(open_pool, files, tmp_path):
     begun, ran = files
     lease = open_pool()
     mark = [{'mark': str(ran)}]
@@ -141,7 +141,7 @@ def test_a_chunk_stops_between_two_items_when_its_call_is_cancelled(open_pool, f
     assert lines(ran) == []
 
 
-def test_calls_that_have_ended_well_are_not_taken_for_cancelled(open_pool, server):
+def test_successful_calls_are_not_counted_as_cancelled(open_pool, server):
     lease = open_pool()
     pid = lease.apply('pid')
     for _ in range(10):
@@ -164,7 +164,7 @@ Caller(grpc.insecure_channel(sys.argv[1]), sys.argv[2]).apply('untilAborted', *s
 """
 
 
-def test_the_function_of_a_client_that_was_killed_is_told(open_pool, server, files):
+def test_the_function_of_a_killed_client_is_aborted(open_pool, server, files):
     begun, ended = files
     lease = open_pool()
     environment = os.environ | {'PYTHONPATH': os.pathsep.join(path for path in sys.path if path)}
@@ -179,7 +179,7 @@ def test_the_function_of_a_client_that_was_killed_is_told(open_pool, server, fil
     assert lease.apply('echo', 1) == 1
 
 
-def test_the_function_of_a_connection_that_was_closed_is_told(open_pool, server, files):
+def test_the_function_of_a_closed_connection_is_aborted(open_pool, server, files):
     begun, ended = files
     lease = open_pool()
     channel = server.connect()

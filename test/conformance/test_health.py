@@ -1,4 +1,4 @@
-"""grpc.health.v1, as load balancers and container engines ask it."""
+"""grpc.health.v1, which load balancers and container engines use."""
 
 import signal
 
@@ -18,18 +18,18 @@ def asked(service):
 
 
 @SERVICES
-def test_a_server_that_takes_calls_is_serving(server, service):
+def test_a_running_server_is_serving(server, service):
     health = health_pb2_grpc.HealthStub(server.channel)
     assert health.Check(asked(service), timeout=PATIENCE).status == SERVING
 
 
-def test_the_health_of_a_service_that_is_not_there(server):
+def test_the_health_of_an_unknown_service_is_not_found(server):
     health = health_pb2_grpc.HealthStub(server.channel)
     assert code_of(lambda: health.Check(asked('nowhere'), timeout=PATIENCE)) == 'NOT_FOUND'
 
 
 @SERVICES
-def test_a_watch_tells_that_the_server_drains_and_does_not_keep_it_from_ending(serve, tmp_path, service):
+def test_a_watch_reports_the_drain_and_does_not_delay_the_end(serve, tmp_path, service):
     begun, go = tmp_path / 'begun', tmp_path / 'go'
     running = serve('--processes', '1')
     call = Caller(running.channel).apply_async('act', {'mark': str(begun), 'wait': str(go)})

@@ -1,4 +1,4 @@
-"""IMap: outcomes while others still run, in the order of the chunks or as they end."""
+"""IMap: a stream of outcomes, in the order of the chunks or in the order in which they end."""
 
 import pytest
 from farpool.v1 import pool_service_pb2 as api
@@ -18,7 +18,7 @@ def test_every_chunk_has_exactly_one_outcome(pool, ordered):
     assert not any(outcome.failures for outcome in found)
 
 
-def test_ordered_outcomes_wait_for_those_before_them(open_pool, tmp_path):
+def test_ordered_outcomes_wait_for_earlier_ones(open_pool, tmp_path):
     done = str(tmp_path / 'second has run')
     chunks = [[{'wait': done, 'value': 'slow'}], [{'mark': done, 'value': 'quick'}], [{'value': 'last'}]]
     found = list(outcomes(open_pool(processes=2).imap('act', chunks)))
@@ -26,7 +26,7 @@ def test_ordered_outcomes_wait_for_those_before_them(open_pool, tmp_path):
     assert [value_of(outcome.payload) for outcome in found] == [['slow'], ['quick'], ['last']]
 
 
-def test_unordered_outcomes_come_as_they_end(open_pool, tmp_path):
+def test_unordered_outcomes_arrive_as_chunks_end(open_pool, tmp_path):
     go = tmp_path / 'go'
     stream = outcomes(
         open_pool(processes=2).imap('act', [[{'wait': str(go), 'value': 0}], [{'value': 1}]], ordered=False)
@@ -49,7 +49,7 @@ def test_an_ordered_outcome_is_sent_while_later_chunks_still_run(open_pool, tmp_
 
 
 @ORDERS
-def test_a_failing_item_comes_in_its_place_and_iteration_goes_on(pool, ordered):
+def test_a_failed_item_keeps_its_place_and_the_stream_goes_on(pool, ordered):
     found = {
         outcome.chunk: outcome for outcome in outcomes(pool.imap('unlucky', [[1], [2, 13, 3], [13], [4]], ordered))
     }
@@ -62,7 +62,7 @@ def test_a_failing_item_comes_in_its_place_and_iteration_goes_on(pool, ordered):
 
 
 @ORDERS
-def test_a_chunk_whose_worker_died_fails_as_a_whole_and_the_others_come(open_pool, ordered):
+def test_a_chunk_whose_worker_died_fails_and_the_others_arrive(open_pool, ordered):
     chunks = [[{'value': 0}], [{'exit': 3}, {'value': 1}], [{'value': 2}]]
     found = sorted(outcomes(open_pool(processes=2).imap('act', chunks, ordered)), key=lambda outcome: outcome.chunk)
     assert [outcome.HasField('payload') for outcome in found] == [True, False, True]
@@ -96,14 +96,14 @@ def test_fail_fast_ends_the_stream_with_the_failure(open_pool, ordered, tmp_path
 
 
 @ORDERS
-def test_spread_bound_arguments_and_kwargs(pool, ordered):
+def test_spread_bound_arguments_and_kwargs_reach_each_item(pool, ordered):
     chunks = [[[1, 2]], [[3, 4]]]
     stream = outcomes(pool.imap('collect', chunks, ordered, spread=True, args=['bound'], kwargs={'k': 5}))
     found = {outcome.chunk: value_of(outcome.payload) for outcome in stream}
     assert found == {0: [['bound', 1, 2, {'k': 5}]], 1: [['bound', 3, 4, {'k': 5}]]}
 
 
-def test_cbor_and_raw_chunks(pool):
+def test_chunks_may_be_cbor_or_raw(pool):
     found = outcomes(pool.imap('echo', [[2**60], [b'x']], encode=as_cbor))
     assert [value_of(outcome.payload) for outcome in found] == [[2**60], [b'x']]
     found = outcomes(pool.imap('reversed', [b'abc', b'de'], encode=as_raw))
@@ -111,7 +111,7 @@ def test_cbor_and_raw_chunks(pool):
 
 
 @ORDERS
-def test_an_imap_of_nothing_ends_at_once(pool, ordered):
+def test_an_imap_without_chunks_ends_at_once(pool, ordered):
     assert list(pool.imap('echo', [], ordered)) == []
 
 
@@ -120,7 +120,7 @@ def test_large_outcomes_all_arrive(pool):
     assert [len(value_of(outcome.payload)[0]) for outcome in found] == [2_000_000] * 8
 
 
-def test_a_reader_who_stops_reading_stops_the_work(open_pool, tmp_path):
+def test_a_client_that_stops_reading_stops_the_work(open_pool, tmp_path):
     ran = tmp_path / 'ran'
     lease = open_pool(processes=1)
     big = {'mark': str(ran), 'value': 'x' * 100_000}
@@ -133,7 +133,7 @@ def test_a_reader_who_stops_reading_stops_the_work(open_pool, tmp_path):
     assert len(lines(ran)) == 300
 
 
-def test_a_cancelled_imap_drops_the_chunks_that_wait(open_pool, tmp_path):
+def test_a_cancelled_imap_drops_its_queued_chunks(open_pool, tmp_path):
     begun, ran, never = tmp_path / 'begun', tmp_path / 'ran', str(tmp_path / 'never')
     lease = open_pool()
     stream = lease.imap('act', [[{'mark': str(begun), 'wait': never}], *[[{'mark': str(ran)}]] * 10])
@@ -145,11 +145,11 @@ def test_a_cancelled_imap_drops_the_chunks_that_wait(open_pool, tmp_path):
 
 
 @ORDERS
-def test_what_is_wrong_with_the_request_ends_the_stream_before_the_first_frame(pool, ordered):
+def test_a_wrong_request_ends_the_stream_before_the_first_frame(pool, ordered):
     failure = failure_of(lambda: list(pool.imap('nowhere', [[1]], ordered)))
     assert failure.row == ('NOT_FOUND', 'FUNCTION_NOT_FOUND', False)
 
 
-def test_retries_run_a_chunk_again_whose_worker_died(open_pool):
+def test_retries_run_a_chunk_again_after_its_worker_died(open_pool):
     found = outcomes(open_pool().imap('crashBefore', [[3], [1]], retries=2))
     assert [value_of(outcome.payload) for outcome in found] == [[3], [1]]

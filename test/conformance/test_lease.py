@@ -1,4 +1,4 @@
-"""OpenPool: a pool of the caller's own, which lives exactly as long as the stream that opened it."""
+"""OpenPool: an owned pool, which lives exactly as long as the stream that opened it."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ def test_the_first_event_names_the_pool_and_its_size(open_pool):
     assert state.state == api.POOL_STATE_OPEN
 
 
-def test_a_pool_has_processes_of_its_own(open_pool, pool):
+def test_an_owned_pool_has_its_own_processes(open_pool, pool):
     first, second = open_pool(processes=2), open_pool(processes=2)
     assert first.pool != second.pool
     for lease in (first, second):
@@ -37,7 +37,7 @@ def test_the_name_of_a_pool_is_hard_to_guess(open_pool):
     assert all(len(name) >= 32 for name in names)
 
 
-def test_without_a_number_of_processes_the_server_chooses(server):
+def test_the_server_chooses_the_number_of_processes_by_default(server):
     lease = Lease(server.channel)
     try:
         assert lease.opened.processes >= 1
@@ -47,11 +47,11 @@ def test_without_a_number_of_processes_the_server_chooses(server):
         lease.end()
 
 
-def test_another_connection_may_use_a_pool_whose_name_it_knows(open_pool, server):
+def test_another_connection_may_use_a_pool_if_it_knows_the_name(open_pool, server):
     assert Caller(server.connect(), open_pool().pool).apply('add', 1, 2) == 3
 
 
-def test_maxtasksperchild_replaces_a_worker_after_so_many_tasks(open_pool):
+def test_maxtasksperchild_replaces_a_worker_after_that_many_tasks(open_pool):
     lease = open_pool(maxtasksperchild=2)
     pids = [lease.apply('pid') for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] != pids[0]
@@ -66,7 +66,7 @@ def test_a_replaced_worker_ends_by_itself_and_is_not_killed(open_pool):
     assert [(exited.signal, exited.HasField('exit_code'), exited.exit_code) for exited in exits] == [('', True, 0)] * 19
 
 
-def test_a_chunk_is_one_task(open_pool):
+def test_a_chunk_counts_as_one_task(open_pool):
     pids = open_pool(maxtasksperchild=1).map('pid', [[0] * 4, [0] * 4, [0] * 4])
     assert [len(set(chunk)) for chunk in pids] == [1, 1, 1]
     assert len({chunk[0] for chunk in pids}) == 3
@@ -94,7 +94,7 @@ def test_a_replaced_worker_is_initialized_too(open_pool):
     assert {tuple(each['args']) for each in found} == {('again',)}
 
 
-def test_the_shared_pool_is_not_initialized_by_it(open_pool, pool):
+def test_the_initializer_of_an_owned_pool_does_not_run_in_the_shared_pool(open_pool, pool):
     assert open_pool(initializer='initialize', initargs=[1]).apply('initializedWith')['args'] == [1]
     assert pool.map('initializedWith', [[0]] * 20) == [[None]] * 20
 
@@ -114,7 +114,7 @@ def test_calls_that_wait_for_a_failing_initializer_fail_with_its_reason(open_poo
     assert {failure_of(call.result).row for call in waiting} == {('FAILED_PRECONDITION', 'INITIALIZER_FAILED', False)}
 
 
-def test_a_worker_that_dies_is_told_of_and_replaced(open_pool):
+def test_a_dead_worker_is_reported_and_replaced(open_pool):
     lease = open_pool()
     pid = lease.apply('pid')
     failure_of(lambda: lease.apply('killSelf'))
@@ -146,7 +146,7 @@ def test_calls_in_flight_fail_when_the_stream_ends(open_pool, tmp_path):
     until(lambda: not is_alive(pid), 'the worker is gone')
 
 
-def test_a_pool_whose_workers_still_start_ends_with_its_stream(open_pool):
+def test_a_pool_with_starting_workers_ends_with_its_stream(open_pool):
     lease = open_pool(processes=2)
     pids = lease.pids()
     lease.end()
@@ -154,7 +154,7 @@ def test_a_pool_whose_workers_still_start_ends_with_its_stream(open_pool):
     assert code_of(lambda: lease.apply('pid')) == 'FAILED_PRECONDITION'
 
 
-def test_one_pool_ends_and_the_others_go_on(open_pool, pool):
+def test_the_end_of_a_pool_does_not_affect_the_others(open_pool, pool):
     first, second = open_pool(), open_pool()
     pids = first.pids()
     pid = second.apply('pid')
@@ -175,7 +175,7 @@ next(lease.events)
 """
 
 
-def test_a_client_that_is_killed_takes_its_pool_with_it(server, tmp_path):
+def test_the_pool_of_a_killed_client_ends(server, tmp_path):
     begun = tmp_path / 'begun'
     environment = os.environ | {'PYTHONPATH': os.pathsep.join(path for path in sys.path if path)}
     command = [sys.executable, '-c', CLIENT, server.address, str(begun)]
@@ -206,7 +206,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(('options', 'said'), WRONG, ids=[said for _, said in WRONG])
-def test_options_that_make_no_sense_are_refused(pool, options, said):
+def test_invalid_options_are_refused(pool, options, said):
     failure = failure_of(lambda: list(pool.stub.OpenPool(open_request(**options), timeout=PATIENCE)))
     assert failure.row == ('INVALID_ARGUMENT', 'BAD_REQUEST', False)
     assert said in failure.message

@@ -1,4 +1,4 @@
-"""Map: many items, cut into chunks by the caller; all results at once, in the order of the items."""
+"""Map: the caller cuts many items into chunks and gets all results at once, in the order of the items."""
 
 import pytest
 from farpool.v1 import pool_service_pb2 as api
@@ -8,17 +8,17 @@ from failing import failure_in, failure_of
 from running import lines
 
 
-def test_results_come_chunk_by_chunk(pool):
+def test_results_are_grouped_by_chunk(pool):
     assert pool.map('later', [[1, 2, 3], [4], [5, 6]]) == [[1, 2, 3], [4], [5, 6]]
 
 
-def test_results_keep_the_order_of_the_chunks_whichever_ends_first(open_pool, tmp_path):
+def test_results_have_the_order_of_the_chunks(open_pool, tmp_path):
     second_has_run = str(tmp_path / 'second')
     chunks = [[{'wait': second_has_run, 'value': 'first'}], [{'mark': second_has_run, 'value': 'second'}]]
     assert open_pool(processes=2).map('act', chunks) == [['first'], ['second']]
 
 
-def test_chunks_run_at_the_same_time_in_different_processes(open_pool, tmp_path):
+def test_chunks_run_concurrently_in_different_processes(open_pool, tmp_path):
     # Each waits until the other has begun: one process alone would never end.
     here, there = tmp_path / 'here', tmp_path / 'there'
     chunks = [[{'mark': str(here), 'wait': str(there)}], [{'mark': str(there), 'wait': str(here)}]]
@@ -40,7 +40,7 @@ def test_without_spread_an_array_is_one_argument(pool):
     assert pool.map('collect', [[[2, 3]]]) == [[[[2, 3]]]]
 
 
-def test_bound_arguments_stand_before_the_item(pool):
+def test_bound_arguments_precede_the_item(pool):
     assert pool.map('power', [[1, 2], [3]], args=[2]) == [[2, 4], [8]]
     assert pool.map('collect', [[['c', 'd']]], args=['a', 'b'], spread=True) == [[['a', 'b', 'c', 'd']]]
 
@@ -49,15 +49,15 @@ def test_kwargs_go_to_every_item(pool):
     assert pool.map('greet', [['Ada'], ['Bob']], kwargs={'mark': '?'}) == [['Hello, Ada?'], ['Hello, Bob?']]
 
 
-def test_a_map_of_nothing_is_nothing(pool):
+def test_a_map_without_chunks_has_no_results(pool):
     assert pool.map('echo', []) == []
 
 
-def test_a_chunk_of_nothing_is_a_chunk_of_nothing(pool):
+def test_an_empty_chunk_has_no_results(pool):
     assert pool.map('echo', [[], [1], []]) == [[], [1], []]
 
 
-def test_chunks_in_cbor(pool):
+def test_chunks_may_be_cbor(pool):
     assert pool.map('echo', [[2**60, b'bytes'], [None]], encode=as_cbor) == [[2**60, b'bytes'], [None]]
 
 
@@ -65,14 +65,14 @@ def test_a_raw_chunk_is_one_item(pool):
     assert pool.map('reversed', [b'abc', b'', b'\x00\x01'], encode=as_raw) == [b'cba', b'', b'\x01\x00']
 
 
-def test_a_thousand_chunks(pool):
+def test_a_map_may_have_a_thousand_chunks(pool):
     assert pool.map('add', [[n] for n in range(1000)], args=[1]) == [[n + 1] for n in range(1000)]
 
 
 # An item fails.
 
 
-def test_the_first_failure_in_the_order_of_the_items_is_the_one_that_is_told(open_pool, tmp_path):
+def test_a_map_fails_with_the_first_failure_in_the_order_of_the_items(open_pool, tmp_path):
     late = str(tmp_path / 'second has failed')
     chunks = [['ok', 'fails late'], ['fails at once']]
     steps = {
@@ -88,7 +88,7 @@ def test_the_first_failure_in_the_order_of_the_items_is_the_one_that_is_told(ope
     assert (failure.metadata['chunk'], failure.metadata['item']) == ('0', '1')
 
 
-def test_every_item_still_runs_when_one_has_failed(open_pool, tmp_path):
+def test_every_item_runs_even_if_one_fails(open_pool, tmp_path):
     ran = tmp_path / 'ran'
     mark = {'mark': str(ran)}
     failure = failure_of(lambda: open_pool().map('act', [[{'fail': 'x'}, mark], [mark, mark]]))
@@ -109,11 +109,11 @@ def test_fail_fast_ends_with_the_failure_and_drops_the_rest(open_pool, tmp_path)
     assert lines(ran) == []
 
 
-def test_fail_fast_without_a_failure_is_a_map(pool):
+def test_fail_fast_without_a_failure_returns_all_results(pool):
     assert pool.map('echo', [[1], [2]], on_error=api.ON_ERROR_FAIL_FAST) == [[1], [2]]
 
 
-def test_settle_answers_with_the_results_and_the_failures(pool):
+def test_settle_returns_the_results_and_the_failures(pool):
     response = pool.settle('unlucky', [[1, 13, 2], [13], [3]])
     assert [value_of(chunk) for chunk in response.chunks] == [[1, 2], [], [3]]
     assert [(failed.chunk, failed.item) for failed in response.failures] == [(0, 1), (1, 0)]
@@ -123,7 +123,7 @@ def test_settle_answers_with_the_results_and_the_failures(pool):
         assert (failure.remote.type, failure.remote.message) == ('RangeError', '13 is unlucky')
 
 
-def test_settle_tells_of_a_chunk_whose_worker_died_without_an_item(open_pool):
+def test_settle_reports_a_chunk_whose_worker_died_without_an_item(open_pool):
     response = open_pool(processes=2).settle('act', [[{'value': 1}], [{'exit': 3}, {'value': 2}], [{'value': 3}]])
     assert [chunk.WhichOneof('kind') for chunk in response.chunks] == ['json', None, 'json']
     [failed] = response.failures
@@ -140,14 +140,14 @@ def test_an_item_whose_result_cannot_be_encoded_fails_alone(pool):
     assert failure_in(failed.status).row == ('INTERNAL', 'RESULT_ENCODE_FAILED', True)
 
 
-def test_settle_tells_the_failures_of_a_chunk_in_the_order_of_its_items(pool):
+def test_settle_reports_the_failures_of_a_chunk_in_the_order_of_its_items(pool):
     # One fails when it is encoded, behind it one fails when it runs.
     response = pool.settle('functionFor', [[[1, 1], 'no array', [2, 1]]], spread=True)
     assert [failed.item for failed in response.failures] == [0, 1]
     assert [failure_in(failed.status).reason for failed in response.failures] == ['RESULT_ENCODE_FAILED', 'BAD_REQUEST']
 
 
-def test_retries_run_a_chunk_again_whose_worker_died(open_pool):
+def test_retries_run_a_chunk_again_after_its_worker_died(open_pool):
     lease = open_pool()
     assert lease.map('crashBefore', [[2], [1]], retries=1) == [[2], [1]]
     assert lease.state().tasks.retried == 1

@@ -1,4 +1,4 @@
-"""Reflection: what grpcurl does, a call made from nothing but what the server tells about itself."""
+"""Server reflection: a client without .proto files, such as grpcurl, makes a call."""
 
 import pytest
 from farpool.v1 import failure_pb2, payload_pb2, pool_service_pb2
@@ -13,7 +13,7 @@ VERSIONS = pytest.mark.parametrize('version', ['v1', 'v1alpha'])
 
 
 def ask(server, version, **request):
-    """One question and its answer. Both versions of the service have the same messages."""
+    """Sends one request and returns its response. Both versions of the service have the same messages."""
     call = server.channel.stream_stream(
         f'/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo',
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -31,7 +31,7 @@ def files(server, version, **request):
 
 
 def reflected(server, version):
-    """A pool of descriptors that knows nothing but what the server says, asked file by file like grpcurl."""
+    """A descriptor pool, filled only through reflection, file by file as grpcurl does."""
     known = files(server, version, file_containing_symbol=SERVICE)
     missing = {name for file in known.values() for name in file.dependency} - known.keys()
     while missing:
@@ -57,7 +57,7 @@ def test_the_services_are_listed(server, version):
 
 
 @VERSIONS
-def test_the_service_is_described_with_all_that_it_imports(server, version):
+def test_the_service_is_described_with_all_its_imports(server, version):
     pool = reflected(server, version)
     for name in ('google/rpc/status.proto', 'google/protobuf/any.proto', 'farpool/v1/payload.proto'):
         assert pool.FindFileByName(name).name == name
@@ -80,7 +80,7 @@ def test_a_symbol_is_found(server, version, symbol):
 
 
 @VERSIONS
-def test_a_symbol_that_is_not_there(server, version):
+def test_an_unknown_symbol_is_not_found(server, version):
     response = ask(server, version, file_containing_symbol='farpool.v1.Nothing')
     assert response.error_response.error_code == 5
 
@@ -89,7 +89,7 @@ def test_a_symbol_that_is_not_there(server, version):
 @pytest.mark.parametrize(
     'module', [pool_service_pb2, payload_pb2, status_pb2, any_pb2], ids=lambda module: module.DESCRIPTOR.name
 )
-def test_what_is_described_is_what_the_proto_files_say(server, version, module):
+def test_the_descriptors_match_the_proto_files(server, version, module):
     said = reflected(server, version).FindFileByName(module.DESCRIPTOR.name)
     for name, message in module.DESCRIPTOR.message_types_by_name.items():
         there = said.message_types_by_name[name]
@@ -102,7 +102,7 @@ def test_what_is_described_is_what_the_proto_files_say(server, version, module):
 
 
 @VERSIONS
-def test_a_call_made_from_reflected_descriptors_alone(server, version):
+def test_a_call_can_be_made_from_reflected_descriptors_alone(server, version):
     pool = reflected(server, version)
     method = pool.FindServiceByName(SERVICE).methods_by_name['Apply']
     request = message_factory.GetMessageClass(method.input_type)(function='power')
@@ -117,6 +117,6 @@ def test_a_call_made_from_reflected_descriptors_alone(server, version):
 
 
 @VERSIONS
-def test_the_error_of_a_function_can_be_described(server, version):
+def test_the_details_of_a_function_error_are_described(server, version):
     name = failure_pb2.RemoteError.DESCRIPTOR.full_name
     assert 'farpool/v1/failure.proto' in files(server, version, file_containing_symbol=name)

@@ -1,4 +1,4 @@
-"""The trailers of a failed call stay under 6 KiB: above 8 KiB this client, and others, refuse the whole call."""
+"""The trailers of a failed call stay below 6 KiB: above 8 KiB this client and others refuse the whole call."""
 
 from urllib.parse import quote
 
@@ -28,7 +28,7 @@ FAILURES = {
 
 
 def size(error: grpc.RpcError) -> int:
-    """The bytes of the trailers as they were sent: binary ones as base64, the message percent-encoded."""
+    """The size of the trailers on the wire: binary ones as base64, the message percent-encoded."""
     sent = sum(
         len(key) + ((len(value) + 2) // 3 * 4 if isinstance(value, bytes) else len(value))
         for key, value in error.trailing_metadata()
@@ -71,20 +71,20 @@ def test_the_trailers_of_an_unknown_pool_are_small(server, name):
     assert failure_of(lambda: pool.apply('echo', 1)).row == ('NOT_FOUND', 'POOL_NOT_FOUND', False)
 
 
-def test_a_long_message_is_cut_and_begins_as_it_began(pool):
+def test_a_long_message_is_truncated(pool):
     failure = failure_of(lambda: pool.apply('throwLong', 'abc', 300_000))
     assert 100 <= len(failure.message) <= LIMIT
     assert failure.message.startswith('abcabcabc')
     assert failure.remote.message.startswith('abcabcabc')
 
 
-def test_the_type_and_message_of_an_error_outlast_its_stacks_and_causes(pool):
+def test_stacks_and_causes_are_dropped_before_the_type_and_message(pool):
     failure = failure_of(lambda: pool.apply('throwDeep', 50, 100_000))
     assert failure.remote.type == 'Error'
     assert failure.remote.message.startswith('level 49')
 
 
-def test_a_long_message_in_the_frames_of_a_map_is_cut_too(pool):
+def test_a_long_message_in_the_frames_of_a_map_is_truncated_too(pool):
     [outcome] = outcomes(pool.imap('throwLong', [[['x', 1_000_000]]], spread=True))
     failure = failure_in(outcome.failures[0].status)
     assert failure.message.startswith('xxx')

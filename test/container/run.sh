@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Builds the image and uses it for real: health, a call into it, SIGTERM with a call in flight (it finishes, exit 0), its
-# user, its size. Where no Docker engine runs, one is started by the script that FARPOOL_ENGINE names; where there is
-# neither, says so and succeeds: the container is then not checked.
+# Builds the container image and tests a container: its health, a call, its user, its size, and SIGTERM with a call in
+# flight (the call finishes, and the exit code is 0). Without a running Docker engine it starts one with the script that
+# FARPOOL_ENGINE names. If that fails too, it tests nothing, says so, and succeeds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 image=farpool-test name=farpool-test-$$ port=$((20000 + $$ % 20000))
 engine=${FARPOOL_ENGINE:-../shared/tools/container-engine.sh}
 started=''
 
-# A client of 23 or newer builds with a plugin of its own; where that is missing, an older one beside it can build.
+# A Docker client from version 23 on builds with the buildx plugin. Without it, use an older client in /usr/bin.
 docker() { command "$client" "$@"; }
 client=$(type -P docker || true)
 if [ -n "$client" ] && ! docker buildx version >/dev/null 2>&1 && [ -x /usr/bin/docker ]; then client=/usr/bin/docker; fi
@@ -21,7 +21,7 @@ trap cleanup EXIT
 
 if ! docker info >/dev/null 2>&1; then
   if [ ! -f "$engine" ] || ! output=$(bash "$engine" 2>&1); then
-    printf 'no Docker engine can start here: the container is not checked\n%s\n' "${output:-}" | tail -n 5
+    printf 'no Docker engine can start here: the container was not tested\n%s\n' "${output:-}" | tail -n 5
     exit 0
   fi
   eval "export $(printf '%s\n' "$output" | grep '^DOCKER_HOST=' | tail -n 1)"

@@ -2,45 +2,45 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { decodeFromWorker, FrameReader, type FromWorkerFrame } from '../../wire/framing/frames.js'
 import { endsWithin, isRunning, residentKiB } from '../chaos/processes.js'
-import { initOf } from './orders.js'
 import { Broken, within } from './target.js'
+import { initCommand } from './worker-commands.js'
 
 const START_MS = 30_000
-/** How long a worker may take to end after its server has gone. */
+/** The time that a worker may need to end after its server has gone. */
 const END_MS = 20_000
 
-/** A real worker process whose server is this one. */
+/** A real worker process; the fuzzer plays its server. */
 export class BareWorker {
   readonly #child: ChildProcess
-  readonly #orders: Writable
-  readonly #words: Readable
+  readonly #commands: Writable
+  readonly #reports: Readable
   #stderr = ''
-  #listeners: ((word: FromWorkerFrame | undefined) => void)[] = []
+  #listeners: ((report: FromWorkerFrame | undefined) => void)[] = []
   readonly ended: Promise<void>
 
   private constructor(build: string, env: NodeJS.ProcessEnv) {
-    this.#child = spawn(process.execPath, [`${build}/server/worker/main.js`], {
+    this.#child = spawn(process.execPath, [`${build}/worker/worker-main.js`], {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
       env,
     })
-    this.#orders = this.#child.stdio[3] as Writable
-    this.#words = this.#child.stdio[4] as Readable
+    this.#commands = this.#child.stdio[3] as Writable
+    this.#reports = this.#child.stdio[4] as Readable
     this.#child.stderr?.on('data', (text: Buffer) => {
       this.#stderr = (this.#stderr + text).slice(-4_000)
     })
     const reader = new FrameReader((frame) => {
-      const word = decodeFromWorker(frame)
-      for (const listener of this.#listeners) listener(word)
+      const report = decodeFromWorker(frame)
+      for (const listener of this.#listeners) listener(report)
     })
-    this.#words.on('data', (bytes: Buffer) => reader.push(bytes))
-    for (const socket of [this.#orders, this.#words]) socket.on('error', () => {})
+    this.#reports.on('data', (bytes: Buffer) => reader.push(bytes))
+    for (const socket of [this.#commands, this.#reports]) socket.on('error', () => {})
     this.ended = new Promise((resolve) => this.#child.once('close', () => resolve()))
   }
 
   static async start(build: string, env: NodeJS.ProcessEnv, module: string): Promise<BareWorker> {
     const worker = new BareWorker(build, env)
-    const ready = worker.word(({ $case }) => $case === 'ready')
-    worker.write(initOf(module))
+    const ready = worker.reports(({ $case }) => $case === 'ready')
+    worker.write(initCommand(module))
     if (!(await within(START_MS, 'a worker is not ready', ready)))
       throw new Broken(`a worker did not start: ${worker.#stderr}`)
     return worker
@@ -58,31 +58,31 @@ export class BareWorker {
     return isRunning(this.#child)
   }
 
-  /** How it ended. */
+  /** How the process ended, as text. */
   get end(): string {
     return `ended with ${this.#child.signalCode ?? this.#child.exitCode}`
   }
 
   write(bytes: Buffer): void {
-    this.#orders.write(bytes)
+    this.#commands.write(bytes)
   }
 
-  /** Resolves when it says what fits: true; or when it has ended without it: false. */
-  async word(fits: (word: FromWorkerFrame) => boolean): Promise<boolean> {
-    let listener: (word: FromWorkerFrame | undefined) => void = () => {}
-    const said = new Promise<boolean>((resolve) => {
-      listener = (word) => word && fits(word) && resolve(true)
+  /** Resolves with true when the worker sends a report that fits, with false when it ends without one. */
+  async reports(fits: (report: FromWorkerFrame) => boolean): Promise<boolean> {
+    let listener: (report: FromWorkerFrame | undefined) => void = () => {}
+    const sent = new Promise<boolean>((resolve) => {
+      listener = (report) => report && fits(report) && resolve(true)
     })
     this.#listeners.push(listener)
-    const isSaid = await Promise.race([said, this.ended.then(() => false)])
+    const isSent = await Promise.race([sent, this.ended.then(() => false)])
     this.#listeners = this.#listeners.filter((other) => other !== listener)
-    return isSaid
+    return isSent
   }
 
-  /** Its server goes away: it has to end. */
+  /** Closes the connection to the worker, as when its server dies. The worker has to end. */
   async leave(): Promise<void> {
-    this.#orders.destroy()
-    this.#words.destroy()
+    this.#commands.destroy()
+    this.#reports.destroy()
     if (await endsWithin(this.#child, END_MS)) return
     this.#child.kill('SIGKILL')
     throw new Broken(`a worker did not end within ${END_MS} ms after its server was gone`)

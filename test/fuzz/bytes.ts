@@ -1,8 +1,8 @@
 import type { Random } from '../chaos/random.js'
 
-/** Changes of bytes that know nothing of what they mean. */
+/** Mutations of bytes, whatever they mean. */
 
-/** Where lengths, indices and counters tend to go wrong. */
+/** Values at the limits of lengths, indices and counters. */
 const NUMBERS = [0, 1, 2, 127, 128, 255, 256, 16_383, 16_384, 32_767, 65_535, 65_536, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1]
 
 export const LARGE_NUMBERS: readonly [bigint, ...bigint[]] = [
@@ -16,7 +16,7 @@ type Change = (bytes: Buffer, random: Random) => Buffer
 
 const CHANGES: readonly [Change, ...Change[]] = [flip, flip, overwrite, insert, remove, cut, repeat, number, swap]
 
-/** At least one change, mostly few. */
+/** Applies at least one change, rarely many. */
 export function mutateBytes(bytes: Uint8Array, random: Random): Buffer {
   let mutated: Buffer = Buffer.from(bytes)
   do mutated = random.pick(CHANGES)(mutated, random)
@@ -56,7 +56,7 @@ function cut(bytes: Buffer, random: Random): Buffer {
   return bytes.subarray(0, place(bytes, random))
 }
 
-/** A part of it again, elsewhere: sometimes very often. */
+/** Copies a part to another place, sometimes thousands of times. */
 function repeat(bytes: Buffer, random: Random): Buffer {
   const from = place(bytes, random)
   const part = bytes.subarray(from, from + random.between(1, 32))
@@ -64,7 +64,7 @@ function repeat(bytes: Buffer, random: Random): Buffer {
   return splice(bytes, random.between(0, bytes.length), 0, Buffer.concat(Array(times).fill(part)))
 }
 
-/** A number of one, two or four bytes, as it stands in heads of frames. */
+/** Overwrites one, two or four bytes with a number, as in the header of a frame. */
 function number(bytes: Buffer, random: Random): Buffer {
   const value = NUMBERS[random.between(0, NUMBERS.length - 1)] ?? 0
   const put = Buffer.alloc(4)

@@ -1,19 +1,19 @@
 import { Random } from '../chaos/random.js'
 
-/** What a client does in a case, and what becomes of the answers. */
+/** The call that a client makes in a case, and the change of the server's replies. */
 export interface ClientCase {
   readonly call: 'apply' | 'burst' | 'map' | 'imap' | 'info' | 'functions' | 'own'
-  /** What is mutated: messages, what stands around them, how streams end, or the frames of HTTP/2. */
+  /** The part that is mutated: the message, its gRPC framing, the status, the end of the stream, or the HTTP/2 frames. */
   readonly change: 'message' | 'framing' | 'status' | 'ending' | 'frames'
-  /** The client has never been answered before. */
+  /** True: a new client, which has never had a reply. */
   readonly isCold: boolean
-  /** For the changes. */
+  /** The source of the changes. */
   readonly random: Random
 }
 
 const SALT = 0x636c_6965
 
-/** The calls of a client go one way or the other. */
+/** Cases with even numbers use the stream transport, odd ones the unary transport. */
 export const transportOf = (number: number): 'stream' | 'unary' => (number % 2 === 0 ? 'stream' : 'unary')
 
 export function clientCase(seed: number, number: number): ClientCase {

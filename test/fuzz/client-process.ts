@@ -3,57 +3,57 @@ import { clientOfBuild, isFarpoolError, type Pool } from '../chaos/farpool.js'
 import { clientCase, transportOf } from './client-cases.js'
 import { ANSWER } from './replies.js'
 
-/** The real client, in a process of its own: what nobody catches ends it. */
+/** The process of the real client. An uncaught error ends it, and the fuzzer notices. */
 
-export interface Ask {
-  readonly what: 'play' | 'verify'
+export interface ClientCommand {
+  readonly type: 'play' | 'verify'
   readonly lane: number
   readonly number: number
   readonly address: string
 }
 
-export type Told =
-  | { readonly what: 'beat' }
-  /** `broken`: a rule that was, as a sentence. */
-  | { readonly what: 'done'; readonly lane: number; readonly answer: string; readonly broken?: string }
+export type ClientReport =
+  | { readonly type: 'heartbeat' }
+  /** `broken`: a sentence that names the broken rule. */
+  | { readonly type: 'done'; readonly lane: number; readonly answer: string; readonly broken?: string }
 
-/** Calls that get no answer end after so long. */
+/** The timeout of a call of a case. */
 const TIMEOUT_MS = 500
-/** And those that are to be answered rightly. */
+/** The timeout of a call that must get the right answer. */
 const RIGHT_MS = 5_000
-/** So many wrong results may come of words that were still on their way. */
+/** The number of wrong results after which verify() fails: mutated replies may still be on their way. */
 const TRIES = 3
 const PAUSE_MS = 20
-/** So often a pool is used, where each of its connections may be broken. */
+/** The number of cases before a pool is replaced. */
 const CASES_OF_POOL = 100
 /**
- * A call that has no outcome by then never has. Node may not notice that a connection whose frames it could not read has
- * been closed: a keepalive finds that out after 15 s.
+ * A call without an outcome after this time hangs. Node may not notice the end of a connection whose frames it could not
+ * read; a keepalive finds out after 15 s.
  */
 const HANGS_MS = 45_000
-const BEAT_MS = 250
+const HEARTBEAT_MS = 250
 
 const [build = '', seed = ''] = process.argv.slice(2)
 const { Pool: ClientPool } = await clientOfBuild(build)
 const pools = new Map<string, { readonly pool: Pool; readonly cases: number }>()
 
-const tell = (told: Told): void => void process.send?.(told)
-process.on('message', (ask: Ask) => void answer(ask))
+const report = (message: ClientReport): void => void process.send?.(message)
+process.on('message', (command: ClientCommand) => void run(command))
 process.on('disconnect', () => process.exit(0))
-setInterval(() => tell({ what: 'beat' }), BEAT_MS)
+setInterval(() => report({ type: 'heartbeat' }), HEARTBEAT_MS)
 
-async function answer({ what, lane, number, address }: Ask): Promise<void> {
+async function run({ type, lane, number, address }: ClientCommand): Promise<void> {
   try {
-    const isCold = what === 'play' && clientCase(Number(seed), number).isCold
+    const isCold = type === 'play' && clientCase(Number(seed), number).isCold
     const pool = isCold ? undefined : poolOf(lane, number, address)
-    const answer = pool && what === 'verify' ? verify(pool) : play(pool, number, address)
-    tell({ what: 'done', lane, answer: await answer })
+    const answer = pool && type === 'verify' ? verify(pool) : play(pool, number, address)
+    report({ type: 'done', lane, answer: await answer })
   } catch (error) {
-    tell({ what: 'done', lane, answer: '', broken: String((error as Error).stack ?? error) })
+    report({ type: 'done', lane, answer: '', broken: String((error as Error).stack ?? error) })
   }
 }
 
-/** The one of the lane, for this way, as it was left by the case before. */
+/** The pool of the lane and transport. It keeps its state from case to case, for CASES_OF_POOL cases. */
 function poolOf(lane: number, number: number, address: string): Pool {
   const transport = transportOf(number)
   const key = `${lane} ${transport}`
@@ -68,7 +68,7 @@ function poolOf(lane: number, number: number, address: string): Pool {
   return fresh
 }
 
-/** Each call of the case has one outcome. */
+/** Plays a case. Throws if a call does not have exactly one outcome. */
 async function play(warm: Pool | undefined, number: number, address: string): Promise<string> {
   const pool = warm ?? new ClientPool(address, { transport: transportOf(number) })
   const answer = await call(pool, number, address)
@@ -103,20 +103,20 @@ async function own(pool: Pool): Promise<string> {
 
 async function burst(pool: Pool): Promise<string> {
   const answers = await Promise.all(Array.from({ length: 5 }, () => apply(pool)))
-  return new Set(answers).size === 1 ? `many ${answers[0]}` : 'many apply: one thing and another'
+  return new Set(answers).size === 1 ? `many ${answers[0]}` : 'many apply: different outcomes'
 }
 
 async function drain(items: AsyncIterable<unknown>): Promise<void> {
   for await (const _ of items);
 }
 
-/** One outcome, told once to either of the callbacks. */
+/** One call. Exactly one of its callbacks must be called, once. */
 async function apply(pool: Pool): Promise<string> {
-  let told = 0
-  const count = () => void told++
+  let callbacks = 0
+  const count = () => void callbacks++
   const result = pool.applyAsync('f', [1], undefined, { timeout: TIMEOUT_MS, callback: count, errorCallback: count })
   const answer = await outcome('apply', result)
-  if (told !== 1) throw new Error(`the callbacks of a call were called ${told} times`)
+  if (callbacks !== 1) throw new Error(`the callbacks of a call were called ${callbacks} times`)
   return answer
 }
 
@@ -129,7 +129,7 @@ async function outcome(what: string, call: PromiseLike<unknown>): Promise<string
     () => `${what}: a result`,
     (error: unknown) => {
       if (!isFarpoolError(error))
-        throw new Error(`${what} failed with what is no FarpoolError: ${error}`, { cause: error })
+        throw new Error(`${what} failed with an error that is not a FarpoolError: ${error}`, { cause: error })
       return `${what}: ${error.reason}`
     },
   )
@@ -141,8 +141,8 @@ async function outcome(what: string, call: PromiseLike<unknown>): Promise<string
 }
 
 /**
- * Answers are right again: so are results, as soon as the client has noticed. What has failed before may be a connection
- * that was broken, and is made anew after a pause; where none has ever been, calls do not wait for it.
+ * The server's replies are right again: a call must soon get the right result. Calls may fail until the client has noticed
+ * that its connection was broken and has made a new one.
  */
 async function verify(pool: Pool): Promise<string> {
   const end = performance.now() + HANGS_MS
@@ -151,10 +151,10 @@ async function verify(pool: Pool): Promise<string> {
       (error: unknown) => error,
     )
     if (result === ANSWER) return 'right'
-    // What was said in a broken voice may still be on its way.
+    // A mutated reply may still be on its way.
     if (!isFarpoolError(result)) wrong++
     if (wrong === TRIES || performance.now() > end)
-      throw new Error(`a later call that was answered rightly came back as ${result}`)
+      throw new Error(`a later call, which got the right reply, ended with ${result}`)
     await sleep(PAUSE_MS)
   }
 }

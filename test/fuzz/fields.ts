@@ -1,14 +1,14 @@
 import type { Random } from '../chaos/random.js'
 import { LARGE_NUMBERS, mutateBytes, randomBytes } from './bytes.js'
 
-/** Changes of protobuf messages that keep to the wire format, mostly: what comes behind the tag is not what was meant. */
+/** Mutations of protobuf messages. Most results are still valid protobuf, with other fields or values. */
 
 interface Field {
   readonly number: bigint
   readonly type: number
-  /** What stands behind the tag, without the length of a field that has one. */
+  /** The bytes behind the tag, without the length prefix. */
   readonly body: Buffer
-  /** The length that such a field announces, where it is another. */
+  /** A wrong length prefix. */
   readonly announced?: bigint
 }
 
@@ -29,15 +29,15 @@ const CHANGES: readonly [Change, ...Change[]] = [
   splice,
   renumber,
   retype,
-  lie,
-  bury,
+  wrongLength,
+  nest,
   overlong,
   move,
   scramble,
   add,
 ]
 
-/** At least one change of a message, in any depth. `foreign`: messages whose fields may come into this one. */
+/** Applies at least one change to a message, at any depth. Fields of the `foreign` messages may be inserted. */
 export function mutateMessage(bytes: Uint8Array, random: Random, foreign: readonly Uint8Array[]): Buffer {
   let mutated: Buffer = Buffer.from(bytes)
   do mutated = change(mutated, random, foreign)
@@ -53,7 +53,7 @@ function change(bytes: Buffer, random: Random, foreign: readonly Uint8Array[]): 
   return Buffer.concat(fields.map(encoded))
 }
 
-/** The fields of a message; undefined for bytes that are none. */
+/** The fields of a message; undefined if the bytes are no protobuf message. */
 function fieldsOf(bytes: Buffer): Field[] | undefined {
   const fields: Field[] = []
   let at = 0
@@ -124,7 +124,7 @@ function duplicate(fields: Field[], at: number, random: Random): void {
   fields.splice(at, 0, ...Array<Field>(times).fill(fields[at] as Field))
 }
 
-/** A field of another message, or all of them. */
+/** Inserts one or all fields of another message. */
 function splice(fields: Field[], at: number, random: Random, foreign: readonly Uint8Array[]): void {
   const other = foreign[random.between(0, foreign.length - 1)]
   const own = other ? (fieldsOf(Buffer.from(other)) ?? []) : []
@@ -137,19 +137,19 @@ function renumber(fields: Field[], at: number, random: Random): void {
   fields[at] = { ...(fields[at] as Field), number }
 }
 
-/** 3, 4, 6 and 7 stand for groups, and for nothing. */
+/** Changes the wire type: 3 and 4 are groups, 6 and 7 are not defined. */
 function retype(fields: Field[], at: number, random: Random): void {
   fields[at] = { ...(fields[at] as Field), type: random.between(0, 7) }
 }
 
-function lie(fields: Field[], at: number, random: Random): void {
+function wrongLength(fields: Field[], at: number, random: Random): void {
   const field = fields[at] as Field
   const near = BigInt(field.body.length + random.pick([-1, 1, 2, 100]))
   fields[at] = { ...field, type: LENGTH, announced: random.chance(0.5) ? near : extremeOf(random) }
 }
 
-/** Into a message in a message in a message, or into groups. */
-function bury(fields: Field[], at: number, random: Random): void {
+/** Nests a field in many messages or groups. */
+function nest(fields: Field[], at: number, random: Random): void {
   const field = fields[at] as Field
   const depth = random.chance(0.1) ? random.between(500, 3_000) : random.between(1, 150)
   if (random.chance(0.3)) {
@@ -161,20 +161,20 @@ function bury(fields: Field[], at: number, random: Random): void {
       encoded(field),
       ...(isClosed ? Array(depth).fill(end) : []),
     ])
-    // As a field without a head of its own.
+    // The first group's tag is the tag of this field.
     fields[at] = { number: field.number, type: 3, body: body.subarray(begin.length) }
     return
   }
-  let buried = field
+  let nested = field
   let bytes = 0
   for (let level = 0; level < depth && bytes < 100_000; level++) {
-    buried = { number: field.number, type: LENGTH, body: encoded(buried) }
-    bytes += buried.body.length
+    nested = { number: field.number, type: LENGTH, body: encoded(nested) }
+    bytes += nested.body.length
   }
-  fields[at] = buried
+  fields[at] = nested
 }
 
-/** A number in more bytes than it needs, or than it may have. */
+/** A varint in more bytes than it needs, or than are allowed. */
 function overlong(fields: Field[], at: number, random: Random): void {
   const field = fields[at] as Field
   const value = varintOf(extremeOf(random), random.between(2, 12))

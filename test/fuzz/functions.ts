@@ -1,6 +1,6 @@
 import { currentTask } from 'farpool/worker'
 
-/** What mutated calls may call: each ends soon, heeds its signal, and harms nobody. */
+/** The functions for mutated calls. Each ends soon and stops when its signal aborts. */
 
 const LONGEST_MS = 30
 
@@ -12,7 +12,7 @@ export const fail = (what: unknown): never => {
   throw what instanceof Object ? what : new RangeError(String(what))
 }
 
-/** For a while, or until its caller has given up. */
+/** Waits for `ms` milliseconds, at most LONGEST_MS, or until the call is cancelled. */
 export const nap = (ms: unknown): Promise<void> => {
   const { signal } = currentTask()
   return new Promise((resolve) => {

@@ -8,14 +8,14 @@ export interface Played {
   readonly memory: Target['memory']
 }
 
-/** A rule that was broken, and by which case. */
+/** A broken rule, and the case that broke it. */
 export interface Finding {
   readonly target: TargetName
-  /** The case; where no single one breaks the rule by itself, all those that may have a part in it. */
+  /** The first and last case. They are equal if one case alone breaks the rule; else the range holds all suspects. */
   readonly from: number
   readonly to: number
   readonly what: string
-  /** What the case sends, in hexadecimal digits. */
+  /** The bytes of case `to`, in hexadecimal digits. */
   readonly hex: string
 }
 
@@ -24,10 +24,10 @@ export interface Range {
   readonly to: number
 }
 
-/** Of cases that ended before the rule was found broken, so many are suspects too. */
+/** The number of cases that count as suspects although they had ended before the rule was found broken. */
 const SUSPECTS = 64
 
-/** Plays cases of a target, many at a time, until a rule is broken, or it is over because another's was. */
+/** Plays cases of a target, many at a time, until all are played, a rule is broken, or `over` aborts. */
 export async function fuzz(
   name: TargetName,
   { from, to }: Range,
@@ -63,7 +63,7 @@ const alone = (target: Target, number: number): Culprit => ({
   hex: target.bytes(number).toString('hex'),
 })
 
-/** The one that breaks a rule all by itself, the last that was begun first. */
+/** Finds the case that breaks a rule when it is played alone. Tries the latest case first. */
 async function culpritOf(suspects: readonly number[], start: () => Promise<Target>): Promise<Culprit | undefined> {
   await using target = await start()
   for (const number of [...suspects].reverse()) {
@@ -75,7 +75,7 @@ async function culpritOf(suspects: readonly number[], start: () => Promise<Targe
 
 class Run {
   cases = 0
-  /** When the last case had ended. */
+  /** The time when the last case had ended. */
   until = 0
   readonly answers: Record<string, number> = {}
   readonly #playing = new Set<number>()
@@ -92,12 +92,12 @@ class Run {
     this.#next = from
   }
 
-  /** Those that were under way, and those before them. */
+  /** The cases under way, and the latest ones that ended before. */
   get suspects(): number[] {
     return [...this.#ended, ...this.#playing]
   }
 
-  /** @param isLast waits until all is as it was before. */
+  /** @param isLast after the cases, also waits until the target is as it was at the start. */
   async play(isLast = true): Promise<{ number: number | undefined; what: string } | undefined> {
     const lanes = Math.min(this.target.lanes, this.to - this.#next)
     await Promise.all(Array.from({ length: lanes }, () => this.#lane()))
@@ -119,7 +119,7 @@ class Run {
         this.answers[answer] = (this.answers[answer] ?? 0) + 1
       })
       await this.#ends(undefined, async () => this.target.check())
-      // Of a rule that was broken meanwhile it is still a suspect.
+      // The case stays a suspect if a rule was broken meanwhile.
       if (this.#broken) return
       this.#playing.delete(number)
       this.cases++
@@ -128,7 +128,7 @@ class Run {
     }
   }
 
-  /** Whatever is thrown breaks a rule: also what nobody has foreseen. */
+  /** Every thrown error counts as a broken rule. */
   async #ends(number: number | undefined, work: () => Promise<void>): Promise<void> {
     try {
       await work()

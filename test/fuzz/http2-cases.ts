@@ -17,18 +17,18 @@ import { frame } from '../support/raw-call.js'
 import { mutateBytes, randomBytes } from './bytes.js'
 import { RPCS, request } from './messages.js'
 
-/** A conversation over a connection of its own. */
+/** The bytes of one connection. */
 export interface Http2Case {
-  /** Written one after another. */
+  /** Sent one after another. */
   readonly pieces: readonly Buffer[]
-  /** Reads until a stream has ended; otherwise only until the server has seen all. */
+  /** True: reads until a stream has ended. False: reads only until the server has seen all bytes. */
   readonly isPatient: boolean
 }
 
 const SALT = 0x6874_7470
 const OPEN_MS = 300
 const TYPES = Object.values(Type)
-/** What settings and windows may not be, or hardly. */
+/** Values of settings and windows at or beyond the limits. */
 const SIZES = [0, 1, 16_383, 16_384, 16_777_215, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1] as const
 
 /** The case of this number. */
@@ -43,7 +43,7 @@ export function http2Case(seed: number, number: number): Http2Case {
   return { pieces, isPatient: random.chance(0.3) }
 }
 
-/** Calls as they should be. */
+/** Valid calls. */
 function calls(random: Random): Buffer[] {
   return Array.from({ length: random.between(1, 3) }, (_, at) => {
     const stream = 2 * at + 1
@@ -97,9 +97,9 @@ const ODD: readonly [[string, string], ...[string, string][]] = [
   ['cookie', '='.repeat(5_000)],
 ]
 
-/** Changes one frame, or which there are and in what order. */
+/** Changes, inserts, removes or moves one frame. */
 function change(frames: Buffer[], random: Random): void {
-  // The greeting, seldom.
+  // Frame 0, the connection preface, is changed rarely.
   const at = random.between(random.chance(0.1) ? 0 : 1, frames.length - 1)
   const whole = frames[at] as Buffer
   switch (random.weighted({ head: 5, bytes: 4, body: 4, odd: 5, drop: 1, again: 1, move: 1, many: 0.3 })) {
@@ -129,7 +129,7 @@ function change(frames: Buffer[], random: Random): void {
   }
 }
 
-/** Length, type, flags or stream. */
+/** Changes the length, type, flags or stream of a frame's header. */
 function head(whole: Buffer, random: Random): Buffer {
   if (whole.length < 9) return whole
   switch (random.between(0, 3)) {
@@ -148,14 +148,14 @@ function head(whole: Buffer, random: Random): Buffer {
   return whole
 }
 
-/** The body alone; the length that stands before it is right. */
+/** Changes the body. The length in the header is right. */
 function body(whole: Buffer, random: Random): Buffer {
   if (whole.length < 9) return whole
   const mutated = mutateBytes(whole.subarray(9), random).subarray(0, 16_384)
   return frameOf(whole.readUInt8(3), whole.readUInt8(4), whole.readUInt32BE(5), mutated)
 }
 
-/** A frame that nobody expects there. */
+/** An unexpected frame. */
 function odd(random: Random): Buffer {
   const stream = random.pick([0, 1, 1, 3, 5, 7, 2])
   return random.pick<() => Buffer>([

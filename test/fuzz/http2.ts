@@ -3,16 +3,16 @@ import { http2Case } from './http2-cases.js'
 import { Subject, type SubjectOptions } from './subject.js'
 import { type Target, within } from './target.js'
 
-/** How long a case waits for whatever the server may say. */
+/** The longest time that a case waits for the server. */
 const ANSWER_MS = 600
-/** And for the end of a connection that this side has ended. */
+/** The longest time until the end of a connection that this side has closed. */
 const CLOSE_MS = 20_000
 const ACK = 1
 const END_STREAM = 1
-/** Of the ping that stands behind each case. */
+/** The payload of the PING that follows each case. */
 const MARK = Buffer.from('the end.')
 
-/** Conversations of HTTP/2 that are mutated frame by frame, each over a connection of its own. */
+/** Mutated HTTP/2 frames. Each case has its own connection. */
 export class Http2 implements Target {
   readonly lanes = 64
 
@@ -68,7 +68,7 @@ export class Http2 implements Target {
   }
 }
 
-/** What the server made of it. */
+/** Sends the case. Resolves with the server's reaction, as text. */
 async function converse(peer: RawPeer, pieces: readonly Buffer[], isPatient: boolean): Promise<string> {
   for (const piece of pieces) await peer.send(piece)
   await peer.send(frameOf(Type.PING, 0, 0, MARK))

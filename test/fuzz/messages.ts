@@ -4,7 +4,7 @@ import * as worker from '../../proto/gen/farpool/worker/v1/worker.js'
 import type { Random } from '../chaos/random.js'
 import { chunk, object, payload } from './values.js'
 
-/** Requests that are as they should be, of every RPC; what is mutated begins as one of these. */
+/** Valid requests of every RPC. Every mutation starts from one of them. */
 
 export const RPCS = [
   'Apply',
@@ -21,7 +21,7 @@ export const RPCS = [
 ] as const
 export type Rpc = (typeof RPCS)[number]
 
-/** Stands for the name of the pool that was opened for the attack: it has as many bytes. */
+/** A placeholder, as long as the real name, for the name of the pool that victim-pool.ts opens. */
 export const POOL = `pool-${'0'.repeat(36)}`
 
 const poolOf = (random: Random): string => random.weighted({ '': 6, default: 2, [POOL]: 2, none: 1 })
@@ -60,7 +60,7 @@ const mapRequest = (random: Random) =>
     requestId: random.chance(0.8) ? '' : `request ${random.between(0, 20)}`,
   })
 
-/** Calls from this id on. */
+/** A message of a stream of calls. Its calls have the ids `firstId`, `firstId` + 1, … */
 export function callRequest(random: Random, firstId: number, more: Partial<routing.CallRequest> = {}): Buffer {
   let id = firstId
   const group = () => ({
@@ -95,7 +95,7 @@ const openPoolRequest = (random: Random) =>
     maxtasksperchild: random.chance(0.7) ? undefined : random.between(0, 3),
   })
 
-/** A request of an RPC, encoded. */
+/** A valid, encoded request of an RPC. */
 export function request(rpc: Rpc, random: Random): Buffer {
   const pool = { pool: poolOf(random) }
   switch (rpc) {
@@ -119,7 +119,7 @@ export function request(rpc: Rpc, random: Random): Buffer {
   }
 }
 
-/** Messages of other RPCs, and those that are none: their fields get into what is mutated. */
+/** Other messages, whose fields a mutation may insert. */
 export const foreignTo = (random: Random): Buffer[] => [
   request(random.pick(RPCS), random),
   Buffer.from(worker.Task.encode({ task: 7, attempt: 1, args: [payload(random)], chunk: undefined }).finish()),

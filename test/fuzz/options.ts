@@ -6,7 +6,7 @@ import { TARGETS, type TargetName } from './target.js'
 
 export interface Options {
   readonly seed: number
-  /** By target, the numbers of the cases from the first to before the last. */
+  /** The numbers of the cases of each target: from `from` up to, but not including, `to`. */
   readonly cases: ReadonlyMap<TargetName, { readonly from: number; readonly to: number }>
   readonly build: string
   readonly out: string | undefined
@@ -15,23 +15,28 @@ export interface Options {
 const COUNT = 100_000
 const SEED = 1
 
-/** Of a run of all targets; what starts processes or connections for its cases gets fewer. */
+/** Each target's part of the cases. Targets that start processes or connections get fewer. */
 const SHARES: Readonly<Record<TargetName, number>> = { requests: 0.947, http2: 0.03, client: 0.02, worker: 0.003 }
 
 export const HELP = `npm run fuzz -- [options]
 
-Sends mutated messages and frames to real servers, workers and clients: to a server, beside the calls of an innocent
-client (requests, http2), as a worker to its server and as a server to its worker (worker), and as a server to a client
-(client). A case is named by seed, target and number. Exit code 1 where a rule is broken.
+Sends mutated messages and frames to real servers, workers and clients. The targets:
 
-  --count N            cases of all targets together (${COUNT})
-  --seed N             what they are made from (${SEED})
-  --target NAME        one of ${TARGETS.join(', ')}; several with commas between them
-  --only N, N-M        with a target: the case of this number, or those from N to M
-  --build FOLDER       the build to test (dist)
-  --out FILE           writes the report there, as JSON`
+  requests    requests to a server, while an innocent client calls it too
+  http2       HTTP/2 frames to a server, while an innocent client calls it too
+  worker      frames from a worker to its server, and from a server to its worker
+  client      replies of a server to a client
 
-/** The options of a command line. Throws where it has any other. */
+Seed, target and number define a case. The exit code is 1 if a rule is broken.
+
+  --count N            cases of all targets together (default: ${COUNT})
+  --seed N             seed of all cases (default: ${SEED})
+  --target NAME        only these targets, with commas between them (default: all)
+  --only N, N-M        only the case with this number, or those from N to M; needs one --target
+  --build FOLDER       the build to test (default: dist)
+  --out FILE           write the report to this file, as JSON`
+
+/** Parses the command line. Throws for an unknown option or a wrong value. */
 export function parseOptions(args: readonly string[]): Options | 'help' {
   const text = { type: 'string' as const }
   const { values } = parseArgs({

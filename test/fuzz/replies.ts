@@ -2,13 +2,13 @@ import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import * as api from '../../proto/gen/farpool/v1/pool_service.js'
 import { decodePayload, encodePayload } from '../../wire/values/payload.js'
 
-/** Answers as a server should give them. */
+/** The right replies of a server. */
 
 export const ANSWER = 'answer'
 
 const answer = Buffer.from(encodePayload(ANSWER, 'cbor'))
 
-/** To a message of an RPC; undefined for one that has none. */
+/** The reply to a message of an RPC; undefined if the message needs none. */
 export function reply(rpc: string, message: Buffer): Buffer | undefined {
   switch (rpc) {
     case 'Apply':
@@ -32,6 +32,7 @@ export function reply(rpc: string, message: Buffer): Buffer | undefined {
   }
 }
 
+/** True if the message resumes a session. */
 export const isResumed = (rpc: string, message: Buffer): boolean =>
   rpc === 'Call' && routing.CallRequest.decode(message).session?.resumed === true
 
@@ -44,13 +45,13 @@ function imapReply(message: Buffer): Buffer {
 function callReply(message: Buffer): Buffer | undefined {
   const { groups, session } = routing.CallRequest.decode(message)
   const calls = groups.flatMap((group) => group.calls)
-  // The greeting of a session is answered, also if there is nothing to say.
+  // The first message of a session gets a reply even without calls.
   if (calls.length === 0) return session ? Buffer.alloc(0) : undefined
   const outcomes = calls.map(({ id, chunk }) => ({ id, payload: chunk ? results(chunk) : answer, failures: [] }))
   return Buffer.from(routing.CallResponse.encode({ outcomes, received: 0, maxMessageBytes: 0 }).finish())
 }
 
-/** As many as there are items. */
+/** As many results as the chunk has items. */
 function results(chunk: Uint8Array): Buffer {
   const { value } = decodePayload(chunk)
   return Buffer.from(encodePayload(Array.isArray(value) ? value.map(() => ANSWER) : [ANSWER], 'cbor'))

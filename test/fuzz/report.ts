@@ -2,14 +2,14 @@ import type { Played } from './fuzz.js'
 
 const mib = (kib: number): string => String(Math.round(kib / 1024))
 
-/** How often each answer came, the most frequent first. */
+/** The number of each answer, the most frequent first. */
 const answers = (counts: Readonly<Record<string, number>>): string =>
   Object.entries(counts)
     .sort(([, a], [, b]) => b - a)
     .map(([answer, count]) => `${count} × ${answer || 'nothing'}`)
     .join(', ')
 
-/** What was played, for people. */
+/** The report as text. */
 export function table(played: readonly Played[]): string {
   const head = ['target', 'cases', 'cases/s', 'seconds', 'memory, MiB']
   const rows = played.map(({ target, cases, seconds, memory: { fromKib, mostKib } }) => [

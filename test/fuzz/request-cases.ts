@@ -8,27 +8,27 @@ import { mutateMessage } from './fields.js'
 import { callRequest, foreignTo, RPCS, type Rpc, request } from './messages.js'
 import { plainValue } from './values.js'
 
-/** One RPC, as it is sent. */
+/** The bytes and options of one RPC. */
 export interface Sent {
   readonly rpc: Rpc
   readonly headers: Readonly<Record<string, string>>
   /** Sent one after another. */
   readonly pieces: readonly Buffer[]
-  /** `end`: this side is closed. `open`: it stays open, and the deadline ends the RPC. `reset`: the stream is reset. */
+  /** `end`: half-closes the stream. `open`: leaves it open until its deadline. `reset`: resets it. */
   readonly finish: 'end' | 'open' | 'reset'
   readonly timeoutMs: number
-  /** The argument of `identity`, which is to come back. */
+  /** The argument of `identity`, which must come back as its result. */
   readonly echo: Buffer | undefined
 }
 
-/** RPCs, one after another. */
+/** RPCs that are sent one after another. */
 export type RequestCase = readonly Sent[]
 
 const SALT = 0x7265_7173
 
-/** What waits for nothing is answered long before this, also on a machine that has much else to do. */
+/** The deadline of an RPC that needs not wait. Even a busy machine answers long before it. */
 const ANSWERED_MS = 30_000
-/** What nobody answers ends so soon. */
+/** The deadline of an RPC that may get no answer. */
 export const OPEN_MS = 300
 
 const sent = (rpc: Rpc, pieces: readonly Buffer[], more: Partial<Sent> = {}): Sent => ({
@@ -36,7 +36,7 @@ const sent = (rpc: Rpc, pieces: readonly Buffer[], more: Partial<Sent> = {}): Se
   headers: {},
   pieces,
   finish: 'end',
-  // These two wait for something.
+  // These two RPCs stay open for as long as the pool lives.
   timeoutMs: rpc === 'OpenPool' || rpc === 'JoinPool' ? OPEN_MS : ANSWERED_MS,
   echo: undefined,
   ...more,
@@ -59,7 +59,7 @@ export function requestCase(seed: number, number: number): RequestCase {
   }
 }
 
-/** Opening a pool costs a process: not too often. */
+/** A random RPC; OpenPool is rare, because it starts a process. */
 const rpcOf = (random: Random): Rpc =>
   random.chance(0.6) ? random.pick(['Apply', 'Map', 'IMap', 'Call']) : random.chance(0.9) ? random.pick(RPCS) : 'Apply'
 
@@ -68,7 +68,7 @@ function mutatedMessage(random: Random): Sent {
   return sent(rpc, [frame(mutateMessage(request(rpc, random), random, foreignTo(random)))])
 }
 
-/** The prefix of a gRPC message, and how many of them there are. */
+/** Mutates the framing: the prefix of a gRPC message, its compression, or the number of messages. */
 function mutatedFraming(random: Random): Sent {
   const rpc = rpcOf(random)
   const message = request(rpc, random)
@@ -98,7 +98,7 @@ function mutatedFraming(random: Random): Sent {
   return random.pick(makers)()
 }
 
-/** A payload that a function gives back. */
+/** A mutated payload as the argument of `identity`. */
 function mutatedEcho(random: Random): Sent {
   const kind = random.pick<Kind>(['json', 'cbor'])
   const whole = Buffer.from(encodePayload(plainValue(random), kind))
@@ -112,16 +112,16 @@ function mutatedEcho(random: Random): Sent {
   return sent('Apply', [frame(bytes)], { echo })
 }
 
-/** Changes of the value alone: the payload around it stays as it is. */
+/** Mutates only the value inside the payload. */
 function inside(payload: Buffer, random: Random): Buffer {
-  // A tag, and a length of one byte where it is short, as most are.
+  // Handles values with a length of one byte, as most are.
   if (payload.length < 2 || payload.readUInt8(1) !== payload.length - 2) return mutateBytes(payload, random)
   const value = mutateBytes(payload.subarray(2), random)
   if (value.length > 127) return mutateBytes(payload, random)
   return Buffer.concat([payload.subarray(0, 1), Buffer.of(value.length), value])
 }
 
-/** Several messages in one stream of calls, some of them mutated. */
+/** Several messages on one stream of calls, some of them mutated. */
 function conversation(random: Random): Sent {
   const messages = Array.from({ length: random.between(1, 5) }, (_, at) => {
     const message = callRequest(random, random.chance(0.9) ? 1 + 10 * at : 1)
@@ -131,12 +131,12 @@ function conversation(random: Random): Sent {
   return sent('Call', messages, finish === 'end' ? {} : { finish, timeoutMs: OPEN_MS })
 }
 
-/** A session: its stream breaks, and others go on with it. */
+/** A session: its stream breaks, and further streams resume it. */
 function session(random: Random, id: string): RequestCase {
   const streams = random.between(1, 3)
   return Array.from({ length: streams }, (_, at) => {
     const resumed = random.chance(0.9) ? at > 0 : at === 0
-    const greeting = callRequest(random, 1, {
+    const opening = callRequest(random, 1, {
       groups: [],
       session: { id, resumed },
       received: at * random.between(0, 2),
@@ -147,7 +147,7 @@ function session(random: Random, id: string): RequestCase {
         last: random.chance(0.2),
       }),
     )
-    const pieces = [greeting, ...messages].map((message) =>
+    const pieces = [opening, ...messages].map((message) =>
       frame(random.chance(0.25) ? mutateMessage(message, random, foreignTo(random)) : message),
     )
     const isLast = at === streams - 1

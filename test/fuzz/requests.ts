@@ -8,24 +8,24 @@ import { Subject, type SubjectOptions } from './subject.js'
 import { Broken, type Target, within } from './target.js'
 import { VictimPool } from './victim-pool.js'
 
-/** How many calls go through a connection before the next: a server cuts one that has reset too many streams. */
+/** The calls of a connection before it is replaced: the server closes one with too many stream resets. */
 const CALLS_OF_CONNECTION = 1_500
 const CONNECTIONS = 4
-/** How long after its deadline an RPC may be open. */
+/** The longest time that an RPC may stay open after its deadline. */
 const LATE_MS = 30_000
-/** Calls whose connection breaks under them are sent again, so often. */
+/** How often an RPC is sent if its connection breaks. */
 const TRIES = 3
-/** Python and Go refuse trailers above this. */
+/** Clients in Python and Go refuse larger trailers. */
 const TRAILER_BYTES = 8 * 1024
 const CANCEL = 8
 
-/** A connection, and how many calls there have been in it. */
+/** A connection and the number of its calls so far. */
 interface Connection {
   readonly client: RawClient
   calls: number
 }
 
-/** Mutated requests of every RPC, in well-formed HTTP/2, many at a time. */
+/** Mutated requests of every RPC, in valid HTTP/2, many at a time. */
 export class Requests implements Target {
   readonly lanes = 256
   readonly #connections: Connection[] = []
@@ -38,7 +38,7 @@ export class Requests implements Target {
   ) {}
 
   static async start(seed: number, options: Pick<SubjectOptions, 'build' | 'env' | 'functions'>): Promise<Requests> {
-    // Workers for the shared pool, the victim, and one for whoever opens a pool.
+    // Two processes for the shared pool, one for the victim pool, one for a pool that a case opens.
     const args = ['--max-processes', '4', '--max-pools', '2']
     const subject = await Subject.start({ ...options, processes: 2, args, innocent: {}, isDeadly: false })
     return new Requests(seed, subject, new VictimPool(subject.address))
@@ -91,7 +91,7 @@ export class Requests implements Target {
     return 'the connection broke'
   }
 
-  /** The answer, where there can be one. */
+  /** Sends an RPC once. `reset`: this side reset it. `broken`: the connection broke. */
   async #try(sent: Sent): Promise<RawAnswer | 'reset' | 'broken'> {
     const { rpc, pieces, finish, timeoutMs } = sent
     const call = this.#open(sent)
@@ -102,7 +102,7 @@ export class Requests implements Target {
     return within(timeoutMs + LATE_MS, `${rpc} was not ended`, call.answer)
   }
 
-  /** Undefined where the connection has broken meanwhile. */
+  /** Undefined if the connection has broken meanwhile. */
   #open({ rpc, headers, timeoutMs }: Sent): RawStream | undefined {
     const { client } = this.#connection()
     try {
@@ -119,7 +119,7 @@ export class Requests implements Target {
     const used = this.#connections[at]
     if (used && used.calls++ < CALLS_OF_CONNECTION && !used.client.session.closed && !used.client.session.destroyed)
       return used
-    // What is open in it goes on to its end.
+    // close() lets the open streams end.
     used?.client.session.close()
     const connection = { client: new RawClient(this.subject.address), calls: 0 }
     this.#connections[at] = connection
@@ -127,7 +127,7 @@ export class Requests implements Target {
   }
 }
 
-/** When the server has begun to answer, or has ended it. */
+/** Resets the stream when the server has begun to answer. */
 async function reset({ stream, answer }: RawStream): Promise<'reset'> {
   await Promise.race([new Promise((resolve) => stream.once('response', resolve)), answer])
   stream.close(CANCEL)
@@ -135,21 +135,21 @@ async function reset({ stream, answer }: RawStream): Promise<'reset'> {
   return 'reset'
 }
 
-/** How it was answered, if that is how it may be. */
+/** Returns the answer as text. Throws Broken if the answer is not allowed. */
 function judge(sent: Sent, answer: RawAnswer): string {
   const { http, status, reason, message, trailerBytes, reset } = answer
   if (trailerBytes > TRAILER_BYTES) throw new Broken(`${sent.rpc} was answered with trailers of ${trailerBytes} bytes`)
   if (status === undefined) return http === 200 || http === undefined ? `reset ${reset}` : `HTTP ${http}`
   const named = `${status} ${reason ?? ''}`.trimEnd()
-  // What a function throws may have no message.
+  // A function may throw an error without a message.
   if (status !== '0' && reason !== 'FUNCTION_ERROR' && message === '')
-    throw new Broken(`${sent.rpc} failed with ${named}, and does not say why`)
+    throw new Broken(`${sent.rpc} failed with ${named} and an empty message`)
   if (reason === 'INTERNAL') throw new Broken(`${sent.rpc} failed with ${named}: ${message}`)
   if (sent.echo) judgeEcho(sent.echo, answer, named)
   return named
 }
 
-/** What cannot be read is refused, and what can be comes back. */
+/** A payload that cannot be decoded must be refused; any other must come back. */
 function judgeEcho(echo: Buffer, { status, reason, body }: RawAnswer, named: string): void {
   let value: unknown
   let unreadable: unknown
@@ -160,10 +160,11 @@ function judgeEcho(echo: Buffer, { status, reason, body }: RawAnswer, named: str
   }
   if (status !== '0') {
     const isRight = unreadable !== undefined ? reason === 'PAYLOAD_DECODE_FAILED' : reason === 'RESULT_ENCODE_FAILED'
-    if (!isRight) throw new Broken(`identity of a value failed with ${named}; reading it here: ${unreadable ?? 'well'}`)
+    if (!isRight)
+      throw new Broken(`identity of a value failed with ${named}; decoding it here: ${unreadable ?? 'no error'}`)
     return
   }
   if (unreadable !== undefined) throw new Broken(`identity took a value that cannot be read: ${unreadable}`)
   const back = decodePayload(ApplyResponse.decode(body.subarray(5)).result).value
-  if (!isDeepStrictEqual(back, value)) throw new Broken('identity gave another value back than it was given')
+  if (!isDeepStrictEqual(back, value)) throw new Broken('identity returned another value than its argument')
 }

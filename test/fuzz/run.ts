@@ -11,12 +11,12 @@ import type { Target, TargetName } from './target.js'
 import { Worker } from './worker.js'
 
 const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
-/** However it goes, it ends: a case takes a few milliseconds, and a minute where it waits in vain. */
+/** The limit of a run: LIMIT_MS, and LIMIT_MS_OF_CASE for each case. A case takes some milliseconds, rarely a minute. */
 const LIMIT_MS = 300_000
 const LIMIT_MS_OF_CASE = 60
 const HEX_DIGITS = 8_000
 
-/** npm run fuzz */
+/** npm run fuzz. Returns the exit code. */
 async function main(): Promise<number> {
   const options = optionsOf(process.argv.slice(2))
   if (options instanceof Error) {
@@ -41,7 +41,7 @@ async function main(): Promise<number> {
     process.stdout.write(`${table(played)}\n`)
     if (options.out) writeFileSync(options.out, `${JSON.stringify({ seed: options.seed, played, finding }, null, 2)}\n`)
     if (!finding) return 0
-    process.stderr.write(`\n${told(finding, options)}\n`)
+    process.stderr.write(`\n${describe(finding, options)}\n`)
     return 1
   } finally {
     clearTimeout(watchdog)
@@ -57,7 +57,7 @@ function optionsOf(args: readonly string[]): Options | 'help' | Error {
   }
 }
 
-/** What needs the CPUs beside what waits: both together take as long as the longer. Until a rule is broken. */
+/** Plays all targets until a rule is broken. `requests` needs CPU and runs beside the other targets, which mostly wait. */
 async function play({ seed, cases, build }: Options, stage: Stage) {
   const start: Record<TargetName, () => Promise<Target>> = {
     requests: () => Requests.start(seed, { build, env: stage.env, functions: FUNCTIONS }),
@@ -80,17 +80,17 @@ async function play({ seed, cases, build }: Options, stage: Stage) {
   }
   await Promise.all([playAll((target) => target === 'requests'), playAll((target) => target !== 'requests')])
   const left = findings.length > 0 ? [] : await stage.remains()
-  if (left.length > 0) throw new Error(`there is left: ${left.join(', ')}`)
+  if (left.length > 0) throw new Error(`the run left behind: ${left.join(', ')}`)
   return { played: all, finding: findings[0] }
 }
 
-function told({ target, from, to, what, hex }: Finding, { seed, build }: Options): string {
+function describe({ target, from, to, what, hex }: Finding, { seed, build }: Options): string {
   const only = from === to ? String(from) : `${from}-${to}`
   const cut = hex.length > HEX_DIGITS ? `${hex.slice(0, HEX_DIGITS)}… (${hex.length / 2} bytes)` : hex
   return `A rule is broken: ${what}
-target ${target}, seed ${seed}, case ${only}${from === to ? '' : ', of which none breaks it by itself'}
+target ${target}, seed ${seed}, case ${only}${from === to ? '' : '; none of them breaks it alone'}
 bytes ${from === to ? '' : `of case ${to} `}${cut}
-Again: npm run fuzz -- --target ${target} --seed ${seed} --only ${only}
+Repeat: npm run fuzz -- --target ${target} --seed ${seed} --only ${only}
 Build: ${build}`
 }
 

@@ -12,25 +12,25 @@ export interface SubjectOptions {
   readonly functions: string
   readonly processes: number
   readonly args: readonly string[]
-  /** Of the innocent client; with any, it has a pool of its own. */
+  /** The options of the innocent client's pool. With any option it is an owned pool. */
   readonly innocent: OwnedPoolOptions
-  /** Whether cases may end workers. */
+  /** True if cases may end workers. */
   readonly isDeadly: boolean
 }
 
-/** What a server may take more than at the start. */
+/** The most memory that a server may use beyond its memory at the start. */
 const MOST_KIB = 512 * 1024
 
-const LOOK_MS = 100
-/** Between two innocent calls: the attack is to have the machine. */
+const CHECK_EVERY_MS = 100
+/** The pause between two innocent calls, which leaves the CPU to the cases. */
 const PAUSE_MS = 3
-/** How long an innocent call may take, while everything else is done to the server. */
+/** The timeout of an innocent call. */
 const CALL_MS = 30_000
-/** When the last case has ended. Half-dead connections are found by a keepalive of 15 s. */
+/** The time for cleaning up after the last case. A keepalive of 15 s finds dead connections. */
 const REST_MS = 45_000
 const DRAIN_MS = 2_000
 
-/** A real server, an innocent client that calls it all the time, and an eye on both. */
+/** A real server under test, with an innocent client that calls it all the time. Checks both against the rules. */
 export class Subject implements AsyncDisposable {
   readonly #server: ServerUnderTest
   readonly #isDeadly: boolean
@@ -55,7 +55,7 @@ export class Subject implements AsyncDisposable {
       env,
       module: functions,
       args,
-      heard: ({ level, msg }) => {
+      onLog: ({ level, msg }) => {
         if (level === 40 && msg === 'worker has ended') this.#deaths++
       },
     })
@@ -80,7 +80,7 @@ export class Subject implements AsyncDisposable {
     return this.#server.pid
   }
 
-  /** How many workers have died. */
+  /** The number of workers that died. */
   get deaths(): number {
     return this.#deaths
   }
@@ -93,32 +93,32 @@ export class Subject implements AsyncDisposable {
     for (let warm = 0; warm < 200; warm++) await this.#call(pool)
     this.memory.fromKib = residentKiB(this.pid)
     this.#before = { descriptors: this.#descriptors, children: this.#children }
-    this.#watch = setInterval(() => this.#look(), LOOK_MS)
-    this.#innocent = this.#callOn(pool).catch((error) => this.#blame(`an innocent call: ${error}`))
+    this.#watch = setInterval(() => this.#checkServer(), CHECK_EVERY_MS)
+    this.#innocent = this.#callOn(pool).catch((error) => this.#fail(`an innocent call: ${error}`))
   }
 
-  /** Throws Broken where a rule is broken. */
+  /** Throws Broken if a rule was found broken. */
   check(): void {
     if (this.#fault !== undefined) throw new Broken(this.#fault)
   }
 
-  /** The same, after one more innocent call. */
+  /** Makes one more innocent call, then checks. */
   async prove(): Promise<void> {
-    if (this.#pool) await this.#call(this.#pool).catch((error) => this.#blame(`an innocent call: ${error}`))
-    this.#look()
+    if (this.#pool) await this.#call(this.#pool).catch((error) => this.#fail(`an innocent call: ${error}`))
+    this.#checkServer()
     this.check()
   }
 
-  /** Waits until all is as it was before the first case. Throws Broken where it is not. */
+  /** Waits until the server is as it was before the first case. Throws Broken if it is not after REST_MS. */
   async rest(): Promise<void> {
     const end = performance.now() + REST_MS
     for (;;) {
-      this.#look()
+      this.#checkServer()
       this.check()
       const left = await this.#left()
       if (left === undefined) break
       if (performance.now() > end) throw new Broken(`${left}, ${REST_MS / 1_000} s after the last case`)
-      await sleep(LOOK_MS)
+      await sleep(CHECK_EVERY_MS)
     }
     if (!this.#isDeadly && this.#deaths > 0) throw new Broken(`${this.#deaths} workers have died`)
     this.check()
@@ -128,7 +128,7 @@ export class Subject implements AsyncDisposable {
     this.#isOver = true
     clearInterval(this.#watch)
     await this.#innocent
-    // Where the server is gone, so is what there was to terminate.
+    // Without a server there is nothing to terminate.
     if (this.#server.isRunning) await this.#pool?.terminate()
     else this.#pool?.terminate().catch(() => {})
     await this.#server.drain()
@@ -147,26 +147,26 @@ export class Subject implements AsyncDisposable {
     if (sum !== number + 1) throw new Broken(`${number} + 1 is ${JSON.stringify(sum)}`)
   }
 
-  #look(): void {
-    if (!this.#server.isRunning) return this.#blame('the server has ended')
+  #checkServer(): void {
+    if (!this.#server.isRunning) return this.#fail('the server has ended')
     const kib = residentKiB(this.pid)
     this.memory.mostKib = Math.max(this.memory.mostKib, kib)
     if (kib > this.memory.fromKib + MOST_KIB)
-      this.#blame(`the server takes ${kib >> 10} MiB; it took ${this.memory.fromKib >> 10} MiB before`)
+      this.#fail(`the server takes ${kib >> 10} MiB; it took ${this.memory.fromKib >> 10} MiB before`)
     const complaint = this.#server.complaints.find((line) => !isOfOwnedPool(line))
-    if (complaint !== undefined) this.#blame(`the server logged: ${complaint}`)
-    if (!this.#isDeadly && this.#deaths > 0) this.#blame('a worker has died')
+    if (complaint !== undefined) this.#fail(`the server logged: ${complaint}`)
+    if (!this.#isDeadly && this.#deaths > 0) this.#fail('a worker has died')
   }
 
-  #blame(what: string): void {
+  #fail(what: string): void {
     this.#fault ??=
       this.#server.complaints.length > 0 ? `${what}\n${this.#server.complaints.slice(0, 40).join('\n')}` : what
   }
 
-  /** What is there that was not, in words. */
+  /** What the cases have left behind, as text. */
   async #left(): Promise<string | undefined> {
     const { queued, running } = (await this.#pool?.info()) ?? { queued: 0, running: 0 }
-    // The innocent client has one.
+    // One task may be the innocent client's.
     if (queued + running > 1) return `${queued} tasks are queued and ${running} run`
     const { descriptors, children } = this.#before
     if (this.#descriptors > descriptors) return `the server has ${this.#descriptors} descriptors; it had ${descriptors}`
@@ -183,6 +183,6 @@ export class Subject implements AsyncDisposable {
   }
 }
 
-/** That a pool of somebody's own fails, because of what its initializer was given, say, is no fault of the server. */
+/** True if the log line reports the failure of an owned pool that a case opened with a bad initializer: not a fault. */
 const isOfOwnedPool = (line: string): boolean =>
   /"pool":"pool-[^"]+","reason":"(INITIALIZER_FAILED|PAYLOAD_DECODE_FAILED)"/.test(line)

@@ -1,30 +1,30 @@
 export const TARGETS = ['requests', 'http2', 'worker', 'client'] as const
 export type TargetName = (typeof TARGETS)[number]
 
-/** What is attacked, and how. A case is its number: what is sent follows from that and the seed alone. */
+/** A target of the fuzzer. A case is a number: its bytes depend only on the number and the seed. */
 export interface Target extends AsyncDisposable {
-  /** How many cases are played at a time. */
+  /** The number of cases that are played at a time. */
   readonly lanes: number
-  /** Plays a case to its end; tells how it was answered. Throws Broken where a rule is broken. */
+  /** Plays a case. Resolves with the answer, as text. Throws Broken if the case breaks a rule. */
   play(number: number): Promise<string>
-  /** What a case sends. */
+  /** The bytes of a case. */
   bytes(number: number): Buffer
-  /** Throws Broken where a rule was found broken by whatever has been played. */
+  /** Throws Broken if any case has broken a rule so far. */
   check(): void
-  /** The same, of all that was played before: finds out. */
+  /** Like check(), after an active test of the target. */
   prove(): Promise<void>
-  /** When all cases have been played: throws Broken where anything is left of them. */
+  /** After the last case: throws Broken if the cases have left anything behind. */
   rest(): Promise<void>
-  /** What is attacked takes so much memory, in KiB. */
+  /** Resident memory of the target in KiB: at the start, and at most. */
   readonly memory: { readonly fromKib: number; readonly mostKib: number }
 }
 
-/** A rule is broken; the message says which, and how. */
+/** A rule is broken. The message says which one, and how. */
 export class Broken extends Error {
   override readonly name = 'Broken'
 }
 
-/** Resolves with the value if it comes in time; throws Broken otherwise. */
+/** Resolves with the value. Throws Broken after `ms` milliseconds. */
 export async function within<T>(ms: number, what: string, value: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {

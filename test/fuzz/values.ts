@@ -2,7 +2,7 @@ import { encodePayload, type Kind } from '../../wire/values/payload.js'
 import type { Random } from '../chaos/random.js'
 import { randomBytes } from './bytes.js'
 
-/** Any value that every kind of payload but raw carries. */
+/** A random value that JSON and CBOR can carry. */
 export function plainValue(random: Random, depth = 3): unknown {
   const leaves = [
     () => random.between(-5, 300),
@@ -17,7 +17,7 @@ export function plainValue(random: Random, depth = 3): unknown {
     : Object.fromEntries(items.map((item, at) => [random.pick(['a', 'b', `k${at}`]), item]))
 }
 
-/** A value, or one that only CBOR carries. */
+/** A random value that CBOR can carry. */
 function cborValue(random: Random): unknown {
   return random.pick([
     () => plainValue(random),
@@ -31,7 +31,7 @@ function cborValue(random: Random): unknown {
   ])()
 }
 
-/** A payload, encoded. */
+/** A random encoded payload. */
 export function payload(random: Random): Buffer {
   const kind: Kind = random.pick(['json', 'cbor', 'raw'])
   const value = { json: plainValue, cbor: cborValue, raw: () => randomBytes(random, random.between(0, 200)) }[kind](
@@ -40,7 +40,7 @@ export function payload(random: Random): Buffer {
   return Buffer.from(encodePayload(value, kind))
 }
 
-/** A chunk: an array of items. */
+/** A random encoded chunk: an array of items. */
 export function chunk(random: Random): Buffer {
   const items = Array.from({ length: random.between(0, 5) }, () => plainValue(random, 1))
   return Buffer.from(encodePayload(items, random.pick(['json', 'cbor'])))

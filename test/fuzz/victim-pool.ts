@@ -2,7 +2,7 @@ import { OpenPoolRequest, OpenPoolResponse } from '../../proto/gen/farpool/v1/po
 import { frame } from '../support/raw-call.js'
 import { RawClient } from '../support/raw-unary.js'
 
-/** Another is opened so long after the last has ended: each costs a process. */
+/** The pause before a new pool is opened, because each pool starts a process. */
 const PAUSE_MS = 1_000
 
 const REQUEST = frame(
@@ -14,7 +14,7 @@ const REQUEST = frame(
   }).finish(),
 )
 
-/** A pool of a client's own, whose name the attackers know: they may close and terminate it, and then there is another. */
+/** An owned pool whose name the cases know. They may close and terminate it; then a new one is opened. */
 export class VictimPool implements Disposable {
   readonly #client: RawClient
   #name: Buffer | undefined
@@ -26,12 +26,12 @@ export class VictimPool implements Disposable {
     this.#open()
   }
 
-  /** The bytes, in which the pool is called by its own name instead of `stand`. */
-  named(bytes: Buffer, stand: string): Buffer {
+  /** Replaces the placeholder in the bytes by the name of the pool. */
+  named(bytes: Buffer, placeholder: string): Buffer {
     const name = this.#name
-    if (!name || name.length !== stand.length || !bytes.includes(stand)) return bytes
+    if (!name || name.length !== placeholder.length || !bytes.includes(placeholder)) return bytes
     const named = Buffer.from(bytes)
-    for (let at = named.indexOf(stand); at >= 0; at = named.indexOf(stand, at)) name.copy(named, at)
+    for (let at = named.indexOf(placeholder); at >= 0; at = named.indexOf(placeholder, at)) name.copy(named, at)
     return named
   }
 

@@ -1,24 +1,24 @@
 import { fileURLToPath } from 'node:url'
 import { clientOfBuild, isFarpoolError, type Pool } from '../chaos/farpool.js'
 import { BareWorker } from './bare-worker.js'
-import { orders, sum } from './orders.js'
 import { Subject } from './subject.js'
 import { Broken, type Target, within } from './target.js'
-import { words } from './words.js'
+import { addCommand, workerCommands } from './worker-commands.js'
+import { workerReports } from './worker-reports.js'
 
-const BABBLE = fileURLToPath(new URL('babble.js', import.meta.url))
-/** A worker that announces a frame and does not send it is deaf: its call ends after so long. */
+const MUTATED_WORKER = fileURLToPath(new URL('mutated-worker.js', import.meta.url))
+/** The timeout of a call: a worker that announced a frame and did not send it whole can report nothing more. */
 const CALL_MS = 1_000
-/** How much longer a call may take, or a worker to answer an order, on a machine that has much else to do. */
+/** The longest delay of an outcome or a report on a busy machine. */
 const LATE_MS = 30_000
-/** A worker that waits for the rest of a frame has said all it will after so long. */
+/** The time after which a worker counts as waiting for the rest of a frame. */
 const SILENT_MS = 200
 const PROCESSES = 4
 const WORKER_KIB = 512 * 1024
-/** Tasks that have to be answered have ids that no mutated order has. */
+/** The ids of tasks that need an answer. No mutated command has such an id. */
 const FIRST_TASK = 2 ** 40
 
-/** Frames between server and worker: of even numbers those that a worker sends, of odd ones those that it gets. */
+/** Frames between server and worker: cases with even numbers mutate the worker's reports, odd ones the server's commands. */
 export class Worker implements Target {
   readonly lanes = PROCESSES
   readonly #idle: BareWorker[] = []
@@ -31,13 +31,13 @@ export class Worker implements Target {
   ) {}
 
   static async start(seed: number, build: string, env: NodeJS.ProcessEnv, functions: string): Promise<Worker> {
-    // The innocent client has workers that never babble.
+    // The innocent client has an owned pool, whose workers send no mutated reports.
     const innocent = { processes: 1 }
     const processes = PROCESSES / 2
     const subject = await Subject.start({
       build,
       env,
-      functions: BABBLE,
+      functions: MUTATED_WORKER,
       processes,
       args: [],
       innocent,
@@ -52,7 +52,7 @@ export class Worker implements Target {
   }
 
   bytes(number: number): Buffer {
-    return isWord(number) ? words(this.seed, number, 0) : orders(this.seed, number).bytes
+    return isReport(number) ? workerReports(this.seed, number, 0) : workerCommands(this.seed, number).bytes
   }
 
   check(): void {
@@ -64,10 +64,10 @@ export class Worker implements Target {
   }
 
   play(number: number): Promise<string> {
-    return isWord(number) ? this.#say(number) : this.#order(number)
+    return isReport(number) ? this.#playReports(number) : this.#playCommands(number)
   }
 
-  /** The workers that babbled were replaced: others answer. */
+  /** The workers that sent mutated reports have been replaced: calls must succeed. */
   async rest(): Promise<void> {
     for (const worker of this.#idle.splice(0)) await worker.leave()
     for (let call = 0; call < PROCESSES; call++) {
@@ -85,36 +85,36 @@ export class Worker implements Target {
     await this.subject[Symbol.asyncDispose]()
   }
 
-  /** A real worker says it to a real server, in the middle of a call: that has an outcome all the same. */
-  async #say(number: number): Promise<string> {
-    const call = this.pool.apply('babble', [this.seed, number], undefined, { timeout: CALL_MS })
+  /** A real worker sends the reports to a real server during a call. The call must have an outcome. */
+  async #playReports(number: number): Promise<string> {
+    const call = this.pool.apply('sendMutated', [this.seed, number], undefined, { timeout: CALL_MS })
     const outcome = Promise.resolve(call).then(
-      (value: unknown) => (value === number ? 'said: the result' : 'said: another result'),
+      (value: unknown) => (value === number ? 'reports: the result' : 'reports: another result'),
       (error: unknown) => {
-        if (isFarpoolError(error)) return `said: ${error.reason}`
+        if (isFarpoolError(error)) return `reports: ${error.reason}`
         throw error
       },
     )
-    return within(CALL_MS + LATE_MS, 'a call of a worker that babbles has no outcome', outcome)
+    return within(CALL_MS + LATE_MS, 'a call whose worker sent mutated reports has no outcome', outcome)
   }
 
-  /** A real worker gets it, and answers the order behind it; or it ends. */
-  async #order(number: number): Promise<string> {
-    const { bytes, isWhole } = orders(this.seed, number)
+  /** A real worker gets the commands. It must answer the valid command behind them, or end. */
+  async #playCommands(number: number): Promise<string> {
+    const { bytes, isWhole } = workerCommands(this.seed, number)
     const worker = this.#idle.pop() ?? (await this.startWorker())
     const task = FIRST_TASK + number
-    const answered = worker.word((word) => word.$case === 'done' && word.value.task === task)
+    const answered = worker.reports((report) => report.$case === 'done' && report.value.task === task)
     worker.write(bytes)
-    worker.write(sum(task))
+    worker.write(addCommand(task))
     const isAnswered = isWhole
       ? await within(LATE_MS, 'a worker neither answers nor ends', answered)
       : await within(SILENT_MS, '', answered).catch(() => undefined)
     if (worker.residentKiB > WORKER_KIB) throw new Broken(`a worker takes ${worker.residentKiB >> 10} MiB`)
     if (isAnswered) this.#idle.push(worker)
     else if (worker.isRunning) await worker.leave()
-    if (isAnswered === undefined) return 'ordered: waits for more'
-    return isAnswered ? 'ordered: goes on' : `ordered: ${worker.end}`
+    if (isAnswered === undefined) return 'commands: waits for more'
+    return isAnswered ? 'commands: goes on' : `commands: ${worker.end}`
   }
 }
 
-const isWord = (number: number): boolean => number % 2 === 0
+const isReport = (number: number): boolean => number % 2 === 0

@@ -6,23 +6,24 @@ import { promisify } from 'node:util'
 const run = promisify(execFile)
 const MIRROR = fileURLToPath(new URL('../../bench/mirror.py', import.meta.url))
 
-/** A long way: what is sent to one address takes its time to the other. By netem, or by bench/mirror.py where the kernel has none. */
+/** A network with a round trip: packets between two addresses are delayed by netem, or by bench/mirror.py without it. */
 export class Distance implements AsyncDisposable {
   private constructor(
-    /** Where servers listen, and where they are found. */
+    /** The address on which servers listen. */
     readonly listen: string,
+    /** The address to which clients connect. */
     readonly connect: string,
     private readonly mirror: ChildProcess | undefined,
   ) {}
 
-  /** Undefined where there is no means for it. */
+  /** @returns undefined if this machine has neither netem nor tun devices. */
   static async open(eachWayMs: number): Promise<Distance | undefined> {
     const netem = ['qdisc', 'replace', 'dev', 'lo', 'root', 'netem', 'delay', `${eachWayMs}ms`, 'limit', '100000']
     if (await works('tc', netem)) return new Distance('127.0.0.1', '127.0.0.1', undefined)
     if (!(await works('ip', ['tuntap', 'add', 'dev', 'far0', 'mode', 'tun']))) return undefined
     await run('ip', ['address', 'add', '10.9.0.1/24', 'dev', 'far0'])
     await run('ip', ['link', 'set', 'far0', 'mtu', '65000', 'txqueuelen', '100000', 'up'])
-    // Without standard input it would outlive this process; the shell ends it when that closes.
+    // mirror.py does not notice the end of this process. The shell kills it when standard input closes.
     const ending = 'python3 "$@" & cat <&3 >/dev/null; kill $!'
     const mirror = spawn('sh', ['-c', `exec 3<&0; ${ending}`, 'sh', MIRROR, 'far0', String(eachWayMs)], {
       stdio: ['pipe', 'pipe', 'inherit'],

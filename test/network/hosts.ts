@@ -4,14 +4,15 @@ import { ServerProcess } from '../support/server.js'
 
 const why = whyNoHosts()
 export const isNowhere = why !== ''
-/** Behind the name of a test that does not run. */
+/** A suffix for the name of a test that is skipped. */
 export const notHere = isNowhere ? ` (not here: ${why})` : ''
 
-/** What vanishes is found by pings, and then tried to be reached for a while: longer than other tests may take. */
+/** The timeout of these tests: keepalive pings detect a vanished peer, then clients try to reconnect for a while. */
 export const VANISHED_MS = 300_000
 
-/** A server that runs on the host. */
+/** Starts a server on the host. */
 export const serveOn = (host: Host, ...args: string[]): Promise<ServerProcess> =>
   ServerProcess.start([...args, '--listen', `${host.address}:0`], undefined, host.prefix)
 
+/** The number of open file descriptors of a process. */
 export const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length

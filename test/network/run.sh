@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
-# What becomes of calls when the network fails: cables that are pulled, peers that vanish, long ways. Needs `npm run build`.
+# Tests calls over a failing network: partitions, peers that vanish, long round trips. Needs `npm run build`.
 #
 #     test/network/run.sh                      all tests of this folder, then chaos with partitions
-#     test/network/run.sh COMMAND [ARG ...]    a command in such a network: npm run chaos -- --partition-every 3000
+#     test/network/run.sh COMMAND [ARG ...]    a command in this network: npm run chaos -- --partition-every 3000
 #
-# All of it is in namespaces of its own, of networks and of processes: when the first of its processes ends, or is killed,
-# the kernel ends the others, and nothing is left. Where that is not allowed it says so, and that is no error.
+# Everything runs in new network and process namespaces. When the first process there ends or is killed, the kernel kills
+# the others, and nothing is left. Where namespaces are not allowed, it tests nothing, says so, and succeeds.
 set -euo pipefail
 
 if [ "${FARPOOL_NETWORK-}" != inside ]; then
   new=(unshare --net --pid --fork --kill-child --mount-proc)
   [ "$(id -u)" = 0 ] || new+=(--map-root-user)
   if ! "${new[@]}" sh -c 'ip link set lo up && unshare --net ip link set lo up && command -v nsenter' >/dev/null 2>&1; then
-    echo 'network: no network namespaces here (unshare, nsenter and ip are needed, and allowed); nothing was tested'
+    echo 'network: no network namespaces here (it needs unshare, nsenter, ip, and the permission to use them); nothing was tested'
     exit 0
   fi
   FARPOOL_NETWORK=inside exec "${new[@]}" "$0" "$@"
 fi
 
 ip link set lo up
-# This shell stays: it is the one that buries whoever has lost its parent.
+# Do not exec: as process 1 of the namespace, this shell has to reap orphans.
 if [ $# -gt 0 ]; then
   "$@"
   exit

@@ -6,10 +6,10 @@ import { mutateMessage } from './fields.js'
 import { foreignTo } from './messages.js'
 import { chunk, object, payload } from './values.js'
 
-/** What a server says to a worker in a case. */
-export interface Orders {
+/** The bytes that a server sends to a worker in a case. */
+export interface WorkerCommands {
   readonly bytes: Buffer
-  /** Whether it is whole frames: the worker waits for nothing else before it reads the next. */
+  /** True if the bytes are whole frames: the worker can read a further frame behind them. */
   readonly isWhole: boolean
 }
 
@@ -17,35 +17,36 @@ const SALT = 0x6f72_6465
 
 type Kind = NonNullable<ToWorker['kind']>
 
-export function orders(seed: number, number: number): Orders {
+export function workerCommands(seed: number, number: number): WorkerCommands {
   const random = new Random(seed, SALT, number)
   const isWhole = !random.chance(0.05)
   const frames = Array.from({ length: random.between(1, 3) }, () => {
     const message = Buffer.from(ToWorker.encode({ kind: kindOf(random) }).finish())
-    return order(random.chance(0.3) ? message : mutateMessage(message, random, foreignTo(random)))
+    return framed(random.chance(0.3) ? message : mutateMessage(message, random, foreignTo(random)))
   })
   const bytes = Buffer.concat(frames)
   return { bytes: isWhole ? bytes : mutateBytes(bytes, random), isWhole }
 }
 
-/** A frame around a message. */
-export function order(message: Uint8Array): Buffer {
+/** Puts a message into a frame. */
+export function framed(message: Uint8Array): Buffer {
   const frame = Buffer.alloc(4 + message.length)
   frame.writeUInt32BE(message.length)
   frame.set(message, 4)
   return frame
 }
 
-/** One that has to be answered. */
-export function sum(task: number): Buffer {
+/** A valid `run` command, which the worker has to answer. */
+export function addCommand(task: number): Buffer {
   const args = [2, 3].map((value) => encodePayload(value, 'json'))
   const run = { ...PLAIN, function: 'add', tasks: [{ task, attempt: 1, args, chunk: undefined }] }
-  return order(ToWorker.encode({ kind: { $case: 'run', value: run } }).finish())
+  return framed(ToWorker.encode({ kind: { $case: 'run', value: run } }).finish())
 }
 
-export const initOf = (module: string): Buffer => {
+/** The `init` command for a module. */
+export const initCommand = (module: string): Buffer => {
   const value = { modules: [module], initializer: '', initargs: [], stacks: true, maxRssBytes: 0, maxResultBytes: 0 }
-  return order(ToWorker.encode({ kind: { $case: 'init', value } }).finish())
+  return framed(ToWorker.encode({ kind: { $case: 'init', value } }).finish())
 }
 
 const PLAIN: Run = {

@@ -10,16 +10,16 @@ const SALT = 0x776f_7264
 
 type Kind = NonNullable<FromWorker['kind']>
 
-/** What a worker says in the case of this number, while it runs the task: frames that nobody waits for, and that are none. */
-export function words(seed: number, number: number, task: number): Buffer {
+/** The frames that a worker sends in a case while it runs the task: unexpected reports, and bytes that are no report. */
+export function workerReports(seed: number, number: number, task: number): Buffer {
   const random = new Random(seed, SALT, number)
-  const frames = Array.from({ length: random.between(1, 3) }, () => word(random, task))
+  const frames = Array.from({ length: random.between(1, 3) }, () => report(random, task))
   return Buffer.concat(frames)
 }
 
-function word(random: Random, task: number): Buffer {
+function report(random: Random, task: number): Buffer {
   const message = Buffer.from(FromWorker.encode({ kind: kindOf(random, task) }).finish())
-  // What cannot be read ends the worker: not too often, each takes a process.
+  // An unreadable report makes the server kill the worker, and a new process takes time: mutate less than half.
   const body = random.chance(0.6) ? message : mutateMessage(message, random, foreignTo(random))
   const frame = Buffer.alloc(4 + body.length)
   frame.writeUInt32BE(body.length)

@@ -14,17 +14,17 @@ import { foreignTo } from './messages.js'
 import { isResumed, reply } from './replies.js'
 
 const HEADERS = { ':status': 200, 'content-type': 'application/grpc+proto' }
-/** An answer that does not end is cut off after so long: a client waits for it, and may. */
+/** An unfinished reply is cut off after this time: the client is allowed to wait for its end. */
 const CUT_MS = 250
 const CANCEL = 8
 
-/** A server that answers one client rightly, but for the case that is played. */
-export class StandIn implements AsyncDisposable {
+/** A server for one client. Its replies are right, except during a case, whose changes it applies. */
+export class FakeServer implements AsyncDisposable {
   readonly #server: Http2Server
   #relay: Relay | undefined
   #case: ClientCase | undefined
   #cut: NodeJS.Timeout | undefined
-  /** What was sent in the case. */
+  /** The bytes that were sent in the current case. */
   #sent: Buffer[] = []
 
   private constructor() {
@@ -35,13 +35,13 @@ export class StandIn implements AsyncDisposable {
     )
   }
 
-  static async start(): Promise<StandIn> {
-    const standIn = new StandIn()
-    standIn.#server.listen(0, '127.0.0.1')
-    await once(standIn.#server, 'listening')
-    const { port } = standIn.#server.address() as AddressInfo
-    standIn.#relay = await Relay.open({ host: '127.0.0.1', port }, () => standIn.#change())
-    return standIn
+  static async start(): Promise<FakeServer> {
+    const fake = new FakeServer()
+    fake.#server.listen(0, '127.0.0.1')
+    await once(fake.#server, 'listening')
+    const { port } = fake.#server.address() as AddressInfo
+    fake.#relay = await Relay.open({ host: '127.0.0.1', port }, () => fake.#change())
+    return fake
   }
 
   get address(): string {
@@ -57,7 +57,7 @@ export class StandIn implements AsyncDisposable {
     this.#sent = []
   }
 
-  /** From here on all answers are right; what was said in a broken voice is not waited for. */
+  /** Ends the case: all further replies are right. Cuts connections whose frames were mutated. */
   end(): void {
     if (this.#case?.change === 'frames') this.#relay?.cut()
     this.#case = undefined
@@ -85,7 +85,7 @@ export class StandIn implements AsyncDisposable {
   }
 
   #answer(stream: ServerHttp2Stream, rpc: string, message: Buffer): void {
-    // It keeps no outcomes for a stream that follows one that broke.
+    // This server keeps no outcomes, so a session cannot be resumed.
     if (isResumed(rpc, message)) return fail(stream, [], { 'grpc-status': '5' })
     const right = reply(rpc, message)
     if (!right || stream.writableEnded || stream.closed || stream.destroyed) return
@@ -100,16 +100,15 @@ export class StandIn implements AsyncDisposable {
     if (change === 'ending' && random.chance(0.7)) stream.close(random.between(1, 13))
   }
 
-  /** Where the client waits for more, it waits no longer than that. */
+  /** Closes the stream after CUT_MS, in case the client waits for more. */
   #cutLate(stream: ServerHttp2Stream): void {
     const timer = setTimeout(() => stream.close(CANCEL), CUT_MS)
     stream.once('close', () => clearTimeout(timer))
   }
 
   /**
-   * The frames of the server, on their way: mutated where the case says so. Not before the first answer: a client of
-   * Node 20 does not notice the end of a connection that had a frame of a wrong size, and while grpc-js connects it has
-   * no keepalive that would.
+   * Passes the frames of the server on, mutated if the case says so. It mutates nothing before the first reply: Node 20
+   * does not notice the end of a connection after a frame of a wrong size, and grpc-js has no keepalive while it connects.
    */
   #change(): Transform {
     let rest = Buffer.alloc(0)
@@ -165,7 +164,7 @@ function mutateFrame(whole: Buffer, random: Random): Buffer {
   }
 }
 
-/** An answer, and a good end where it has one. */
+/** Sends a reply, and ends the stream with status 0 if the RPC is not long-lived. */
 function send(stream: ServerHttp2Stream, rpc: string, pieces: readonly Buffer[]): void {
   respond(stream, { 'grpc-status': '0' })
   for (const piece of pieces) stream.write(piece)
@@ -185,7 +184,7 @@ function respond(stream: ServerHttp2Stream, trailers: Record<string, string>): v
   stream.once('end', () => stream.end())
 }
 
-/** The gRPC messages that stand for one. */
+/** The bytes to send instead of one gRPC message. */
 function piecesOf(right: Buffer, change: ClientCase['change'], random: Random): Buffer[] {
   const whole = frame(right)
   if (change === 'message') return [frame(mutateMessage(right, random, foreignTo(random)))]
@@ -202,14 +201,14 @@ function piecesOf(right: Buffer, change: ClientCase['change'], random: Random): 
   ])()
 }
 
-/** HTTP/2 of this stand-in sends no larger headers. */
+/** The largest details that fit into the headers which Node sends. */
 const MOST_DETAILS = 20_000
 
 const ERROR_INFO = 'type.googleapis.com/google.rpc.ErrorInfo'
 const RETRY_INFO = 'type.googleapis.com/google.rpc.RetryInfo'
 const REMOTE_ERROR = 'type.googleapis.com/farpool.v1.RemoteError'
 
-/** A failure that is none of ours, or hardly one at all. */
+/** The trailers of a failure, partly invalid. */
 function statusOf(random: Random): Record<string, string> {
   const details = [ERROR_INFO, RETRY_INFO, REMOTE_ERROR].filter(() => random.chance(0.5))
   const status = Status.encode({

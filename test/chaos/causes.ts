@@ -1,22 +1,22 @@
 import type { CallFacts, FailureFacts, Fault } from './history.js'
 
-/** A call that has failed, with all that may be a cause of it. */
+/** A failed call, with everything that may have caused the failure. */
 export interface FailedCall {
   readonly client: number
   readonly facts: CallFacts
   readonly failure: FailureFacts
   readonly at: number
-  /** When terminate or close of its pool was called; Infinity for never. */
+  /** The time when terminate or close of its pool was called; Infinity if it was not. */
   readonly poolEndedFrom: number
 }
 
-/** The server may have measured the time of a call from a little earlier than its caller wrote it down. */
+/** Tolerance: the server's timer may start a little before the client records the call. */
 const CLOCK_MS = 5
 
-/** What breaks connections. */
+/** The faults that break connections. */
 const CONNECTION = ['cut', 'reset', 'restart', 'server-kill']
 
-/** What the faults explain. A failure that nothing explains is a violation. */
+/** Tells which failures the injected faults explain. Any other failure is a violation. */
 export class Causes {
   readonly #first = new Map<string, number>()
   readonly #killed = new Set<number>()
@@ -30,15 +30,15 @@ export class Causes {
     }
   }
 
-  /** Why this failure cannot be; undefined where it can. */
+  /** Returns why nothing explains this failure; undefined if something does. */
   contradiction({ client, facts, failure, at, poolEndedFrom }: FailedCall): string | undefined {
     const isBroken = this.mayHaveBroken(client, at)
     switch (failure.reason) {
       case 'FUNCTION_ERROR':
-        return ['fail', 'mixed'].includes(facts.function) ? undefined : `${facts.function} throws nothing`
+        return ['fail', 'mixed'].includes(facts.function) ? undefined : `${facts.function} does not throw`
       case 'WORKER_CRASHED':
         if (failure.pid !== 0 && facts.function !== 'crash' && !this.#killed.has(failure.pid)) {
-          return `nobody killed the worker ${failure.pid}`
+          return `the worker ${failure.pid} was not killed`
         }
         return failure.attempt === facts.retries + 1
           ? undefined
@@ -49,28 +49,30 @@ export class Causes {
           ? undefined
           : `it came ${(facts.timeout - at + facts.at).toFixed(0)} ms before the timeout`
       case 'CANCELLED':
-        return facts.givenUp ? undefined : 'nobody gave it up'
+        return facts.givenUp ? undefined : 'its caller did not cancel it'
       case 'CONNECTION_FAILED':
       case 'CONNECTION_LOST':
         return isBroken ? undefined : 'no connection was broken'
       case 'SERVER_DRAINING':
-        return this.#before('restart', at) ? undefined : 'no server was told to end'
+        return this.#before('restart', at) ? undefined : 'no server was told to shut down'
       case 'POOL_TERMINATED':
-        // One that is owned ends with its lease, also with one that breaks.
-        return poolEndedFrom <= at || isBroken || this.#before('restart', at) ? undefined : 'nobody terminated its pool'
+        // An owned pool ends when its lease ends or breaks.
+        return poolEndedFrom <= at || isBroken || this.#before('restart', at)
+          ? undefined
+          : 'its pool was not terminated'
       case 'POOL_CLOSED':
       case 'POOL_NOT_FOUND':
-        return poolEndedFrom <= at || isBroken ? undefined : 'nobody closed its pool'
+        return poolEndedFrom <= at || isBroken ? undefined : 'its pool was not closed'
       case 'INITIALIZER_FAILED':
         return facts.function === 'prepared' && facts.retries === 0 ? undefined : 'its initializer does not fail'
       case 'NO_WORKERS':
-        return this.#killed.size > 2 ? undefined : 'its workers could start'
+        return this.#killed.size > 2 ? undefined : 'fewer than three workers were killed'
       default:
-        return 'this can have no cause'
+        return 'no fault causes this reason'
     }
   }
 
-  /** Whether the lease of a pool of this client may have broken before it was ended. */
+  /** True if a connection of this client, and so a lease, may have broken before `at`. */
   mayHaveBroken(client: number, at: number): boolean {
     return CONNECTION.some((kind) => this.#before(kind === 'cut' ? `cut ${client}` : kind, at))
   }
