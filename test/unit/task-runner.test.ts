@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest'
-import type { FromWorkerFrame } from '../../wire/framing/frames.js'
 import { type Reports, TaskRunner } from '../../worker/task-runner.js'
 import { until } from '../support/server.js'
 
