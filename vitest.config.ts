@@ -1,6 +1,9 @@
 import { fileURLToPath } from 'node:url'
 import { defineConfig } from 'vitest/config'
 
+/** Short enough for `npm test`, though they stand in a folder of a long suite. */
+const SHORT = ['test/attack/{client,worker}.test.ts', 'test/chaos/check.test.ts']
+
 export default defineConfig({
   resolve: {
     // Tests use the package as its users do: the build, by its name.
@@ -11,12 +14,25 @@ export default defineConfig({
     hookTimeout: 60_000,
     maxWorkers: 2,
     projects: [
-      // `npm test`: unit and integration, and a taste of the heavy suites.
-      { extends: true, test: { name: 'quick', include: ['test/*.test.ts', 'test/{unit,integration}/**/*.test.ts'] } },
-      // `npm run test:all` runs these too: suites that wait for real time-outs, use much memory, or attack the server.
       {
         extends: true,
-        test: { name: 'heavy', include: ['test/{faults,attack,chaos,demo,fuzz,neighbour,network}/**/*.test.ts'] },
+        test: {
+          // `npm test`: everything that needs no long wait and little memory, and a few seconds of each long suite.
+          // Its files share two processes: loading the client and grpc-js for each file would cost a fifth of the time.
+          name: 'quick',
+          include: ['test/*.test.ts', 'test/{unit,integration}/**/*.test.ts', ...SHORT],
+          isolate: false,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          // `npm run test:all` runs these too: real time-outs, much memory, attacks, chaos, mutated messages.
+          // In each folder a file has a process of its own: some of them change what the process may use.
+          name: 'long',
+          include: ['test/{faults,attack,chaos,demo,fuzz,neighbour,network}/**/*.test.ts'],
+          exclude: SHORT,
+        },
       },
     ],
   },

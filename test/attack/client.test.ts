@@ -13,7 +13,7 @@ import { Failure, failureToStatus, failureToTrailer } from '../../wire/failure.j
 import { errorOf } from '../support/calls.js'
 import { frame } from '../support/raw-call.js'
 
-/** The negative HTTP/2 tests of gRPC: a server that ends streams and connections where it should not. */
+/** The client against a server that ends streams and connections in bad places, after the negative HTTP/2 tests of gRPC. */
 
 let server: Http2Server
 let sessions = 0
@@ -24,7 +24,7 @@ const HEADERS = { ':status': 200, 'content-type': 'application/grpc+proto' }
 
 const LOST = new Failure('SESSION_LOST', 'no such session')
 
-/** A failure as a server of ours ends a call with it. */
+/** The trailers with which farpool's server ends a failed call. */
 const trailer = (failure: Failure): Record<string, string> => {
   const { code, message, details } = failureToTrailer(failure)
   return {
@@ -36,7 +36,7 @@ const trailer = (failure: Failure): Record<string, string> => {
 
 type Answer = (stream: ServerHttp2Stream, body: Buffer, path: string) => void
 
-/** A message of a stream of calls. A session's greeting is answered; one that goes on is none of ours. */
+/** Handles one message of a stream of calls: accepts a new session, refuses to resume one, and answers calls. */
 function converse(stream: ServerHttp2Stream, message: Buffer, answer: Answer): void {
   const { session, groups } = CallRequest.decode(message)
   if (session?.resumed) return stream.respond({ ...HEADERS, ...trailer(LOST) }, { endStream: true })
@@ -44,7 +44,7 @@ function converse(stream: ServerHttp2Stream, message: Buffer, answer: Answer): v
   if (groups.length > 0) answer(stream, outcomesOf(message), 'Call')
 }
 
-/** Serves calls with `answer`, which gets the whole answer to each, as a client of either kind expects it. */
+/** Starts a server that calls `answer` with the encoded correct answer of each call, for either transport. */
 async function serve(answer: Answer, options = {}): Promise<string> {
   sessions = 0
   server = createServer(options)
@@ -93,7 +93,7 @@ const outcomesOf = (request: Buffer) => {
   return frame(CallResponse.encode({ outcomes, received: 0, maxMessageBytes: 0 }).finish())
 }
 
-/** The same outcomes, as failures. */
+/** The same outcomes, but failed. */
 const refused = (outcomes: Buffer, failure: Failure): Buffer => {
   const ids = CallResponse.decode(outcomes.subarray(5)).outcomes.map(({ id }) => id)
   const failures = [{ chunk: 0, item: undefined, status: failureToStatus(failure) }]
@@ -106,9 +106,9 @@ const refused = (outcomes: Buffer, failure: Failure): Buffer => {
   )
 }
 
-/** Answers, and ends as a server should: when the client has ended its side. */
+/** Sends the answer, and ends the stream correctly: after the client has closed its side. */
 const end = (stream: ServerHttp2Stream, body: Buffer) => {
-  // It may have been reset meanwhile.
+  // The client may have reset it.
   if (stream.destroyed || stream.closed) return
   if (!stream.headersSent) {
     stream.respond(HEADERS, { waitForTrailers: true })
@@ -118,7 +118,7 @@ const end = (stream: ServerHttp2Stream, body: Buffer) => {
   stream.write(body)
 }
 
-it('a stream of calls that ends as if none had begun: those that it took are not sent again', async () => {
+it('calls that a stream has accepted are not sent again if the stream ends with QUEUE_FULL', async () => {
   let calls = 0
   const full = trailer(new Failure('QUEUE_FULL', 'too much', { retryDelayMs: 1 }))
   const address = await serve((stream) => {
@@ -131,8 +131,8 @@ it('a stream of calls that ends as if none had begun: those that it took are not
   expect(calls).toBe(1)
 })
 
-describe.each(['unary', 'stream'] as const)('a server that is full for a while, over %s', (transport) => {
-  it('is left alone for as long as it asks for', async () => {
+describe.each(['unary', 'stream'] as const)('a server with a full queue, over %s', (transport) => {
+  it('is tried again only after the time that it asks for', async () => {
     const ASKED_MS = 200
     const times: number[] = []
     const full = new Failure('QUEUE_FULL', 'full', { retryDelayMs: ASKED_MS })
@@ -150,8 +150,8 @@ describe.each(['unary', 'stream'] as const)('a server that is full for a while, 
   })
 })
 
-describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
-  it('goaway: what is open ends well, the next RPC takes another connection', async () => {
+describe.each(['unary', 'stream'] as const)('a client over %s', (transport) => {
+  it('completes open calls after a GOAWAY, and uses a new connection for the next RPC', async () => {
     const address = await serve((stream, body) => {
       end(stream, body)
       stream.session?.goaway(0)
@@ -159,7 +159,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     await using pool = new Pool(address, { transport })
     expect(await pool.apply('f')).toBe('answer')
     expect(await pool.apply('f')).toBe('answer')
-    // A stream that is open goes on where it is.
+    // An open stream stays on its connection.
     if (transport === 'unary') expect(sessions).toBeGreaterThan(1)
   })
 
@@ -172,7 +172,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
         stream.write(body.subarray(0, body.length / 2))
       },
     ],
-  ])('%s: the call fails, once, and the next one does not', async (_, begin) => {
+  ])('fails one call after a reset, and not the next one: %s', async (_, begin) => {
     let calls = 0
     const address = await serve((stream, body) => {
       if (calls++ > 0) return end(stream, body)
@@ -185,7 +185,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     expect(calls).toBe(2)
   })
 
-  it('rst_after_data: what came whole may count, the call does not hang, and later ones are answered', async () => {
+  it('does not hang after a reset behind the whole answer (rst_after_data)', async () => {
     let calls = 0
     const address = await serve((stream, body) => {
       if (calls++ > 0) return end(stream, body)
@@ -193,7 +193,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
       stream.write(body, () => stream.close(8))
     })
     await using pool = new Pool(address, { transport })
-    // The second one may have been on its way when the stream was reset behind the answer to the first.
+    // The second call may have been sent before the reset that follows the answer to the first.
     for (let i = 0; i < 2; i++) {
       const outcome = await Promise.resolve(pool.apply('f')).catch((error: unknown) => error)
       expect(outcome === 'answer' || outcome instanceof FarpoolError).toBe(true)
@@ -201,7 +201,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     expect(await pool.apply('f')).toBe('answer')
   })
 
-  it('ping: pings around and within an answer change nothing', async () => {
+  it('ignores pings around and within an answer', async () => {
     const address = await serve((stream, body) => {
       for (const byte of body) {
         stream.session?.ping(() => {})
@@ -212,7 +212,7 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
     for (let i = 0; i < 3; i++) expect(await pool.apply('f')).toBe('answer')
   })
 
-  it('max_streams: with one stream allowed, 15 calls at once are all answered', async () => {
+  it('completes 15 calls at once with one stream allowed (max_streams)', async () => {
     const address = await serve(end, { settings: { maxConcurrentStreams: 1 } })
     await using pool = new Pool(address, { transport })
     const answers = await Promise.all(Array.from({ length: 15 }, () => pool.apply('f')))
@@ -220,18 +220,18 @@ describe.each(['unary', 'stream'] as const)('over %s', (transport) => {
   })
 })
 
-/** As grpc-js reports a connection that breaks under a write, too. */
+/** grpc-js reports a connection that breaks during a write in the same way. */
 describe.each([constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_ENHANCE_YOUR_CALM])(
-  'a stream that is reset with code %i has told nothing',
+  'a stream that is reset with code %i',
   (code) => {
     const reset = (stream: ServerHttp2Stream) => stream.close(code)
 
-    it.each(['unary', 'stream'] as const)('of a call, over %s: it may have begun', async (transport) => {
+    it.each(['unary', 'stream'] as const)('fails its call with CONNECTION_LOST, over %s', async (transport) => {
       await using pool = new Pool(await serve(reset), { transport })
       expect(await errorOf(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_LOST', started: undefined })
     })
 
-    it('of a session that has sent no call yet: its calls are sent over the next', async () => {
+    it('before its first call is replaced, and the call succeeds', async () => {
       const address = await serve(end)
       const first = new Promise<void>((resolve) => {
         server.prependOnceListener('stream', (stream: ServerHttp2Stream) => {
@@ -244,22 +244,22 @@ describe.each([constants.NGHTTP2_INTERNAL_ERROR, constants.NGHTTP2_ENHANCE_YOUR_
       await first
     })
 
-    it('of a pool that was to be opened: its calls have not begun', async () => {
+    it('while it opens a pool fails the calls of the pool as not started', async () => {
       await using pool = new Pool(await serve(reset), { processes: 1 })
       expect(await errorOf(pool.apply('f'))).toMatchObject({ reason: 'CONNECTION_FAILED', started: false })
     })
 
-    it('of a question: it can be asked again', async () => {
+    it('fails info() with CONNECTION_FAILED', async () => {
       await using pool = new Pool(await serve(reset))
       expect(await errorOf(pool.info())).toMatchObject({ reason: 'CONNECTION_FAILED' })
     })
   },
 )
 
-/** A program of one call has to end by itself: an error that nobody caught would end this one. */
-describe('what cannot be read', () => {
+/** An uncaught error would end this test process. */
+describe('noise from a server', () => {
   it.each(['unary', 'stream'] as const)(
-    'in the details of a status leaves its code, over %s, and the next call is answered',
+    'in the details of a status does not hide the status code, over %s',
     async (transport) => {
       let calls = 0
       const address = await serve((stream, body) => {
@@ -286,7 +286,7 @@ describe('what cannot be read', () => {
     ['noise', 'ff'],
     ['an outcome that is cut', '0a0e0801'],
     ['a failure whose status is noise', '0a0a08011a061a041a02ffff'],
-  ])('among outcomes, %s, fails the calls of the stream, and the next is answered', async (_, hex) => {
+  ])('instead of outcomes fails the calls of the stream, and the next call succeeds: %s', async (_, hex) => {
     let calls = 0
     const address = await serve((stream, body) => end(stream, calls++ > 0 ? body : frame(Buffer.from(hex, 'hex'))))
     await using pool = new Pool(address, { transport: 'stream' })
@@ -297,8 +297,8 @@ describe('what cannot be read', () => {
   })
 })
 
-describe('a server that says what cannot be', () => {
-  it('has received more than was ever sent: calls go on', async () => {
+describe('an impossible answer of a server', () => {
+  it('does no harm: an acknowledgement of more than was sent', async () => {
     const received = frame(CallResponse.encode({ outcomes: [], received: 2 ** 40, maxMessageBytes: 0 }).finish())
     const address = await serve((stream, body) => {
       end(stream, received)
@@ -308,7 +308,7 @@ describe('a server that says what cannot be', () => {
     for (let i = 0; i < 3; i++) expect(await pool.apply('f')).toBe('answer')
   })
 
-  it('answers a question twice: the first counts', async () => {
+  it('does no harm: a second answer to one request', async () => {
     const address = await serve((stream, body, path) => {
       end(stream, body)
       if (path.endsWith('/GetPool')) end(stream, body)
@@ -317,7 +317,7 @@ describe('a server that says what cannot be', () => {
     expect(await pool.info()).toHaveProperty('server')
   })
 
-  it('ends an imap well without the outcomes of its chunks: it fails', async () => {
+  it('fails an imap that ends with OK before all outcomes have come', async () => {
     const address = await serve((stream) => {
       stream.respond(HEADERS, { waitForTrailers: true })
       stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }))

@@ -8,7 +8,7 @@ import { RawClient, type RawRequest } from '../support/raw-unary.js'
 import { Siege } from '../support/siege.js'
 import { applyRequest, CALL, callRequest, resultOf } from './requests.js'
 
-/** gRPC as no library writes it; and what gRPC's interop tests ask of a server, as far as it can be asked of ours. */
+/** Wrong gRPC that no library sends, and the interop tests of gRPC that apply to this server. */
 
 const OK = '0'
 const INVALID_ARGUMENT = '3'
@@ -39,7 +39,7 @@ const flagged = (bytes: Uint8Array) => {
   return framed
 }
 
-describe('what gRPC asks of every server', () => {
+describe('the interop test', () => {
   it('empty_unary', async () => {
     const { status, body } = await client.send({
       path: '/farpool.v1.PoolService/ListFunctions',
@@ -75,12 +75,12 @@ describe('what gRPC asks of every server', () => {
   it.each([
     ['unimplemented_method', '/farpool.v1.PoolService/Unimplemented'],
     ['unimplemented_service', '/farpool.v1.Unimplemented/Apply'],
-    ['a name of every object', '/farpool.v1.PoolService/__proto__'],
-    ['another one', '__proto__'],
-    ['constructor', 'constructor'],
-    ['two strokes', '//'],
-    ['no name', '/farpool.v1.PoolService/'],
-    ['a name of 15 KiB', `/${'a'.repeat(15_000)}`],
+    ['an unknown method __proto__', '/farpool.v1.PoolService/__proto__'],
+    ['an unknown path __proto__', '__proto__'],
+    ['an unknown path constructor', 'constructor'],
+    ['a path of two slashes', '//'],
+    ['an empty method name', '/farpool.v1.PoolService/'],
+    ['a path of 15 KiB', `/${'a'.repeat(15_000)}`],
   ])('%s', async (_, path) => {
     if (!path.startsWith('/')) path = `/${path}`
     const { status, message } = await client.send({ path, body: add })
@@ -116,30 +116,18 @@ describe('a message', () => {
   it.each<[string, RawRequest, string]>([
     ['that announces 4 GiB', { body: frame(Buffer.alloc(3), 2 ** 32 - 1) }, RESOURCE_EXHAUSTED],
     ['that is cut', { body: frame(Buffer.alloc(3), 100) }, UNIMPLEMENTED],
-    ['that is none', {}, UNIMPLEMENTED],
-    ['twice', { body: Buffer.concat([add, add]) }, UNIMPLEMENTED],
-    [
-      'marked as compressed, without an encoding, which is as good as none',
-      { body: flagged(applyRequest('add', 1, 2)) },
-      OK,
-    ],
-    [
-      'in an encoding that nobody knows',
-      { headers: { 'grpc-encoding': 'br' }, body: flagged(Buffer.alloc(9)) },
-      UNIMPLEMENTED,
-    ],
+    ['that is missing', {}, UNIMPLEMENTED],
+    ['that comes twice', { body: Buffer.concat([add, add]) }, UNIMPLEMENTED],
+    ['marked as compressed without an encoding', { body: flagged(applyRequest('add', 1, 2)) }, OK],
+    ['in an unknown encoding', { headers: { 'grpc-encoding': 'br' }, body: flagged(Buffer.alloc(9)) }, UNIMPLEMENTED],
     [
       'in an encoding with a name of 10 KiB',
       { headers: { 'grpc-encoding': 'x'.repeat(10_000) }, body: flagged(Buffer.alloc(9)) },
       UNIMPLEMENTED,
     ],
+    ['that is not gzip', { headers: { 'grpc-encoding': 'gzip' }, body: flagged(Buffer.alloc(9)) }, INVALID_ARGUMENT],
     [
-      'that no gzip has made',
-      { headers: { 'grpc-encoding': 'gzip' }, body: flagged(Buffer.alloc(9)) },
-      INVALID_ARGUMENT,
-    ],
-    [
-      'that is cut before it was compressed',
+      'of cut gzip',
       { headers: { 'grpc-encoding': 'gzip' }, body: flagged(gzipSync(applyRequest('add', 1, 2)).subarray(0, -12)) },
       INVALID_ARGUMENT,
     ],
@@ -161,30 +149,30 @@ describe('a message', () => {
   })
 })
 
-describe('a bomb: a little that unpacks to a lot', () => {
+describe('a compression bomb', () => {
   const headers = { 'grpc-encoding': 'gzip' }
 
-  it('far above the limit is refused before it is unpacked', async () => {
-    // Beside the event loop: for as long as this takes, pings have to be answered.
+  it('far above the limit is refused before it is decompressed', async () => {
+    // Compressed outside of the event loop, because this client must answer pings meanwhile.
     const bomb = flagged(await promisify(gzip)(Buffer.alloc(1024 * MIB)))
     const answer = await siege.withstands(() => client.send({ headers, body: bomb }), 128 * MIB)
     expect([answer.status, answer.reason]).toEqual([RESOURCE_EXHAUSTED, 'PAYLOAD_TOO_LARGE'])
   })
 
-  it('below the limit, many at once, on streams that never end: those are refused that would take too much together', async () => {
+  it('below the limit is refused if 200 of them would exceed the memory budget', async () => {
     const bomb = flagged(gzipSync(Buffer.alloc(MAX_MESSAGE_BYTES - 1_000)))
     const whole = flagged(gzipSync(applyRequest('identity', 'x'.repeat(MAX_MESSAGE_BYTES / 2))))
     const reasons = await siege.withstands(async () => {
       using own = new RawClient(siege.address)
       const calls = Array.from({ length: 200 }, () => own.send({ headers, body: bomb, open: true }))
       const first = await Promise.any(calls.map(async (call) => ((await call).status ? call : Promise.reject())))
-      // What another client sends finds room.
+      // Calls of another client still have room in the budget.
       for (let i = 0; i < 10; i++) expect((await client.send({ headers, body: whole })).status).toBe(OK)
       return first.reason
-      // Of 14 GiB. Those that another client sends are copied four times, and what is left of them waits to be collected.
+      // The bombs would be 14 GiB. The calls of the other client are copied four times and leave garbage.
     }, 1024 * MIB)
     expect(reasons).toBe('QUEUE_FULL')
-    // What those took is free again.
+    // The memory of the bombs is free again.
     for (let i = 0; i < 3; i++) expect((await client.send({ headers, body: whole })).status).toBe(OK)
   })
 })
@@ -196,13 +184,13 @@ describe('headers', () => {
     ['of 60 KiB are refused', { 'x-bin': 'A'.repeat(60_000) }, RESOURCE_EXHAUSTED],
     ['of 70 KiB are refused', { x: 'y'.repeat(70_000) }, undefined],
     [
-      'by the thousand are refused',
+      'a thousand of them are refused',
       Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`x${i}`, 'y'])),
       undefined,
     ],
-    ['of bytes that are no base64 are let through', { 'x-bin': '!!!,,,=' }, OK],
-    ['that gRPC has no name for are left out', { 'x!': 'y' }, OK],
-    ['of letters that gRPC does not know are left out', { x: '\xff'.repeat(1_000) }, OK],
+    ['of bytes that are not base64 are accepted', { 'x-bin': '!!!,,,=' }, OK],
+    ['with a name that gRPC does not allow are ignored', { 'x!': 'y' }, OK],
+    ['of characters that gRPC does not allow are ignored', { x: '\xff'.repeat(1_000) }, OK],
   ])('%s', async (_, headers, status) => {
     using own = new RawClient(siege.address)
     const answer = await siege.withstands(() => own.send({ headers, body: add }))
@@ -210,7 +198,7 @@ describe('headers', () => {
     if (status === undefined) expect(answer.reset).not.toBe(0)
   })
 
-  it('that are left out are not said again in the log', () => {
+  it('that are ignored do not appear in the log', () => {
     expect(siege.server.log.filter(({ level }) => level !== 30)).toEqual([])
   })
 
@@ -224,11 +212,11 @@ describe('headers', () => {
 
 describe('grpc-timeout', () => {
   it.each([
-    ['of 11,000 years is none', '99999999H', OK],
-    ['of 25 days is none', '2160000S', OK],
+    ['of 11,000 years has no effect', '99999999H', OK],
+    ['of 25 days has no effect', '2160000S', OK],
     ['of words is refused', 'soon', INTERNAL],
     ['of 15 KiB is refused', 'x'.repeat(15_000), INTERNAL],
-    ['of letters beyond gRPC is none', '\xff'.repeat(5_000), OK],
+    ['of characters that gRPC does not allow has no effect', '\xff'.repeat(5_000), OK],
   ])('%s', async (_, timeout, status) => {
     const answer = await client.send({ headers: { 'grpc-timeout': timeout }, body: add })
     expect(answer.status).toBe(status)

@@ -23,7 +23,7 @@ import { temporaryFolder, until } from '../support/server.js'
 import { Siege } from '../support/siege.js'
 import { APPLY, applyRequest, CALL, callRequest } from './requests.js'
 
-/** Frames of HTTP/2 that are legal, or nearly, and far too many. */
+/** HTTP/2 frames that are legal, or nearly legal, and far too many. */
 
 const folder = temporaryFolder()
 let siege: Siege
@@ -45,12 +45,12 @@ const OPEN = openStream(1, headersOf(APPLY))
 
 interface Flood {
   readonly first?: Buffer
-  /** One batch; sent until the connection is cut, at most `batches` times. */
+  /** One batch of frames. It is sent until the server cuts the connection, at most `batches` times. */
   readonly batch: (at: number) => Buffer
   readonly batches: number
 }
 
-/** What became of the one who flooded. */
+/** Whether the server cut the connection of the flood. */
 async function flood({ first, batch, batches }: Flood): Promise<'cut' | 'goes on'> {
   using peer = await RawPeer.greet(siege.address)
   if (first) await peer.send(first)
@@ -64,7 +64,7 @@ async function flood({ first, batch, batches }: Flood): Promise<'cut' | 'goes on
   return cut || peer.isClosed ? 'cut' : 'goes on'
 }
 
-describe('a flood that costs the server more than its peer: the connection is cut', () => {
+describe('a flood that costs the server more than its client loses its connection', () => {
   it.each<[string, Flood]>([
     [
       'rapid reset: 20,000 calls opened and reset',
@@ -89,7 +89,7 @@ describe('a flood that costs the server more than its peer: the connection is cu
       },
     ],
     [
-      'calls that are opened and never ended, 20,000',
+      '20,000 calls that are opened and never ended',
       { batch: (at) => repeat(100, (i) => openStream(streamAt(100 * at + i), headersOf(APPLY))), batches: 200 },
     ],
     [
@@ -101,7 +101,7 @@ describe('a flood that costs the server more than its peer: the connection is cu
       },
     ],
     [
-      'CONTINUATION of nothing',
+      'empty CONTINUATION',
       {
         first: frameOf(Type.HEADERS, 0, 1, headerBlock(headersOf(APPLY))),
         batch: () => repeat(1_000, () => frameOf(Type.CONTINUATION, 0, 1)),
@@ -116,7 +116,7 @@ describe('a flood that costs the server more than its peer: the connection is cu
     ['PING', { batch: () => repeat(1_000, ping), batches: 200 }],
     ['empty DATA', { first: OPEN, batch: () => repeat(1_000, () => frameOf(Type.DATA, 0, 1)), batches: 200 }],
     [
-      'headers that no call may have',
+      'headers with an illegal name',
       { batch: (at) => repeat(100, (i) => openStream(streamAt(100 * at + i), [['Bad Name', 'x']])), batches: 100 },
     ],
     ['GOAWAY', { batch: () => repeat(1_000, () => goaway()), batches: 20 }],
@@ -125,7 +125,7 @@ describe('a flood that costs the server more than its peer: the connection is cu
   })
 })
 
-describe('a flood that costs the server less than its peer: nobody is harmed', () => {
+describe('a flood that costs the server less than its client harms nobody', () => {
   it.each<[string, Flood]>([
     ['WINDOW_UPDATE', { batch: () => repeat(1_000, () => windowUpdate(0, 1)), batches: 200 }],
     [
@@ -133,17 +133,17 @@ describe('a flood that costs the server less than its peer: nobody is harmed', (
       { batch: () => repeat(1_000, () => frameOf(Type.PRIORITY, 0, 1, Buffer.from([0, 0, 0, 9, 16]))), batches: 200 },
     ],
     [
-      'PRIORITY of streams that never were',
+      'PRIORITY of streams that do not exist',
       {
         batch: (at) =>
           repeat(1_000, (i) => frameOf(Type.PRIORITY, 0, streamAt(1_000 * at + i + 1), Buffer.from([0, 0, 0, 1, 16]))),
         batches: 200,
       },
     ],
-    // Older Nodes cut the connection; newer ones ignore it, since priorities have come to mean nothing (RFC 9113).
+    // Older versions of Node cut the connection. Newer ones ignore it, because RFC 9113 deprecates priorities.
     ['PRIORITY on itself', { batch: () => frameOf(Type.PRIORITY, 0, 1, Buffer.from([0, 0, 0, 1, 16])), batches: 1 }],
     [
-      'frames of a type that nobody knows',
+      'frames of an unknown type',
       { batch: () => repeat(1_000, () => frameOf(200, 255, 1, Buffer.alloc(10))), batches: 100 },
     ],
     [
@@ -161,7 +161,7 @@ describe('a flood that costs the server less than its peer: nobody is harmed', (
     await siege.withstands(() => flood(attack))
   })
 
-  it('a message of 300,000 bytes, each in a frame of its own, takes no more memory than a few times that', async () => {
+  it('a message of 300,000 one-byte frames uses less than 100 MiB', async () => {
     const whole = frame(applyRequest('identity', 'x'.repeat(300_000)))
     const pieces = Buffer.concat(Array.from(whole, (byte) => frameOf(Type.DATA, 0, 1, Buffer.of(byte))))
     const peakBytes = 100 * 1024 * 1024
@@ -174,7 +174,7 @@ describe('a flood that costs the server less than its peer: nobody is harmed', (
   })
 })
 
-describe('one frame that is wrong', () => {
+describe('one wrong frame', () => {
   it.each<[string, Buffer]>([
     ['WINDOW_UPDATE of zero', windowUpdate(0, 0)],
     ['WINDOW_UPDATE above what a window holds', repeat(2, () => windowUpdate(0, 2 ** 31 - 1))],
@@ -189,19 +189,22 @@ describe('one frame that is wrong', () => {
       ),
     ],
     ['RST_STREAM before any headers', reset(99)],
-    ['DATA of a stream that never was', frameOf(Type.DATA, 0, 99, Buffer.alloc(10))],
-    ['a stream of the server', openStream(2, headersOf(APPLY))],
+    ['DATA of a stream that does not exist', frameOf(Type.DATA, 0, 99, Buffer.alloc(10))],
+    ['a stream with an even id', openStream(2, headersOf(APPLY))],
     ['CONTINUATION of nothing', frameOf(Type.CONTINUATION, END_HEADERS, 1)],
     ['SETTINGS acknowledged with values', frameOf(Type.SETTINGS, ACK, 0, Buffer.alloc(6))],
-    ['headers that no table has', frameOf(Type.HEADERS, END_HEADERS, 1, Buffer.from([0xff, 0xff, 0xff, 0xff, 0x0f]))],
+    [
+      'headers with an unknown table index',
+      frameOf(Type.HEADERS, END_HEADERS, 1, Buffer.from([0xff, 0xff, 0xff, 0xff, 0x0f])),
+    ],
     ['a frame of 16 MiB', Buffer.from([0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1])],
     ['noise', Buffer.from(Array.from({ length: 5_000 }, (_, i) => (i * 7_919) % 256))],
-  ])('%s cuts its connection, and no other', async (_, wrong) => {
+  ])('ends its own connection and no other: %s', async (_, wrong) => {
     expect(await siege.withstands(() => flood({ batch: () => wrong, batches: 1 }))).toBe('cut')
   })
 })
 
-/** What a server tells a connection that begins. */
+/** The limit of streams that the server announces on a new connection. */
 async function maxStreamsOf(address: string): Promise<number | undefined> {
   const session = connect(`http://${address}`)
   const { maxConcurrentStreams } = await new Promise<{ maxConcurrentStreams?: number }>((resolve) =>
@@ -212,7 +215,7 @@ async function maxStreamsOf(address: string): Promise<number | undefined> {
 }
 
 describe('streams', () => {
-  it('of a connection are at most so many; a client keeps further calls back, and all are answered', async () => {
+  it('of a connection are limited by --max-streams; a client delays further calls, and all succeed', async () => {
     await using narrow = await Siege.start(['--max-streams', '10'])
     expect(await maxStreamsOf(narrow.address)).toBe(10)
     await using pool = new Pool(narrow.address, { transport: 'unary' })
@@ -220,7 +223,7 @@ describe('streams', () => {
     expect(sums).toEqual(Array.from({ length: 500 }, (_, i) => i + 1))
   })
 
-  it('above that number are refused, also for a peer that never acknowledges the setting', async () => {
+  it('above the limit are refused, also if the client never acknowledges the setting', async () => {
     await siege.withstands(async () => {
       using peer = await RawPeer.connect(siege.address)
       await peer.send(Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), settings())
@@ -243,7 +246,7 @@ describe('streams', () => {
       'after its data',
       () => Buffer.concat([OPEN, frameOf(Type.DATA, END_STREAM, 1, frame(applyRequest('never'))), reset(1)]),
     ],
-  ])('that is reset %s leaves no task, and its connection serves others', async (_, frames) => {
+  ])('that are reset %s leave no task, and their connection goes on', async (_, frames) => {
     await siege.withstands(async () => {
       using peer = await RawPeer.greet(siege.address)
       await peer.send(frames())
@@ -256,7 +259,7 @@ describe('streams', () => {
     })
   })
 
-  it('go on after a GOAWAY of the client, which only says that the server shall open none', async () => {
+  it('go on after a GOAWAY of the client, which forbids only streams of the server', async () => {
     await siege.withstands(async () => {
       using peer = await RawPeer.greet(siege.address)
       await peer.send(OPEN, goaway(), frameOf(Type.DATA, END_STREAM, 1, frame(applyRequest('add', 1, 2))))
@@ -264,7 +267,7 @@ describe('streams', () => {
     })
   })
 
-  it('of a reader without a window hold what was asked for, and end with their connection', async () => {
+  it('of a client without a window end with their connection', async () => {
     await siege.withstands(async () => {
       using peer = await RawPeer.greet(siege.address, { [INITIAL_WINDOW_SIZE]: 0 })
       const { submitted } = (await siege.pool.info()).tasks
@@ -281,7 +284,7 @@ describe('streams', () => {
     })
   })
 
-  it('of calls whose client goes away without a word end', async () => {
+  it('of calls end when their client resets the connection', async () => {
     await siege.withstands(async () => {
       using peer = await RawPeer.greet(siege.address)
       await peer.send(openStream(1, headersOf(CALL)), frameOf(Type.DATA, 0, 1, frame(callRequest('never', 100))))

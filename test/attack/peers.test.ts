@@ -19,7 +19,7 @@ import { until } from '../support/server.js'
 import { Siege } from '../support/siege.js'
 import { APPLY, applyRequest, CALL, callRequest } from './requests.js'
 
-/** Peers that say nothing, or too slowly, or something else, or come in thousands. */
+/** Peers that are silent, slow, speak another protocol, or come in thousands. */
 
 let siege: Siege
 beforeAll(async () => {
@@ -35,7 +35,7 @@ async function drip(peer: RawPeer, bytes: Uint8Array): Promise<void> {
   for (const byte of bytes) {
     if (peer.isClosed) return
     await peer.send(Buffer.of(byte))
-    // The slowness is what the test is about.
+    // Not a wait for an event: the test is about a slow peer.
     await Promise.race([new Promise((resolve) => setTimeout(resolve, 1_000)), peer.closed])
   }
 }
@@ -43,8 +43,8 @@ async function drip(peer: RawPeer, bytes: Uint8Array): Promise<void> {
 const CALLED = Buffer.concat([PREFACE, settings(), openStream(1, callHeaders(APPLY))])
 const BODY = frame(applyRequest('add', 1, 2))
 
-describe('a peer is cut off', () => {
-  // Together: each lasts until the server has enough of it, five or fifteen seconds.
+describe('a silent peer loses its connection', () => {
+  // They run at the same time: the server waits 5 or 15 seconds for each.
   it.concurrent.each<[string, Uint8Array, Uint8Array]>([
     ['that says nothing', Buffer.alloc(0), Buffer.alloc(0)],
     ['that speaks TLS', Buffer.from('1603010200010001fc0303', 'hex'), Buffer.alloc(512)],
@@ -81,13 +81,13 @@ describe('a peer is cut off', () => {
     await peer.closed
   })
 
-  it('and nothing of it stays', async () => {
+  it('and leaves nothing in the server', async () => {
     await siege.withstands(async () => {})
   })
 })
 
-describe('a peer that does not read what it has asked for', () => {
-  it('is cut off when it has answered no ping, with all that waits for it', async () => {
+describe('a peer that does not read its answer', () => {
+  it('loses its connection and its answer when it does not answer a ping', async () => {
     const MIB = 1024 * 1024
     await siege.withstands(async () => {
       using peer = await RawPeer.greet(siege.address, { [INITIAL_WINDOW_SIZE]: 2 ** 30 })
@@ -107,7 +107,7 @@ describe('a peer that does not read what it has asked for', () => {
 describe('thousands of connections', () => {
   const MAX = 100
 
-  it('above the number that is allowed are closed; who was there before goes on, and others come when there is room', async () => {
+  it('above --max-connections are closed; older ones go on, and new ones may come later', async () => {
     await using narrow = await Siege.start(['--max-connections', String(MAX)])
     await narrow.withstands(async () => {
       const { hostname, port } = new URL(`http://${narrow.address}`)
@@ -141,7 +141,7 @@ describe('thousands of connections', () => {
     expect(await late.apply('add', [1, 2])).toBe(3)
   })
 
-  it('that come and go, 2,000, leave nothing', async () => {
+  it('that are opened and reset leave nothing', async () => {
     await siege.withstands(async () => {
       for (let batch = 0; batch < 20; batch++) {
         const peers = await Promise.all(Array.from({ length: 100 }, () => RawPeer.greet(siege.address)))

@@ -2,7 +2,7 @@ import { ApplyRequest, ApplyResponse, MapRequest } from '../../proto/gen/farpool
 import { message } from '../support/raw-call.js'
 import type { RawAnswer } from '../support/raw-unary.js'
 
-/** Requests as a plain stub would make them, as bytes. */
+/** Encoded requests, as a client of generated stubs sends them. */
 
 export const APPLY = '/farpool.v1.PoolService/Apply'
 export const CALL = '/farpool.v1.PoolService/Call'
@@ -25,7 +25,7 @@ export function applyRequest(name: string, ...args: unknown[]): Uint8Array {
   return ApplyRequest.encode(request).finish()
 }
 
-/** A Map or IMap of so many chunks of one item each. */
+/** A Map or IMap with this number of chunks of one item. */
 export function mapMessage(name: string, chunks: number, item: unknown): MapRequest {
   return {
     pool: '',
@@ -46,11 +46,11 @@ export function mapMessage(name: string, chunks: number, item: unknown): MapRequ
 export const mapRequest = (name: string, chunks: number, item: unknown): Uint8Array =>
   MapRequest.encode(mapMessage(name, chunks, item)).finish()
 
-/** So many calls of one function without arguments. */
+/** This number of calls of one function without arguments. */
 export function callRequest(name: string, calls: number): Uint8Array {
   return message(name, Object.fromEntries(Array.from({ length: calls }, (_, i) => [i + 1, []])))
 }
 
-/** The JSON that an Apply was answered with. */
+/** The JSON result of an Apply. */
 export const resultOf = ({ body }: RawAnswer): unknown =>
   JSON.parse(String(ApplyResponse.decode(body.subarray(5)).result?.kind?.value))

@@ -6,7 +6,7 @@ import { RawClient } from '../support/raw-unary.js'
 import { Siege } from '../support/siege.js'
 import { resultOf } from './requests.js'
 
-/** Values and names that a worker had better not trust. */
+/** Values and names from a client that a worker must not trust. */
 
 let siege: Siege
 let client: RawClient
@@ -52,7 +52,7 @@ describe('a value', () => {
     ['CBOR, maps', cbor('00', 'a16161'.repeat(DEEP))],
     ['CBOR, tags', cbor('00', 'c1'.repeat(DEEP))],
     ['CBOR, arrays without a length', cbor('', '9f'.repeat(DEEP))],
-  ])('a million deep is refused, with a reason: %s', async (_, kind) => {
+  ])('with a million levels is refused with a reason: %s', async (_, kind) => {
     const { status, reason } = await siege.withstands(() => call('identity', kind))
     expect(status).not.toBe('0')
     expect(['PAYLOAD_DECODE_FAILED', 'RESULT_ENCODE_FAILED']).toContain(reason)
@@ -68,7 +68,7 @@ describe('a value', () => {
     ['a typed array', 'd8555affffffff00'],
     ['a large number', 'c25affffffff00'],
     ['parts of bytes', '5f5affffffff00ff'],
-  ])('that announces more than there is, is refused at once: %s', async (_, hex) => {
+  ])('that announces more bytes than it has is refused at once: %s', async (_, hex) => {
     const { reason } = await siege.withstands(() => call('identity', cbor(hex)), 64 * 1024 * 1024)
     expect(reason).toBe('PAYLOAD_DECODE_FAILED')
   })
@@ -80,7 +80,7 @@ describe('a value', () => {
     ['constructor, CBOR', cbor('a26b636f6e7374727563746f72a16970726f746f74797065a168706f6c6c75746564f5617801')],
   ] as const
 
-  it.each(POLLUTED)('makes no object with another prototype, nor any other object another: %s', async (_, kind) => {
+  it.each(POLLUTED)('does not change the prototype of its own or any other object: %s', async (_, kind) => {
     const clean = { prototypeIsPlain: true, polluted: false, others: false, x: 1 }
     const asArgument = await call('lookAt', kind, { replyKind: 1 })
     if (asArgument.status === '0') expect(resultOf(asArgument)).toMatchObject(clean)
@@ -106,7 +106,7 @@ describe('a name', () => {
     'x'.repeat(2 ** 20),
   ]
 
-  it.each(['unary', 'stream'] as const)('that is no function is not found, over %s', async (transport) => {
+  it.each(['unary', 'stream'] as const)('that is not a function is not found, over %s', async (transport) => {
     await using pool = new Pool(siege.address, { transport })
     for (const name of NAMES) {
       const error = await Promise.resolve(pool.apply(name, [1])).catch((caught: unknown) => caught)
@@ -117,7 +117,7 @@ describe('a name', () => {
     }
   })
 
-  it.each(NAMES)('%j.20 is no function and no pool for a plain stub, and its status is short', async (name) => {
+  it.each(NAMES)('%j.20 is not a function and not a pool for a stub, and its status is short', async (name) => {
     for (const more of [{ function: name }, { pool: `no ${name}` }]) {
       const answer = await call('add', json('1'), more)
       expect([answer.status, answer.trailerBytes < 6 * 1024]).toEqual(['5', true])
@@ -137,7 +137,7 @@ describe('the message of an error', () => {
     ...[65_400, 65_535, 65_536, 66_000].map((length): [string, string] => [`${length} letters`, 'x'.repeat(length)]),
   ]
 
-  it.each(MESSAGES)('of %s arrives, cut or whole, and its connection goes on', async (_, text) => {
+  it.each(MESSAGES)('of %s arrives, whole or truncated, and its connection goes on', async (_, text) => {
     for (const transport of ['unary', 'stream'] as const) {
       await using pool = new Pool(siege.address, { transport })
       const error = await Promise.resolve(pool.apply('throwText', [text])).catch((caught: unknown) => caught)

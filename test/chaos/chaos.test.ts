@@ -19,13 +19,13 @@ afterAll(() => folder.remove())
 /** Runs the harness as `npm run chaos` does. */
 async function runHarness<Report>(name: string, args: string[]): Promise<Report> {
   const out = folder.path(`${name}.json`)
-  // The histories of a run that broke a rule stay there.
+  // The histories of a run with violations stay in that folder.
   const env = { ...process.env, TMPDIR: folder.path('') }
   await run(process.execPath, [path('dist/run.js'), '--out', out, ...args], { env }).catch(() => {})
   return JSON.parse(readFileSync(out, 'utf8'))
 }
 
-/** The rules that were broken. */
+/** Runs chaos. Returns the report and the rules that were violated. */
 async function chaos(name: string, ...args: string[]): Promise<{ report: ChaosReport; broken: string[] }> {
   const sizes = ['--clients', '2', '--processes', '2', '--lanes', '4']
   const report = await runHarness<ChaosReport>(name, [...sizes, ...args])
@@ -41,23 +41,23 @@ describe('chaos', () => {
     expect(report.faults).toHaveProperty('kill')
   })
 
-  it('finds a ledger that forgets to tell of an outcome', async () => {
+  it('finds a scheduler that drops an outcome', async () => {
     const { broken } = await chaos('drop', '--seconds', '1', '--settle', '2', '--calm', '--plant', 'drop-outcome')
     expect(broken).toContain('lost')
   })
 
-  it('finds tasks that run again although they had started', async () => {
+  it('finds started tasks that run again', async () => {
     const kills = ['--kill-every', '150', '--seconds', '4']
     const { broken } = await chaos('rerun', ...kills, '--settle', '5', '--calm', '--plant', 'rerun-started')
     expect(broken).toContain('duplicated')
   })
 
-  it('finds workers that nobody ends', async () => {
+  it('finds workers that are not killed', async () => {
     const { broken } = await chaos('leak', '--seconds', '1', '--settle', '2', '--calm', '--plant', 'deaf-kill')
     expect(broken).toContain('remains')
   })
 
-  it('finds workers that outlive a server which was killed', async () => {
+  it('finds workers that outlive a killed server', async () => {
     const report = await runHarness<DeathsReport>('orphans', ['--deaths', '1', '--plant', 'no-reaper'])
     expect(report.processesLeft).not.toEqual([])
   })

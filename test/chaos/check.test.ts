@@ -45,7 +45,7 @@ function broken(events: ClientEvent[], executions: ExecutionEvent[] = [], more: 
 const fault = (kind: string, target = 0, at = 101): Fault => ({ kind, at, target })
 
 describe('the check of a history', () => {
-  it('finds nothing wrong with a result, a crash that was caused, a retry', () => {
+  it('accepts a result, a crash that was caused, and a retry', () => {
     expect(broken([call(), end(resultOf(KEY)), done], ran())).toEqual([])
     const crashed = '!WORKER_CRASHED/true/1/7'
     expect(broken([call(), end(crashed), done], ran().slice(0, 1), { faults: [fault('kill', 7)] })).toEqual([])
@@ -60,7 +60,7 @@ describe('the check of a history', () => {
     expect(broken([call(), end(resultOf(KEY))], ran())).toEqual(['lost'])
   })
 
-  it('does not miss what a killed client would have written', () => {
+  it('does not expect records of a killed client', () => {
     expect(broken([call()], ran(), { faults: [fault('client-kill', 0)] })).toEqual([])
   })
 
@@ -70,12 +70,12 @@ describe('the check of a history', () => {
     expect(broken([...twice, end('ok')], ran())).toContain('twice')
   })
 
-  it('finds second executions, and more attempts than there may be', () => {
+  it('finds second executions, and more attempts than allowed', () => {
     expect(broken([call(), end(resultOf(KEY)), done], [...ran(), ...ran(KEY, 1, { pid: 8 })])).toEqual(['duplicated'])
     expect(broken([call(), end(resultOf(KEY)), done], [...ran(), ...ran(KEY, 2)])).toEqual(['duplicated'])
   })
 
-  it('finds results of others, and wrong orders', () => {
+  it('finds results of other calls, and wrong orders', () => {
     expect(broken([call(), end(resultOf(NEXT)), done], ran())).toEqual(['wrong result'])
     expect(broken([call(), end('nonsense'), done], ran())).toContain('wrong result')
     const swapped = results(0, resultOf(NEXT), resultOf(KEY))
@@ -84,7 +84,7 @@ describe('the check of a history', () => {
     expect(broken([call({ type: 'unordered', count: 2 }), swapped, end('ok'), done], executions)).toEqual([])
   })
 
-  it('finds results without an execution, and executions of what is said not to have started', () => {
+  it('finds results without an execution, and executions of calls that failed as not started', () => {
     expect(broken([call(), end(resultOf(KEY)), done])).toEqual(['result without execution'])
     const draining = [call(), end('!SERVER_DRAINING/false/0/0'), done]
     expect(broken(draining, [], { faults: [fault('restart')] })).toEqual([])
@@ -93,7 +93,7 @@ describe('the check of a history', () => {
     expect(broken(whole, ran(NEXT), { faults: [fault('restart')] })).toEqual(['executed, though not started'])
   })
 
-  it('finds what runs in a pool that has been terminated', () => {
+  it('finds executions in a terminated pool', () => {
     const terminated: ClientEvent[] = [
       call(),
       { kind: 'ending', pool: 1, at: 106 },
@@ -118,14 +118,14 @@ describe('the check of a history', () => {
     expect(broken([call(), end(word), done])).toEqual(['failure without a cause'])
   })
 
-  it('finds timeouts that come early, and calls that outlive theirs', () => {
+  it('finds early timeouts, and calls that outlive their timeout', () => {
     const hurried = call({ timeout: 50 })
     expect(broken([hurried, end('!TASK_TIMEOUT/?/0/0', 120), done])).toEqual(['failure without a cause'])
     expect(broken([hurried, end('!TASK_TIMEOUT/?/0/0', 151), done])).toEqual([])
     expect(broken([hurried, { kind: 'late', call: 1 }, end(resultOf(KEY), 999), done], ran())).toEqual(['late'])
   })
 
-  it('finds what is left, and rejections that nobody could handle', () => {
+  it('finds remaining processes, and unhandled rejections', () => {
     expect(broken([done], [], { remains: ['process 7'] })).toEqual(['remains'])
     expect(broken([{ kind: 'unhandled', what: 'Error' }, done])).toEqual(['unhandled'])
   })

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { endsWithin, isRunning } from './processes.js'
 import type { Relay } from './relay.js'
@@ -8,7 +8,7 @@ const TRAFFIC = fileURLToPath(new URL('traffic.js', import.meta.url))
 
 /** A client process (traffic.ts), seen from the harness. */
 export class TrafficClient {
-  readonly #child: ChildProcess
+  readonly #child: ReturnType<typeof fork>
   #issued = 0
   #open = 0
   #workers: number[] = []

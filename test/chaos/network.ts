@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { writeFileSync } from 'node:fs'
 import { promisify } from 'node:util'
@@ -24,7 +24,7 @@ export class Host implements AsyncDisposable {
 
   private constructor(
     number: number,
-    private readonly keeper: ChildProcess,
+    private readonly keeper: ReturnType<typeof spawn>,
   ) {
     this.address = `10.9.${number}.2`
     this.#router = `10.9.${number}.1`

@@ -1,6 +1,9 @@
-import type { ChildProcess } from 'node:child_process'
+import type { spawn } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+
+/** A process that this one has started. */
+type Started = ReturnType<typeof spawn>
 
 /** An environment variable that all processes of a run inherit. It identifies them. */
 export const MARK = 'FARPOOL_CHAOS'
@@ -52,10 +55,10 @@ export const childrenOf = (pid: number): number[] =>
     .map(Number)
     .filter((child) => child > 0)
 
-export const isRunning = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null
+export const isRunning = (child: Started): boolean => child.exitCode === null && child.signalCode === null
 
 /** True if the process ends within `ms` milliseconds. */
-export async function endsWithin(child: ChildProcess, ms: number): Promise<boolean> {
+export async function endsWithin(child: Started, ms: number): Promise<boolean> {
   if (!isRunning(child)) return true
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(false), ms)

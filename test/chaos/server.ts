@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -39,7 +39,7 @@ const END_MS = 20_000
 
 /** `farpool serve` as a process. After a restart it has the same address. */
 export class ServerUnderTest {
-  #child: ChildProcess | undefined
+  #child: ReturnType<typeof spawn> | undefined
   #address = ''
   /** Errors in its log that are not the fault of a function. */
   readonly complaints: string[] = []

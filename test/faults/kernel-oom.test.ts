@@ -1,18 +1,19 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { Pool, WorkerCrashedError } from 'farpool'
+import { type Pool, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { errorOf } from '../support/calls.js'
+import { type Farm, startFarm } from '../support/farm.js'
 import { MemoryGroup, whyNoMemoryGroup } from '../support/memory-group.js'
-import { isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
+import { isAlive, until } from '../support/server.js'
 
-/** A real server in a control group that has little memory, and functions that take more than there is. */
+/** A server in a control group with little memory, and functions that use more. */
 
 const MIB = 512
 const why = whyNoMemoryGroup()
 
-/** What is true of a call whose worker the kernel has ended. */
+/** The error of a call whose worker the kernel has killed. */
 const endedByKernel = (attempt: string) => ({
   reason: 'WORKER_OOM',
   started: true,
@@ -27,31 +28,26 @@ const isDead = (pid: number) => {
   }
 }
 
-describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, () => {
-  let folder: ReturnType<typeof temporaryFolder>
+describe.skipIf(why !== '')(`a container without free memory${why}`, () => {
   let group: MemoryGroup
-  let server: ServerProcess
+  let farm: Farm
   let pool: Pool
-  let files = 0
   let file = ''
   beforeAll(async () => {
-    folder = temporaryFolder()
     group = new MemoryGroup(MIB)
-    server = await ServerProcess.start(['--processes', '3'], undefined, group.prefix)
-    pool = new Pool(server.address)
+    farm = await startFarm({ args: ['--processes', '3'], prefix: group.prefix })
+    pool = farm.pool
   })
   beforeEach(() => {
-    file = folder.path(`file-${++files}`)
+    file = farm.fresh()
   })
   afterAll(async () => {
-    await pool?.terminate()
-    await server?.[Symbol.asyncDispose]()
+    await farm?.[Symbol.asyncDispose]()
     await group?.[Symbol.asyncDispose]()
-    folder.remove()
   })
 
   const pids = async () => (await pool.info()).workers.map(({ pid }) => pid)
-  /** A call that runs and goes on until the file `${file}.go` is there, and its worker. */
+  /** Starts a call that runs until the file `${file}.go` exists. Resolves when it has begun, with its worker's process id. */
   const waiting = async () => {
     const result = pool.applyAsync('waitFor', [file, `${file}.go`, 'went on'])
     await until(async () => (await pool.info()).workers.some((worker) => worker.function === 'waitFor'), 'it runs')
@@ -59,7 +55,7 @@ describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, ()
     return { result, pid: Number(readFileSync(file, 'utf8')) }
   }
 
-  it('the kernel takes the worker that eats it; the call says so, and all else goes on', async () => {
+  it('loses the worker that used it: its call fails with WORKER_OOM, and other calls go on', async () => {
     const { result, pid } = await waiting()
     const before = await pids()
     const error = await errorOf(pool.apply('eatMemory'))
@@ -78,7 +74,7 @@ describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, ()
     expect(await pids()).toContain(pid)
   })
 
-  it('a call with retries runs again, and fails when they are used up', async () => {
+  it('runs a call with retries again until they are used up', async () => {
     expect(await pool.apply('eatUntilAttempt', [2], undefined, { retries: 1 })).toBe(2)
     expect(await errorOf(pool.apply('eatUntilAttempt', [3], undefined, { retries: 1 }))).toMatchObject(
       endedByKernel('2'),
@@ -86,7 +82,7 @@ describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, ()
     expect(await pool.apply('add', [1, 2])).toBe(3)
   })
 
-  it('of workers that ended while the server was not looking, each has ended so', async () => {
+  it('fails each call with WORKER_OOM if two workers were killed at the same time', async () => {
     const [one, two] = [pool.applyAsync('eatMemory', [file]), pool.applyAsync('eatMemory', [file])]
     let eaters: number[] = []
     await until(async () => {
@@ -94,15 +90,15 @@ describe.skipIf(why !== '')(`where the memory of a container runs out${why}`, ()
       eaters = workers.filter((worker) => worker.function === 'eatMemory').map(({ pid }) => pid)
       return eaters.length === 2
     }, 'both run')
-    server.signal('SIGSTOP')
+    farm.server.signal('SIGSTOP')
     writeFileSync(file, '')
-    await until(() => eaters.every(isDead), 'both are dead').finally(() => server.signal('SIGCONT'))
+    await until(() => eaters.every(isDead), 'both are dead').finally(() => farm.server.signal('SIGCONT'))
     expect(await errorOf(one)).toMatchObject(endedByKernel('1'))
     expect(await errorOf(two)).toMatchObject(endedByKernel('1'))
     expect(await pool.apply('add', [1, 2])).toBe(3)
   })
 
-  it('a worker that somebody else killed has not ended so, though the kernel ended another process elsewhere', async () => {
+  it('fails a call with WORKER_CRASHED if its worker was killed for another reason', async () => {
     const { result, pid } = await waiting()
     await using other = new MemoryGroup(64)
     const [command = '', ...args] = other.prefix

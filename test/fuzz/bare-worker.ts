@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import type { Readable, Writable } from 'node:stream'
 import { decodeFromWorker, FrameReader, type FromWorkerFrame } from '../../wire/framing/frames.js'
 import { endsWithin, isRunning, residentKiB } from '../chaos/processes.js'
@@ -11,7 +11,7 @@ const END_MS = 20_000
 
 /** A real worker process; the fuzzer plays its server. */
 export class BareWorker {
-  readonly #child: ChildProcess
+  readonly #child: ReturnType<typeof spawn>
   readonly #commands: Writable
   readonly #reports: Readable
   #stderr = ''

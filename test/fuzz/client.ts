@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { endsWithin, isRunning, residentKiB } from '../chaos/processes.js'
@@ -21,7 +21,7 @@ const KEPT = 200
 export class Client implements Target {
   readonly lanes = LANES
   readonly memory = { fromKib: 0, mostKib: 0 }
-  readonly #child: ChildProcess
+  readonly #child: ReturnType<typeof spawn>
   readonly #servers: FakeServer[] = []
   readonly #free: number[] = []
   readonly #waiting = new Map<number, (report: ClientReport & { type: 'done' }) => void>()

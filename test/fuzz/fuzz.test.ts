@@ -41,7 +41,7 @@ const RARE: Bug = {
 const SILENT: Bug = {
   file: 'server/grpc/adapter.js',
   from: 'callback(statusOf(error, options));',
-  to: 'if (!String(error.message).includes("group")) callback(statusOf(error, edge));',
+  to: 'if (!String(error.message).includes("group")) callback(statusOf(error, options));',
   what: 'some refusals are never sent',
 }
 
@@ -53,7 +53,7 @@ const FRAIL: Bug = {
 }
 
 describe('the fuzzer', () => {
-  it('breaks no rule of a sound build, and tells how it was answered', async () => {
+  it('finds nothing in a correct build, and reports the answers', async () => {
     const { code, said, report } = await fuzz('sound', '--seed', '3', '--count', '1000')
     expect(said).toBe('')
     expect([code, report.finding]).toEqual([0, undefined])
@@ -62,7 +62,7 @@ describe('the fuzzer', () => {
     expect(report.played[0]?.answers).toHaveProperty('3 BAD_REQUEST')
   }, 180_000)
 
-  it('names the case that ends a server, which does so again by itself', async () => {
+  it('names the case that ends a server, and reproduces it alone', async () => {
     const build = plantBug(path('../../dist'), RARE, folder.path('rare'))
     const args = ['--target', 'requests', '--seed', '3', '--build', build]
     const { code, said, report } = await fuzz('rare', ...args, '--count', '3000')
@@ -92,15 +92,19 @@ describe('the fuzzer', () => {
   }, 180_000)
 })
 
-describe('options that are wrong', () => {
+describe('a wrong option of the fuzzer', () => {
   it.each([
-    ['a number that is none', ['--count', 'x'], '--count is x; it must be an integer from 1'],
-    ['a target that is none', ['--target', 'all'], '--target is all; it must be one of requests,'],
+    ['a count that is not a number', ['--count', 'x'], '--count is x; it must be an integer from 1'],
+    ['an unknown target', ['--target', 'all'], '--target is all; it must be one of requests,'],
     ['a case without a target', ['--only', '7'], '--only is 7; give the --target'],
-    ['cases that run backwards', ['--target', 'http2', '--only', '9-7'], '--only is 9-7; the second number must not'],
-    ['a build that is not there', ['--build', '/none'], '--build is /none; it must be a folder'],
-    ['an option that is none', ['--cout', '7'], "Unknown option '--cout'"],
-  ])('%s is refused with what would be right', async (_, args, message) => {
+    [
+      'a range that ends before it begins',
+      ['--target', 'http2', '--only', '9-7'],
+      '--only is 9-7; the second number must not',
+    ],
+    ['a build that does not exist', ['--build', '/none'], '--build is /none; it must be a folder'],
+    ['an unknown option', ['--cout', '7'], "Unknown option '--cout'"],
+  ])('is refused with the valid values: %s', async (_, args, message) => {
     const error = await run(process.execPath, [path('dist/test/fuzz/run.js'), ...args]).then(
       () => expect.fail('it should have failed'),
       (error: { code: number; stderr: string }) => error,

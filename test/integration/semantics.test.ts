@@ -14,22 +14,18 @@ import {
   UnknownFunctionError,
   WorkerCrashedError,
 } from 'farpool'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { errorOf } from '../support/calls.js'
-import { runClient } from '../support/client.js'
-import { isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
+import { sharedFarm } from '../support/farm.js'
+import { isAlive, temporaryFolder, until } from '../support/server.js'
 
-/** One test or group for each row of docs/semantics.md, under the row's own name (a test of the structure holds that). */
+/** One `describe` for each row of docs/semantics.md, with the name of the row; test/structure.test.ts checks that. */
+
+const farm = sharedFarm({ args: ['--processes', '2', '--grace', '200'] })
 
 describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
-  let server: ServerProcess
   let pool: Pool
   let folder: ReturnType<typeof temporaryFolder>
-
-  beforeAll(async () => {
-    server = await ServerProcess.start(['--processes', '2', '--grace', '200'])
-  })
-  afterAll(() => server[Symbol.asyncDispose]())
   beforeEach(() => {
     pool = connect()
     folder = temporaryFolder()
@@ -39,9 +35,9 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
     folder.remove()
   })
 
-  const connect = (options: PoolOptions = {}) => new Pool(server.address, { ...options, transport })
+  const connect = (options: PoolOptions = {}) => new Pool(farm.address, { ...options, transport })
 
-  /** Everything that an iterator hands out; errors as they come, in their places. */
+  /** All results of an iterator. An error takes the place of its result. */
   async function drain(results: AsyncIterator<unknown>): Promise<unknown[]> {
     const seen: unknown[] = []
     for (;;) {
@@ -171,7 +167,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
         if (seen.length === 50) break
       }
       expect(seen).toEqual(Array.from({ length: 50 }, (_, i) => i * i))
-      // As many ahead as have been consumed, at most: these calls are short.
+      // The window grows to at most the number of consumed results, because these calls are short.
       expect(pulled).toBeLessThanOrEqual(50 + 50)
       expect(closed).toBe(true)
     })
@@ -183,7 +179,7 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       }
       const results = pool.imap('square', naturals())
       await results.next()
-      // What was pulled by then has been done when this has.
+      // When these calls have ended, so have the calls of all items pulled before.
       await Promise.all(Array.from({ length: 100 }, () => pool.apply('square', [2])))
       expect(pulled).toBeLessThanOrEqual(1 + 16)
       await results.return()
@@ -518,24 +514,6 @@ describe.each(['stream', 'unary'] as const)('over %s', (transport) => {
       expect(await errorOf(mapped)).toBeInstanceOf(CancelledError)
       expect(await own.apply('pid')).toBe(before)
       expect(readFileSync(file, 'utf8').match(/begun/g)).toHaveLength(1)
-    })
-
-    it('a client that is killed leaves nothing of its calls behind', async () => {
-      const begun = folder.path('begun')
-      const client = runClient(
-        `const pool = new Pool(${JSON.stringify(server.address)})
-       await pool.starmap('waitFor', Array(10).fill([${JSON.stringify(begun)}, ${JSON.stringify(folder.path('never'))}, 1]), { chunksize: 1 })`,
-      )
-      await until(
-        () => existsSync(begun) && readFileSync(begun, 'utf8').split('\n').length >= 3,
-        'its tasks are running',
-      )
-      client.kill('SIGKILL')
-      await until(async () => {
-        const { queued, running } = await pool.info()
-        return queued === 0 && running === 0
-      }, 'its tasks are gone')
-      expect(await pool.apply('add', [1, 2])).toBe(3)
     })
   })
 })

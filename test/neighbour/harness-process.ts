@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { lowerPriority, MAX_NICENESS } from '../../pool/process/priority.js'
 import { endsWithin, isRunning } from '../chaos/processes.js'
 
@@ -7,7 +7,7 @@ const END_MS = 5_000
 
 /** One process of the harness, seen from the main process: it sends commands and receives reports (messages.ts). */
 export class HarnessProcess<Command extends object, Report extends { readonly type: string }> {
-  readonly #child: ChildProcess
+  readonly #child: ReturnType<typeof fork>
   #reports: Report[] = []
   #wake: () => void = () => {}
   #errors = ''

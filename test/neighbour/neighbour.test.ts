@@ -17,7 +17,7 @@ beforeAll(async () => {
 })
 afterAll(() => folder.remove())
 
-/** Runs the harness as `npm run neighbour` does; what it found, also where that is bad. */
+/** Runs the harness as `npm run neighbour` does. Returns its report, also if it found a violation. */
 async function neighbour(name: string, ...args: string[]): Promise<NeighbourReport> {
   const out = folder.path(`${name}.json`)
   await run(process.execPath, [RUN, '--out', out, ...args]).catch(() => {})
@@ -31,10 +31,10 @@ const refusal = (...args: string[]) =>
   )
 
 describe('an innocent client beside a hostile one', () => {
-  // With its part of the CPUs: on a machine that has others to serve, one that has only what nobody wants does nothing.
+  // The hostile client has a normal priority here: on a busy machine one of low priority would do nothing.
   const SHORT = ['--here', '--kinds', 'long-tasks', '--pairs', '1', '--seconds', '1']
 
-  it('has every call answered rightly, and the harness says how long that took with it and without', async () => {
+  it('has the right result of each call, and the harness reports the times with and without the hostile one', async () => {
     const { kinds, complaints } = await neighbour('sound', ...SHORT, '--kinds', 'long-tasks,malformed,pings')
     expect(complaints).toEqual([])
     expect(kinds.map(({ kind, failures }) => [kind, failures])).toEqual([
@@ -49,13 +49,13 @@ describe('an innocent client beside a hostile one', () => {
     }
   })
 
-  it('is seen to suffer where clients do not take turns', async () => {
+  it('waits longer if the queue is not fair', async () => {
     const [sound, planted] = [
       await neighbour('turns', ...SHORT),
       await neighbour('no-turns', ...SHORT, '--plant', 'no-turns'),
     ]
     const [withTurns, without] = [sound.kinds[0]?.hostile.p50 ?? 0, planted.kinds[0]?.hostile.p50 ?? 0]
-    // Behind a hundred tasks of 100 ms instead of one or two.
+    // Each call then waits for a hundred tasks of 100 ms instead of one or two.
     expect(without).toBeGreaterThan(3 * withTurns)
   })
 })
@@ -69,13 +69,13 @@ describe('the command line of npm run neighbour', () => {
     [['--rate', ''], '--rate is ""; it must be a whole number from 1 to 1000'],
     [['--plant', 'nothing'], '--plant is "nothing"; it must be one of '],
     [['--nonsense'], "Unknown option '--nonsense'"],
-  ])('%j is refused, with what would be right', async (args, why) => {
+  ])('refuses %j and names valid values', async (args, why) => {
     const { code, stderr } = await refusal(...args)
     expect([code, stderr]).toEqual([2, expect.stringContaining(why)])
   })
 })
 
-it('a quantile is the smallest time that so large a part does not exceed', () => {
+it('a quantile is the smallest time that this share of the calls does not exceed', () => {
   const times = Array.from({ length: 100 }, (_, at) => 100 - at)
   expect([quantile(times, 0.5), quantile(times, 0.99), quantile(times, 1)]).toEqual([50, 99, 100])
   expect(quantile([], 0.5)).toBeNaN()

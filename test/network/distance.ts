@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -13,7 +13,7 @@ export class Distance implements AsyncDisposable {
     readonly listen: string,
     /** The address to which clients connect. */
     readonly connect: string,
-    private readonly mirror: ChildProcess | undefined,
+    private readonly mirror: ReturnType<typeof spawn> | undefined,
   ) {}
 
   /** @returns undefined if this machine has neither netem nor tun devices. */

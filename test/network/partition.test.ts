@@ -6,11 +6,11 @@ import { errorOf } from '../support/calls.js'
 import { type ServerProcess, temporaryFolder, until } from '../support/server.js'
 import { isNowhere, notHere, serveOn, VANISHED_MS } from './hosts.js'
 
-/** Ways that are closed for a while, or reset. */
+/** Networks that carry nothing for a while, or reset connections. */
 
 const ITEMS = Array.from({ length: 40 }, (_, item) => item)
 
-describe.skipIf(isNowhere)(`a way between client and server${notHere}`, () => {
+describe.skipIf(isNowhere)(`a network between client and server${notHere}`, () => {
   let folder: ReturnType<typeof temporaryFolder>
   let files = 0
   let file = ''
@@ -51,7 +51,7 @@ describe.skipIf(isNowhere)(`a way between client and server${notHere}`, () => {
   const outcomes = [1, 2, ...ITEMS.map((item) => `apply ${item}`), ITEMS.map((item) => `map ${item}`)]
 
   it.each(['stream', 'unary'] as const)(
-    'that is closed while all is done: every call has its outcome, none has run twice (%s)',
+    'that is partitioned while all calls run loses no outcome and runs no call twice (%s)',
     async (transport) => {
       await using pool = new Pool(server.address, { transport })
       const results = await begin(pool)
@@ -67,7 +67,7 @@ describe.skipIf(isNowhere)(`a way between client and server${notHere}`, () => {
     },
   )
 
-  it('that is reset: the calls of a stream go on, none has run twice', async ({ skip }) => {
+  it('that resets a connection loses no call of a stream and runs none twice', async ({ skip }) => {
     await using pool = new Pool(server.address)
     const results = await begin(pool)
     if (!(await host.reset())) skip('the kernel ends no connections (ss -K)')
@@ -77,7 +77,7 @@ describe.skipIf(isNowhere)(`a way between client and server${notHere}`, () => {
   })
 
   it(
-    'that is closed for longer than a session lives: its calls fail, once, and later ones have results',
+    'that is partitioned for longer than a session lives fails running calls once, and later ones succeed',
     async () => {
       await using pool = new Pool(server.address)
       const results = [1, 2].map((call) => pool.applyAsync('untilAborted', [`${file}.${call}`]))

@@ -10,9 +10,9 @@ import { descriptors, isNowhere, notHere, serveOn, VANISHED_MS } from './hosts.j
 const ITEMS = [1, 2, 3, 4, 5]
 const SQUARES = [1, 4, 9, 16, 25]
 
-/** Peers that are gone without a word: no FIN, no reset, nothing. */
+/** Peers that vanish without a FIN or a reset. */
 
-describe.skipIf(isNowhere)(`a peer that vanishes${notHere}`, () => {
+describe.skipIf(isNowhere)(`a machine that vanishes${notHere}`, () => {
   let folder: ReturnType<typeof temporaryFolder>
   let host: Host
   let server: ServerProcess
@@ -30,7 +30,7 @@ describe.skipIf(isNowhere)(`a peer that vanishes${notHere}`, () => {
   afterAll(() => folder.remove())
 
   it(
-    'a client: its calls are aborted, its pool and its connections are gone',
+    'with a client: the server aborts its calls and closes its pool and connections',
     async () => {
       await using home = await Host.join(2)
       await using other = new Pool(server.address)
@@ -83,7 +83,7 @@ describe.skipIf(isNowhere)(`a peer that vanishes${notHere}`, () => {
   )
 
   it(
-    'a server: calls of every kind end, by their own timeout or because the connection is lost',
+    'with a server: calls of each kind fail, by their timeout or with CONNECTION_LOST',
     async () => {
       const stream = new Pool(server.address)
       const unary = new Pool(server.address, { transport: 'unary' })

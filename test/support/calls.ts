@@ -3,18 +3,21 @@ import type { FarpoolError, Pool } from 'farpool'
 import { expect } from 'vitest'
 import { until } from './server.js'
 
-/** What a call fails with; one that succeeds fails the test. */
+/** The error of a call. The test fails where the call has a result. */
 export const errorOf = (call: PromiseLike<unknown>): Promise<FarpoolError> =>
   Promise.resolve(call).then(
     (value) => expect.unreachable(`it has a result: ${value}`),
     (error: FarpoolError) => error,
   )
 
-/** How many lines a file has that functions write to; none where it is not there. */
+/** The number of lines in a file that functions append to; 0 where it does not exist. */
 export const linesOf = (file: string): number =>
   existsSync(file) ? readFileSync(file, 'utf8').split('\n').length - 1 : 0
 
-/** A worker that has begun a task, which waits for `${file}.go` and then has a result. */
+/** The process ids of a pool's workers. */
+export const workerPids = async (pool: Pool): Promise<number[]> => (await pool.info()).workers.map(({ pid }) => pid)
+
+/** Starts a task that runs until the file `${file}.go` exists. Resolves when it has begun, with its worker's process id. */
 export async function waiting(pool: Pool, file: string) {
   const result = pool.applyAsync('waitFor', [file, `${file}.go`, 'went on'])
   await until(() => linesOf(file) === 1, 'it has begun')

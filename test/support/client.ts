@@ -1,14 +1,14 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
 const CLIENT = new URL('../../dist/client/index.js', import.meta.url).href
 
 /**
- * A client in a process of its own, to be killed. The code is that of a module; `Pool` and the rest are imported.
- * @param prefix a command that ends in the one which is given to it, as `nice` does.
+ * Runs a client in its own process, which a test can kill. The code is a module that finds `Pool` and `partial` imported.
+ * @param prefix a command that runs the command in its arguments, for example `['nice']`.
  */
-export function runClient(code: string, prefix: readonly string[] = []): ChildProcess {
-  // Ends with the tests, also when they are killed.
+export function runClient(code: string, prefix: readonly string[] = []) {
+  // The client exits with the tests, even if they are killed.
   const end = 'process.stdin.on("end", () => process.exit(1)).resume().unref()'
   const source = `import { Pool, partial } from ${JSON.stringify(CLIENT)}\n${end}\n${code}`
   const [command = '', ...args] = [...prefix, process.execPath, '--input-type=module', '--eval', source]

@@ -1,4 +1,4 @@
-// The functions of the tests: each does one thing that a test needs to see.
+// The functions that most tests call.
 import { spawn } from 'node:child_process'
 import { appendFileSync, existsSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -11,7 +11,7 @@ export const power = (base, exponent) => base ** exponent
 export const pid = () => process.pid
 export const collect = (...args) => args
 
-/** Takes arguments and one last object of keyword arguments. */
+/** Takes one argument, and keyword arguments as the last object. */
 export const greet = (name, { greeting = 'Hello', mark = '!' } = {}) => `${greeting}, ${name}${mark}`
 
 export const notThirteen = (x) => {
@@ -19,7 +19,7 @@ export const notThirteen = (x) => {
   return x
 }
 
-/** Throws whatever the test wants to see thrown. */
+/** Throws the named value. */
 export const throwIt = (what) => {
   switch (what) {
     case 'string':
@@ -52,7 +52,7 @@ export const throwIt = (what) => {
   }
 }
 
-/** What became of a value that may not be what it seems. */
+/** Checks a received value, and other objects, for changed prototypes. */
 export const lookAt = (value) => ({
   prototypeIsPlain: [Object.prototype, null].includes(Object.getPrototypeOf(value)),
   polluted: value.polluted === true,
@@ -65,7 +65,7 @@ export const throwText = (text) => {
   throw new Error(text)
 }
 
-/** Returns what cannot be sent, or can just so. */
+/** Returns the named value: most of them cannot be sent. */
 export const giveBack = (what) => {
   switch (what) {
     case 'function':
@@ -114,7 +114,7 @@ export const printMuch = (bytes) => {
   return bytes
 }
 
-/** Tells the test, through a file, that it has begun; then waits until it is aborted and tells that too. */
+/** Writes to the file when it has begun, waits for its AbortSignal, and writes the reason. */
 export const untilAborted = async (file) => {
   const { signal } = currentTask()
   appendFileSync(file, 'begun\n')
@@ -123,20 +123,20 @@ export const untilAborted = async (file) => {
   return 'late'
 }
 
-/** Tells that it has begun, and waits until the other file is there. */
+/** Writes its process id to a file when it has begun, and waits until the other file exists. */
 export const waitFor = async (begun, file, result) => {
   appendFileSync(begun, `${process.pid}\n`)
   while (!existsSync(file)) await sleep(5)
   return result
 }
 
-/** Fails, or waits for a file that never comes. */
+/** Fails, or waits for a file or for its AbortSignal. */
 export const failOrWait = async (what) => {
   if (what === 'fail') throw new Error('failed first')
   while (!existsSync(what) && !currentTask().signal.aborted) await sleep(5)
 }
 
-/** Crashes in its first tries. */
+/** Crashes in all attempts before this one. */
 export const crashUntilAttempt = (attempt) => {
   if (currentTask().attempt < attempt) process.exit(9)
   return currentTask().attempt
@@ -147,7 +147,7 @@ export const appendLine = (file, text) => {
   return text
 }
 
-/** Kills its process unless the file is there, which it makes: a worker dies once. */
+/** Makes the file and exits, unless the file exists: only the first worker dies. */
 export const crashOnce = (file) => {
   if (existsSync(file)) return 'survived'
   appendFileSync(file, 'x')
@@ -169,26 +169,26 @@ export const hangWhileInitializing = (file) => {
   for (;;);
 }
 
-/** Busy until the file is there, without ever coming back to the event loop. */
+/** Blocks the event loop until the file exists. */
 export const busyUntil = (file, result) => {
   while (!existsSync(file));
   return result
 }
 
-/** Leaves a line, then dies if that says so. */
+/** Appends a line to the file, then dies if the line is `die`. */
 export const appendOrDie = (file, text) => {
   appendFileSync(file, `${text}\n`)
   if (text === 'die') process.kill(process.pid, 'SIGKILL')
   return text
 }
 
-/** Busy for so many milliseconds. */
+/** Blocks the event loop for this number of milliseconds. */
 export const busyFor = (ms) => {
   for (const end = performance.now() + ms; performance.now() < end; );
   return ms
 }
 
-/** Leaves a line and is busy for a moment, where there is a file. */
+/** Appends a line and blocks for 20 ms, unless the file name is empty. */
 export const slowWith = (file) => {
   if (file === '') return
   appendFileSync(file, 'x\n')
@@ -198,10 +198,10 @@ export const slowWith = (file) => {
 export const bytesOf = (length) => new Uint8Array(length)
 export const textOf = (length) => 'x'.repeat(length)
 
-// What a module says about its functions.
+// Functions with options in their module.
 export const twiceRetried = configure((attempt) => crashUntilAttempt(attempt), { retries: 2 })
 export const atMost100ms = configure(spin, { runTimeout: 100 })
-/** Works on when its call was cancelled, and leaves a line when it ends. */
+/** Goes on after its call was cancelled, and writes its process id when it ends. */
 export const neverKilled = configure(
   (file, ms) => {
     busyFor(ms)
@@ -212,13 +212,13 @@ export const neverKilled = configure(
 
 export const abort = () => process.abort()
 
-/** Takes all the heap there is. */
+/** Fills the heap until the process dies. */
 export const fillHeap = () => {
   const hoard = []
   for (;;) hoard.push({ number: Math.random(), list: [1, 2, 3] })
 }
 
-/** Leaves a process behind, whose number it gives; dies if it shall. */
+/** Starts a process and writes its id to the file; then exits if `dies`. */
 export const leaveChild = (file, dies) => {
   const { pid } = spawn('sleep', ['600'], { stdio: 'ignore' })
   appendFileSync(file, String(pid))
@@ -227,63 +227,63 @@ export const leaveChild = (file, dies) => {
 }
 
 const kept = []
-/** Keeps so many MiB for ever. */
+/** Allocates this number of MiB and never frees them. */
 export const leak = (mib) => {
   kept.push(Buffer.alloc(mib * 1024 * 1024, 1))
   return process.pid
 }
 
-/** Takes all the memory there is, outside of the heap, once the file is there. */
+/** Allocates memory outside of the heap without end, once the file exists. */
 export const eatMemory = (file) => {
   while (file !== undefined && !existsSync(file));
   for (;;) leak(8)
 }
 
-/** Takes it in its first tries. */
+/** Does so in all attempts before this one. */
 export const eatUntilAttempt = (attempt) => {
   if (currentTask().attempt < attempt) eatMemory()
   return currentTask().attempt
 }
 
-/** Runs an item for a moment; dies at one. */
+/** Blocks for 20 ms, then dies if the item is fatal. */
 export const dieAt = (fatal) => {
   busyFor(20)
   if (fatal) process.kill(process.pid, 'SIGKILL')
 }
 
-/** Its worker has told what became of it, and exits before it hears of anything more: between two tasks. */
+/** Exits after its result was sent, between two tasks. */
 export const exitNext = (value) => {
   setImmediate(() => process.exit(3))
   return value
 }
 
-/** Its worker is stopped while it starts, where the file is there; the next one finds it gone. */
+/** For an initializer: stops its process if the file exists, and removes the file, so that the next worker starts. */
 export const stopOnce = (file) => {
   if (!existsSync(file)) return
   rmSync(file)
   process.kill(process.pid, 'SIGSTOP')
 }
 
-/** Leaves a line and dies; no other worker can start with the initializer refuseWhile. */
+/** Appends a line and exits. With the initializer refuseWhile no other worker can start. */
 export const dieAndBlock = (file, block) => {
   appendFileSync(file, 'run\n')
   appendFileSync(block, '')
   process.exit(5)
 }
 
-/** Throws as long as the file is there. */
+/** For an initializer: throws while the file exists. */
 export const throwWhile = (file) => {
   if (existsSync(file)) throw new Error('the database is away')
 }
 
-/** Throws where the file is there; the next one finds it gone. */
+/** For an initializer: throws if the file exists, and removes it, so that the next worker starts. */
 export const throwOnce = (file) => {
   if (!existsSync(file)) return
   rmSync(file)
   throw new Error('the database is away')
 }
 
-/** Its worker cannot start as long as the file is there. */
+/** For an initializer: exits while the file exists. */
 export const refuseWhile = (file) => {
   if (existsSync(file)) process.exit(4)
 }

@@ -1,6 +1,6 @@
 import { connect, type Socket } from 'node:net'
 
-/** HTTP/2 written frame by frame, for what no HTTP/2 library would ever send. */
+/** HTTP/2 written frame by frame, to send what no HTTP/2 library sends. */
 
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 
@@ -18,7 +18,7 @@ export const Type = {
   CONTINUATION: 9,
 } as const
 
-/** Flags of frames; one bit has a meaning for each type. */
+/** Flags of frames. The same bit means something else in each type. */
 export const END_STREAM = 1
 export const ACK = 1
 export const END_HEADERS = 4
@@ -69,7 +69,7 @@ function number32(value: number): Buffer {
   return bytes
 }
 
-/** Headers as HPACK has them without any table and without Huffman: each is a name and a value. */
+/** Encodes headers with HPACK as literal names and values: no table, no Huffman code. */
 export function headerBlock(headers: readonly (readonly [string, string])[]): Buffer {
   return Buffer.concat(headers.flatMap(([name, value]) => [Buffer.from([0x10]), text(name), text(value)]))
 }
@@ -86,7 +86,7 @@ function text(value: string): Buffer {
   return Buffer.concat([Buffer.from(length), bytes])
 }
 
-/** The headers of a call, as every gRPC client has them; others take their places or come behind them. */
+/** The headers of a gRPC call. The headers in `more` replace them or are added. */
 export function callHeaders(path: string, more: Readonly<Record<string, string>> = {}): [string, string][] {
   const own = { ':method': 'POST', ':scheme': 'http', ':path': path, ':authority': 'farpool', te: 'trailers' }
   return Object.entries({ ...own, 'content-type': 'application/grpc', ...more })
@@ -95,12 +95,12 @@ export function callHeaders(path: string, more: Readonly<Record<string, string>>
 export const openStream = (stream: number, headers: readonly (readonly [string, string])[], flags = 0): Buffer =>
   frameOf(Type.HEADERS, END_HEADERS | flags, stream, headerBlock(headers))
 
-/** A connection by TCP that says and hears nothing of its own accord. */
+/** A TCP connection that sends and answers nothing by itself. */
 export class RawPeer implements Disposable {
   readonly frames: Frame[] = []
-  /** Resolves when the connection is gone, whoever ended it. */
+  /** Resolves when either end has closed the connection. */
   readonly closed: Promise<void>
-  /** All bytes that came, as a count. */
+  /** The number of received bytes. */
   received = 0
   #rest = Buffer.alloc(0)
   #listeners: (() => void)[] = []
@@ -126,7 +126,7 @@ export class RawPeer implements Disposable {
     return peer
   }
 
-  /** The same with the greeting of HTTP/2 behind it. */
+  /** Connects, and sends the preface of HTTP/2 with these settings. */
   static async greet(address: string, values: Readonly<Record<number, number>> = {}): Promise<RawPeer> {
     const peer = await RawPeer.connect(address)
     await peer.send(PREFACE, settings(values), frameOf(Type.SETTINGS, ACK, 0))
@@ -137,14 +137,14 @@ export class RawPeer implements Disposable {
     return this.#isClosed
   }
 
-  /** Writes; resolves when the kernel has taken it, or the connection is gone. */
+  /** Writes frames. Resolves when the kernel has accepted them, or the connection is closed. */
   async send(...frames: Uint8Array[]): Promise<void> {
     if (this.#isClosed || this.socket.destroyed) return
     const bytes = Buffer.concat(frames)
     await Promise.race([new Promise((resolve) => this.socket.write(bytes, () => resolve(undefined))), this.closed])
   }
 
-  /** The first frame that fits, come before or from now on; undefined where the connection ends without it. */
+  /** The first frame that fits, received before or from now on. Undefined if the connection closes without one. */
   async frame(fits: (frame: Frame) => boolean): Promise<Frame | undefined> {
     for (let seen = 0; ; ) {
       for (; seen < this.frames.length; seen++) {
@@ -156,7 +156,7 @@ export class RawPeer implements Disposable {
     }
   }
 
-  /** Resolves when the other end has read all that was sent, or the connection is gone. */
+  /** Resolves when the other end has read everything that was sent, or the connection is closed. */
   async settled(): Promise<void> {
     const before = this.frames.length
     await this.send(ping())

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -6,7 +6,7 @@ import { join } from 'node:path'
 const CGROUPS = '/sys/fs/cgroup'
 const MIB = 1024 * 1024
 
-/** Removes the group when this process lets go of it, or is killed: as soon as nothing runs in it any more. */
+/** Removes the group after this process has closed its standard input or died, as soon as no process is in the group. */
 const UNDERTAKER = `
 cat >/dev/null
 for _ in $(seq 600); do
@@ -18,10 +18,10 @@ exit 1
 
 let made = 0
 
-/** A control group (cgroup, version 1 or 2) in which there is little memory: what takes more, the kernel ends. */
+/** A control group (cgroup, version 1 or 2) with little memory. The kernel kills processes that use more. */
 export class MemoryGroup implements AsyncDisposable {
   readonly #folder: string
-  readonly #undertaker: ChildProcess
+  readonly #undertaker: ReturnType<typeof spawn>
 
   constructor(mib: number) {
     this.#folder = makeFolder()
@@ -29,7 +29,7 @@ export class MemoryGroup implements AsyncDisposable {
       stdio: ['pipe', 'ignore', 'ignore'],
       detached: true,
     })
-    // In the order in which the kernel lets them be set; what there is no file for has no limit of its own.
+    // The kernel accepts them in this order only. A file that does not exist belongs to the other version.
     for (const [name, value] of [
       ['memory.max', mib * MIB],
       ['memory.swap.max', 0],
@@ -41,12 +41,12 @@ export class MemoryGroup implements AsyncDisposable {
     }
   }
 
-  /** What to put before a command, so that it runs in the group. */
+  /** The prefix of a command that makes it run in the group. */
   get prefix(): string[] {
     return ['/bin/sh', '-c', 'echo $$ >"$0" && exec "$@"', join(this.#folder, 'cgroup.procs')]
   }
 
-  /** When what ran in it has ended. */
+  /** Call it after the processes of the group have exited. */
   async [Symbol.asyncDispose](): Promise<void> {
     const exited = once(this.#undertaker, 'exit')
     this.#undertaker.stdin?.end()
@@ -55,7 +55,7 @@ export class MemoryGroup implements AsyncDisposable {
   }
 }
 
-/** A group below one that gives memory to those below it; throws where there is none, or it may not be made. */
+/** Makes a group below one with the memory controller. Throws if there is none, or this process may not make one. */
 function makeFolder(): string {
   const parents = ['/proc/self/cgroup', '/proc/1/cgroup'].flatMap((file) => parentsIn(readFileSync(file, 'utf8')))
   const parent = [...parents, CGROUPS].find(givesMemory)
@@ -77,7 +77,7 @@ const givesMemory = (folder: string): boolean =>
   (existsSync(join(folder, 'cgroup.subtree_control')) &&
     readFileSync(join(folder, 'cgroup.subtree_control'), 'utf8').includes('memory'))
 
-/** Why no group can be made here, to be read behind the name of a test; empty where one can. */
+/** The reason why no group can be made here, as the end of a test name. Empty if one can be made. */
 export function whyNoMemoryGroup(): string {
   try {
     rmdirSync(makeFolder())

@@ -2,7 +2,7 @@ import { connect as connectSession } from 'node:http2'
 import { connect as connectSocket, type Socket } from 'node:net'
 import { type CallOutcome, CallRequest, CallResponse } from '../../proto/gen/farpool/v1/pool_service.js'
 
-/** How a stream ended: the gRPC status, or none where it was cut before one came. */
+/** How a stream ended: with a gRPC status, or without one if it broke before. */
 export interface RawEnd {
   readonly status: string | undefined
   readonly message: string
@@ -13,9 +13,9 @@ export interface RawCall {
   readonly outcomes: readonly CallOutcome[]
   readonly ended: Promise<RawEnd>
   write(...frames: Uint8Array[]): void
-  /** Resolves when the other end has taken so much that more may be written. */
+  /** Resolves when the write buffer is empty enough for more. */
   drained(): Promise<void>
-  /** Reads no more until `resume`: the window of the other end fills. */
+  /** Stops reading until `resume`, so that the window of the other end fills. */
   pause(): void
   resume(): void
   /** Closes this side. */
@@ -24,13 +24,12 @@ export interface RawCall {
   reset(): void
 }
 
-/** A connection of HTTP/2 with nothing of gRPC in it, for what a gRPC library would never send. */
+/** An HTTP/2 connection without a gRPC library, to send what no gRPC library sends. */
 export interface RawConnection extends Disposable {
   readonly socket: Socket
   call(): RawCall
 }
 
-/** Connects to a server by TCP. */
 export function connectRaw(address: string): RawConnection {
   const { hostname, port } = new URL(`http://${address}`)
   const socket = connectSocket(Number(port), hostname)
@@ -49,7 +48,7 @@ function openCall(session: ReturnType<typeof connectSession>): RawCall {
   const outcomes: CallOutcome[] = []
   let chunks: Buffer[] = []
   let received = 0
-  /** Bytes that the next outcomes need to be read. */
+  /** The number of bytes that are needed before the next message can be decoded. */
   let wanted = 5
   let end: RawEnd = { status: undefined, message: '' }
   const read = (headers: Record<string, unknown>) => {
@@ -89,14 +88,14 @@ function openCall(session: ReturnType<typeof connectSession>): RawCall {
   }
 }
 
-/** A gRPC frame around these bytes; its prefix announces `announced` of them. */
+/** A gRPC frame of these bytes, whose prefix announces `announced` bytes. */
 export function frame(bytes: Uint8Array, announced = bytes.length): Buffer {
   const prefix = Buffer.alloc(5)
   prefix.writeUInt32BE(announced, 1)
   return Buffer.concat([prefix, bytes])
 }
 
-/** The bytes of a message with one group of calls of a function, JSON arguments by id, and with cancellations. */
+/** An encoded message with one group of calls of a function, with JSON arguments by id, and cancelled ids. */
 export function message(name: string, calls: Readonly<Record<number, unknown[]>>, cancelled: number[] = []): Buffer {
   const items = Object.entries(calls).map(([id, args]) => ({
     id: Number(id),

@@ -2,15 +2,15 @@ import { type ClientHttp2Session, type ClientHttp2Stream, connect, type Outgoing
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
 
-/** How a call was answered, as HTTP/2 has it. */
+/** The answer of a call, in terms of HTTP/2. */
 export interface RawAnswer {
   readonly http: number | undefined
   readonly status: string | undefined
   readonly message: string
   readonly reason: string | undefined
-  /** What the headers and trailers take that say so. */
+  /** The size of all headers and trailers, as HTTP/2 counts it. */
   readonly trailerBytes: number
-  /** The code of the reset that ended the stream; 0 for none. */
+  /** The code of the reset that ended the stream; 0 if it was not reset. */
   readonly reset: number
   readonly body: Buffer
 }
@@ -19,18 +19,18 @@ export interface RawRequest {
   readonly path?: string
   readonly headers?: OutgoingHttpHeaders
   readonly body?: Uint8Array
-  /** Leaves this side open. */
+  /** Does not close this side of the stream. */
   readonly open?: boolean
 }
 
-/** A call under way. */
+/** A call that has not ended. */
 export interface RawStream {
   readonly stream: ClientHttp2Stream
-  /** Rejects where what it was answered with is no status. */
+  /** Rejects if the details of the answer are not a google.rpc.Status. */
   readonly answer: Promise<RawAnswer>
 }
 
-/** A connection for calls of one message each, written by hand. */
+/** A connection for unary calls that are written by hand. */
 export class RawClient implements Disposable {
   readonly session: ClientHttp2Session
 
@@ -69,9 +69,9 @@ function answerOf(stream: ClientHttp2Stream): Promise<RawAnswer> {
   const ended = new Promise<void>((resolve) => {
     stream.once('close', resolve)
     stream.once('end', () => {
-      // What has ended on both sides closes by itself.
+      // A stream that has ended on both sides closes by itself.
       if (!stream.writableEnded) stream.close()
-      // Node does not always close a stream that is closed without an error.
+      // Node does not always emit `close` for a stream that ends without an error.
       if (received['grpc-status'] !== undefined) resolve()
     })
   })

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -21,10 +21,10 @@ export interface LogLine {
   stream?: string
 }
 
-/** `farpool serve` as a process of its own. What it logs is kept, and can be waited for. */
+/** `farpool serve` in its own process. It keeps the log, and tests can wait for a line of it. */
 export class ServerProcess implements AsyncDisposable {
   readonly log: LogLine[] = []
-  readonly #child: ChildProcess
+  readonly #child: ReturnType<typeof spawn>
   readonly #exited: Promise<number | null>
   #listeners: (() => void)[] = []
   address = ''
@@ -32,7 +32,7 @@ export class ServerProcess implements AsyncDisposable {
   private constructor(args: string[], prefix: readonly string[]) {
     const [command = '', ...rest] = [...prefix, process.execPath, CLI, 'serve', ...args, '--exit-on-stdin-end']
     this.#child = spawn(command, rest, {
-      // Ends with the tests, also when they are killed.
+      // The server exits with the tests, even if they are killed.
       stdio: ['pipe', 'inherit', 'pipe'],
     })
     this.#exited = once(this.#child, 'exit').then(([code]) => code as number | null)
@@ -48,8 +48,8 @@ export class ServerProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts a server on a free port; resolves when it takes calls.
-   * @param prefix a command that ends in the one which is given to it, as `nice` does.
+   * Starts a server on a free port. Resolves when it accepts calls.
+   * @param prefix a command that runs the command in its arguments, for example `['nice']`.
    */
   static async start(
     args: string[] = [],
@@ -71,7 +71,7 @@ export class ServerProcess implements AsyncDisposable {
     return this.#exited
   }
 
-  /** The first line that fits, logged before or from now on; throws with the log when the server ends without it. */
+  /** The first log line that fits, written before or from now on. Throws the whole log if the server exits without one. */
   async logged(fits: (line: LogLine) => boolean): Promise<LogLine> {
     for (let seen = 0; ; ) {
       for (; seen < this.log.length; seen++) {
@@ -89,7 +89,7 @@ export class ServerProcess implements AsyncDisposable {
     this.#child.kill(signal)
   }
 
-  /** SIGTERM twice: nothing in flight is waited for. */
+  /** Ends the server without a drain, by a second signal. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child.exitCode === null && this.#child.signalCode === null) {
       this.signal('SIGTERM')
@@ -99,7 +99,7 @@ export class ServerProcess implements AsyncDisposable {
   }
 }
 
-/** Runs the command line to its end. */
+/** Runs a command of the command line until it exits. */
 export async function farpool(
   args: string[],
   input?: string,
@@ -119,7 +119,7 @@ export async function farpool(
   return { code, stdout, stderr }
 }
 
-/** A folder that is gone afterwards. `fresh`: a path in it that nobody has been given. */
+/** A temporary folder until `remove`. `fresh` returns a path that nothing has used before. */
 export function temporaryFolder(): { path: (name: string) => string; fresh: () => string; remove: () => void } {
   const folder = mkdtempSync(join(tmpdir(), 'farpool-test-'))
   const path = (name: string) => join(folder, name)
@@ -127,7 +127,10 @@ export function temporaryFolder(): { path: (name: string) => string; fresh: () =
   return { path, fresh: () => path(`file-${++files}`), remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
 
-/** Resolves when the condition holds; for what only shows in the outside world (a file, a process). */
+/**
+ * Resolves when the condition holds; throws after 30 seconds. For conditions without an event: a file, another process,
+ * the state of a server.
+ */
 export async function until(holds: () => boolean | Promise<boolean>, what: string): Promise<void> {
   const end = Date.now() + 30_000
   while (!(await holds())) {
@@ -136,7 +139,7 @@ export async function until(holds: () => boolean | Promise<boolean>, what: strin
   }
 }
 
-/** Whether a process is there; a zombie is not. */
+/** Whether a process exists. */
 export function isAlive(pid: number): boolean {
   try {
     process.kill(pid, 0)

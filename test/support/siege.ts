@@ -5,10 +5,10 @@ import { ServerProcess, until } from './server.js'
 
 const MIB = 1024 * 1024
 
-/** What an attack may leave behind in a server's memory: heap that waits to be collected, not what was sent. */
+/** The memory that may remain after an attack: garbage that is not yet collected, but not the sent bytes. */
 const LEFT_BYTES = 256 * MIB
 
-/** What an attack may take while it lasts. */
+/** The memory that the server may use during an attack. */
 const PEAK_BYTES = 512 * MIB
 
 /** A server under attack, and an innocent client of it. */
@@ -33,9 +33,9 @@ export class Siege implements AsyncDisposable {
   }
 
   /**
-   * Runs an attack while an innocent client calls. Then: every call of that client was answered and right; the server
-   * lives; nothing waits and nothing runs; there are as many processes as at its start; memory is where it was, and was never above
-   * `peakBytes` more; of which `leftBytes` may stay. @returns what the attack returned.
+   * Runs an attack while an innocent client calls. Afterwards each call of that client must have its right result, no call
+   * may wait or run, the server must have as many processes as before, its peak memory may be at most `peakBytes` higher,
+   * and at most `leftBytes` of that may remain. Returns the result of the attack.
    */
   async withstands<T>(attack: () => Promise<T>, peakBytes = PEAK_BYTES, leftBytes = LEFT_BYTES): Promise<T> {
     const before = this.#memory('VmRSS')
@@ -47,7 +47,7 @@ export class Siege implements AsyncDisposable {
         if (sum !== calls + 1) throw new Error(`${calls} + 1 is ${sum}`)
       }
     })()
-    // Fails below, where it is awaited, whatever becomes of the attack.
+    // The error is thrown below, also if the attack fails.
     innocent.catch(() => {})
     let result: T
     try {
@@ -60,7 +60,7 @@ export class Siege implements AsyncDisposable {
       const { queued, running } = await this.pool.info()
       return queued === 0 && running === 0
     }, 'nothing waits and nothing runs')
-    // A worker whose task would not end was replaced.
+    // Workers whose tasks did not end are being replaced.
     const { processes } = this
     await until(() => childrenOf(this.server.pid).length === processes, `there are ${processes} processes again`)
     await until(() => this.#memory('VmRSS') - before <= leftBytes, `it has at most ${leftBytes / MIB} MiB more`)
@@ -70,8 +70,8 @@ export class Siege implements AsyncDisposable {
   }
 
   /**
-   * Resolves when the server holds no more connections than at first. It does not read from one that it has told to go
-   * away: not before its keepalive has found that one dead, after 15 seconds, it is closed.
+   * Resolves when the server has no more connections than at its start. The server does not read from a connection after a
+   * GOAWAY, so it closes such a connection only when its keepalive of 15 seconds has found it dead.
    */
   connectionsAreClosed(): Promise<void> {
     return until(() => descriptorsOf(this.server) <= this.descriptors, `no more than ${this.descriptors} are open`)
@@ -82,7 +82,7 @@ export class Siege implements AsyncDisposable {
     await this.server[Symbol.asyncDispose]()
   }
 
-  /** In bytes; zero where the system does not say. */
+  /** In bytes; 0 on systems without /proc. */
   #memory(what: 'VmRSS' | 'VmHWM'): number {
     if (process.platform !== 'linux') return 0
     const status = readFileSync(`/proc/${this.server.pid}/status`, 'utf8')

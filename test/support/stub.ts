@@ -3,7 +3,7 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
 
-/** What a client says, and hears, that has nothing but generated stubs. */
+/** Requests and answers of a client of nothing but generated stubs. */
 
 export const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 /** A stream without a session. */

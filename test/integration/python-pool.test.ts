@@ -1,31 +1,24 @@
 import { readFileSync } from 'node:fs'
 import { AsyncResult, Pool, partial } from 'farpool'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ServerProcess, temporaryFolder } from '../support/server.js'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { sharedFarm } from '../support/farm.js'
 
-/** Every row of Python's Pool, remotely: with CBOR and with JSON, over a stream and call by call. */
+const farm = sharedFarm({ args: ['--processes', '2'] })
+
+/** Each method of Python's Pool, with both encodings and both transports. */
 describe.each([
   { encoding: 'cbor', transport: 'stream' },
   { encoding: 'json', transport: 'stream' },
   { encoding: 'cbor', transport: 'unary' },
 ] as const)('multiprocessing.Pool over $encoding, $transport', ({ encoding, transport }) => {
-  let server: ServerProcess
   let pool: Pool
-  const folder = temporaryFolder()
-
-  beforeAll(async () => {
-    server = await ServerProcess.start(['--processes', '2'])
-    pool = new Pool(server.address, { encoding, transport })
-  })
-  afterAll(async () => {
-    await pool.terminate()
-    await server[Symbol.asyncDispose]()
-    folder.remove()
+  beforeAll(() => {
+    pool = farm.connect({ encoding, transport })
   })
 
   it('Pool(processes, initializer, initargs, maxtasksperchild)', async () => {
-    const file = folder.path(`initialized-${encoding}-${transport}`)
-    await using own = new Pool(server.address, {
+    const file = farm.path(`initialized-${encoding}-${transport}`)
+    await using own = new Pool(farm.address, {
       processes: 2,
       initializer: 'logInitialization',
       initargs: [file],
@@ -44,7 +37,7 @@ describe.each([
   })
 
   it('initargs reach the initializer in every process', async () => {
-    await using own = new Pool(server.address, {
+    await using own = new Pool(farm.address, {
       processes: 2,
       initializer: 'initialize',
       initargs: [1, { deep: ['x'] }],
@@ -63,7 +56,7 @@ describe.each([
     expect(await pool.apply('collect')).toEqual([])
   })
 
-  it('apply with kwds: one last argument, where there are any', async () => {
+  it('apply with kwds: they are one last argument, if there are any', async () => {
     expect(await pool.apply('greet', ['Ada'], { greeting: 'Good day', mark: '.' })).toBe('Good day, Ada.')
     expect(await pool.apply('collect', [1, 2], { e: 3 })).toEqual([1, 2, { e: 3 }])
     expect(await pool.apply('collect', [1, 2], {})).toEqual([1, 2])
@@ -105,7 +98,7 @@ describe.each([
     expect(await pool.starmapAsync('collect', [[], [1], [1, 2]], { chunksize: 2 }).get()).toEqual([[], [1], [1, 2]])
   })
 
-  it('functools.partial: bound values stand in front, kwargs behind, and travel once', async () => {
+  it('functools.partial: bound arguments come first, bound kwargs last', async () => {
     expect(await pool.map(partial('power', [2]), [1, 2, 3])).toEqual([2, 4, 8])
     expect(await pool.apply(partial('collect', ['a'], { x: 1, y: 1 }), ['b'], { y: 2 })).toEqual([
       'a',
@@ -125,7 +118,7 @@ describe.each([
   })
 
   it('close, join', async () => {
-    const own = new Pool(server.address, { processes: 1, encoding, transport })
+    const own = new Pool(farm.address, { processes: 1, encoding, transport })
     const results = [own.applyAsync('add', [1, 2]), own.mapAsync('square', [1, 2])]
     await own.close()
     await own.join()
@@ -134,7 +127,7 @@ describe.each([
   })
 
   it('terminate', async () => {
-    const own = new Pool(server.address, { processes: 1, encoding, transport })
+    const own = new Pool(farm.address, { processes: 1, encoding, transport })
     const result = own.applyAsync('never')
     await own.terminate()
     await own.join()
@@ -150,12 +143,12 @@ describe.each([
     expect(await result.get(1)).toEqual([1, 4, 9])
   })
 
-  it('100 calls at once come back each with its own result', async () => {
+  it('100 calls at once have each their own result', async () => {
     const results = await Promise.all(Array.from({ length: 100 }, (_, i) => pool.apply('collect', [i])))
     expect(results).toEqual(Array.from({ length: 100 }, (_, i) => [i]))
   })
 
-  it('a map larger than one request comes back whole', async () => {
+  it('a map larger than one request has all its results', async () => {
     const items = Array.from({ length: 40 }, (_, i) => `${i}:`.padEnd(300_000, 'x'))
     const results = await pool.map('identity', items, { chunksize: 1 })
     expect(results).toEqual(items)

@@ -8,21 +8,17 @@ import {
 } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
 import { service as healthService } from 'grpc-health-check'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
+import { sharedFarm } from '../support/farm.js'
 import { ServerProcess, until } from '../support/server.js'
 import { answer } from '../support/stub.js'
 
-/** What a server says of itself: health and reflection. */
+/** The standard services that a server offers besides its own. */
 
-let server: ServerProcess
-
-beforeAll(async () => {
-  server = await ServerProcess.start(['--processes', '1'])
-})
-afterAll(() => server[Symbol.asyncDispose]())
+const farm = sharedFarm()
 
 describe('health and reflection', () => {
-  it('Check is SERVING for the server and the service, and an open Watch does not keep a server from ending', async () => {
+  it('answer SERVING to Check, and an open Watch does not keep a draining server alive', async () => {
     await using other = await ServerProcess.start(['--processes', '1'])
     const Health = makeGenericClientConstructor(healthService, 'Health')
     const health = new Health(other.address, credentials.createInsecure())
@@ -41,13 +37,13 @@ describe('health and reflection', () => {
     health.close()
   })
 
-  it('reflection lists the services and describes ours with all imports, as grpcurl asks for them', async () => {
+  it('list all services, and describe PoolService with its imports, as grpcurl needs it', async () => {
     const root = dirname(createRequire(import.meta.url).resolve('@grpc/reflection/package.json'))
     const definition = loadSync(join(root, 'build/proto/grpc/reflection/v1/reflection.proto'), { bytes: Buffer })
     const { grpc: loaded } = loadPackageDefinition(definition) as unknown as {
       grpc: { reflection: { v1: { ServerReflection: ServiceClientConstructor } } }
     }
-    const reflection = new loaded.reflection.v1.ServerReflection(server.address, credentials.createInsecure())
+    const reflection = new loaded.reflection.v1.ServerReflection(farm.address, credentials.createInsecure())
     const ask = (question: object): Promise<unknown> =>
       new Promise((resolve, reject) => {
         const stream = reflection['ServerReflectionInfo']?.()

@@ -68,7 +68,7 @@ describe("the six programs of Python's Pool documentation", () => {
     expect(await run('pool/f-starmap')).toEqual(['starmap 8,9,1', 'starmap_async 8,9,1'])
   })
 
-  it('run on a server that is there, too', async () => {
+  it('run on an existing server, too', async () => {
     await using server = await ServerProcess.start(['--processes', '1'], [built('pool/functions')])
     for (const name of ['a-initializer', 'c-map', 'd-imap']) {
       const [first] = await run(`pool/${name}`, server.address)

@@ -1,35 +1,28 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { Pool } from 'farpool'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { ServerProcess, temporaryFolder, until } from '../support/server.js'
+import { describe, expect, it } from 'vitest'
+import { sharedFarm } from '../support/farm.js'
+import { until } from '../support/server.js'
 
-/** Calls and results of megabytes, more of them than any buffer holds. */
+/** Calls and results of megabytes, in total more than all buffers hold. */
 
 const MIB = 1024 * 1024
 
-let server: ServerProcess
-const folder = temporaryFolder()
-beforeAll(async () => {
-  server = await ServerProcess.start(['--processes', '2', '--max-message-bytes', String(16 * MIB)])
-})
-afterAll(async () => {
-  await server[Symbol.asyncDispose]()
-  folder.remove()
-})
+const farm = sharedFarm({ args: ['--processes', '2', '--max-message-bytes', String(16 * MIB)] })
 
 const bytes = (length: number) => new Uint8Array(length)
 const isRight = (value: unknown, length: number) => value instanceof Uint8Array && value.length === length
 
-describe('over one session', () => {
-  it('a map of large items, a chunk each, comes to its end without anybody else', async () => {
-    await using pool = new Pool(server.address)
+describe('a session', () => {
+  it('completes a map of 100 chunks of 4 MiB', async () => {
+    await using pool = new Pool(farm.address)
     const items = Array.from({ length: 100 }, () => bytes(4 * MIB))
     const results = await pool.map('identity', items, { chunksize: 1 })
     expect(results.filter((value) => isRight(value, 4 * MIB))).toHaveLength(items.length)
   })
 
-  it('large calls with large results, many at once, are all answered', async () => {
-    await using pool = new Pool(server.address)
+  it('completes 40 calls of 8 MiB at once', async () => {
+    await using pool = new Pool(farm.address)
     await pool.apply('add', [1, 2])
     const calls = Array.from({ length: 40 }, () => pool.apply('identity', [bytes(8 * MIB)]))
     expect((await Promise.all(calls)).filter((value) => isRight(value, 8 * MIB))).toHaveLength(calls.length)
@@ -40,10 +33,10 @@ describe('over one session', () => {
     ['far larger', true, [bytes(80 * MIB)], 'PAYLOAD_TOO_LARGE'],
     ['with more arguments than a message may have', true, Array(300_000).fill(0), 'BAD_REQUEST'],
     ['the first of its session', false, [bytes(20 * MIB)], 'PAYLOAD_TOO_LARGE'],
-  ])('a call that is %s fails alone', async (name, isWarm, args, reason) => {
-    await using pool = new Pool(server.address)
+  ])('refuses only the call that is %s', async (name, isWarm, args, reason) => {
+    await using pool = new Pool(farm.address)
     if (isWarm) await pool.apply('add', [1, 2])
-    const [begun, go] = [folder.path(`${name} begun`), folder.path(`${name} go`)]
+    const [begun, go] = [farm.path(`${name} begun`), farm.path(`${name} go`)]
     const other = pool.applyAsync('waitFor', [begun, go, 'went on'])
     const refused = pool.apply('identity', args)
     await expect(refused).rejects.toMatchObject({ reason, started: false })
@@ -52,8 +45,8 @@ describe('over one session', () => {
     expect(await other).toBe('went on')
   })
 
-  it('a thousand calls of many arguments each are all answered', async () => {
-    await using pool = new Pool(server.address)
+  it('completes a thousand calls of 500 arguments', async () => {
+    await using pool = new Pool(farm.address)
     const args = Array(500).fill(1)
     const calls = Array.from({ length: 1_000 }, () => pool.apply('collect', args))
     for (const result of await Promise.all(calls)) expect(result).toEqual(args)

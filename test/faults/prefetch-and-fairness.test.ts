@@ -3,15 +3,16 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { CancelledError, Pool, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startFarm } from '../support/farm.js'
 import { connectRaw, frame, message } from '../support/raw-call.js'
 import { FUNCTIONS, ServerProcess, until } from '../support/server.js'
 
-/** Workers are given short tasks ahead of time (docs/architecture.md); nobody is to notice but the clock. */
+/** Workers prefetch short tasks (docs/architecture.md). Clients must see no difference except in time. */
 
 const SHORT = 60
 let folder: string
 let pool: Pool
-/** A file that is there: busyUntil does not wait for it. Its name is as long as those of the others. */
+/** A file that exists, so that busyUntil does not wait. Its name has about the same length as the others. */
 let there: string
 
 beforeAll(async () => {
@@ -25,26 +26,26 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-/** So often and so fast that the pool gives the function ahead from now on. */
+/** Calls a function until the pool knows that it is short, and prefetches it from then on. */
 const warmUp = (name: string, args: unknown[], on = pool) =>
   Promise.all(Array.from({ length: 3_000 }, () => on.apply(name, args)))
 
 const numbers = Array.from({ length: SHORT }, (_, i) => i)
 
-describe('a function that is always short, but for once', () => {
-  it('does not hold up the tasks behind it', async () => {
+describe('one long task of a function that is usually short', () => {
+  it('does not delay the tasks after it', async () => {
     await warmUp('busyUntil', [there, 0])
     const file = join(folder, 'first')
     const long = pool.applyAsync('busyUntil', [file, 'long'])
     const shorts = numbers.map((i) => pool.apply('busyUntil', [there, i]))
-    // The long one ends only after this.
+    // The long task can end only after this.
     expect(await Promise.all(shorts)).toEqual(numbers)
     expect(long.ready()).toBe(false)
     writeFileSync(file, '')
     expect(await long.get()).toBe('long')
   })
 
-  it('does not hold up the results of the tasks before it, on the same worker', async () => {
+  it('does not delay the results of the tasks before it on the same worker', async () => {
     await using own = await Pool.local(FUNCTIONS, { processes: 1 })
     await warmUp('busyUntil', [there, 0], own)
     const file = join(folder, 'after')
@@ -56,7 +57,7 @@ describe('a function that is always short, but for once', () => {
     expect(await long.get()).toBe('long')
   })
 
-  it('goes on when tasks behind it are cancelled, however long the grace has passed', async () => {
+  it('goes on after the grace if prefetched tasks behind it were cancelled', async () => {
     await warmUp('busyUntil', [there, 0])
     const file = join(folder, 'other')
     const long = pool.applyAsync('busyUntil', [file, 'long'])
@@ -72,8 +73,8 @@ describe('a function that is always short, but for once', () => {
   })
 })
 
-describe('a worker that dies with tasks at hand', () => {
-  it('loses only the one that it ran: the others run elsewhere, once', async () => {
+describe('a worker that dies with prefetched tasks', () => {
+  it('fails only the task that it ran, and the others run once elsewhere', async () => {
     await warmUp('appendOrDie', ['/dev/null', 'warm'])
     const file = join(folder, 'lines')
     const words = [...numbers.map((i) => `a${i}`), 'die', ...numbers.map((i) => `b${i}`)]
@@ -86,7 +87,7 @@ describe('a worker that dies with tasks at hand', () => {
 })
 
 describe('maxtasksperchild', () => {
-  it('holds for tasks that are given ahead', async () => {
+  it('counts prefetched tasks', async () => {
     await using own = await Pool.local(FUNCTIONS, { processes: 2, maxtasksperchild: 50 })
     const pids = await Promise.all(Array.from({ length: 1_000 }, () => own.apply('pid')))
     const counts = new Map<unknown, number>()
@@ -97,9 +98,9 @@ describe('maxtasksperchild', () => {
 })
 
 describe('clients of one pool', () => {
-  it('take turns: the single call of one does not wait for the many of another', async () => {
-    await using server = await ServerProcess.start(['--processes', '2'])
-    await using greedy = new Pool(server.address)
+  it('take turns: one call does not wait for the many calls of another client', async () => {
+    await using farm = await startFarm({ args: ['--processes', '2'] })
+    const { server, pool: greedy } = farm
     await using modest = new Pool(server.address)
     await modest.apply('identity', [0])
     let done = 0
@@ -108,16 +109,16 @@ describe('clients of one pool', () => {
         done++
       }),
     )
-    // They are in the queue when the first has come back.
+    // When the first has its result, the others are in the queue.
     await Promise.race(many)
     await modest.apply('identity', [1])
     expect(done).toBeLessThan(2_500)
     await Promise.all(many)
   })
 
-  it('have time in turns, not tasks: many short calls of one do not each wait for a long one of another', async () => {
-    await using server = await ServerProcess.start(['--processes', '1'])
-    await using greedy = new Pool(server.address)
+  it('get equal time, not equal numbers of tasks', async () => {
+    await using farm = await startFarm()
+    const { server, pool: greedy } = farm
     await using modest = new Pool(server.address)
     await modest.apply('identity', [0])
     let done = 0
@@ -129,14 +130,14 @@ describe('clients of one pool', () => {
     const all = Promise.allSettled(long)
     await Promise.race(long)
     const before = done
-    // A turn for each would let as many long ones through as there are short ones.
+    // With a turn for each task, as many long tasks as short ones would run.
     await Promise.all(Array.from({ length: 40 }, () => modest.apply('busyFor', [1])))
     expect(done - before).toBeLessThan(20)
     await greedy.terminate()
     await all
   })
 
-  it('are connections: the streams of one have no more turns together than the only stream of another', async () => {
+  it('are connections: many streams of one connection get no more time than one stream of another', async () => {
     await using server = await ServerProcess.start(['--processes', '1'])
     using many = connectRaw(server.address)
     using one = connectRaw(server.address)
@@ -152,13 +153,13 @@ describe('clients of one pool', () => {
     single.end()
     await single.ended
     expect(single.outcomes).toHaveLength(20)
-    // With a share for each stream it would be four times as many as of the other.
+    // With a share for each stream, far more calls of the other connection would run.
     expect(done() - before).toBeLessThan(40)
   })
 })
 
 describe('--max-running-per-client', () => {
-  it('keeps a worker for others, however many streams and calls a client has', async () => {
+  it('leaves a worker to other clients', async () => {
     await using server = await ServerProcess.start(['--processes', '2', '--max-running-per-client', '1'])
     using greedy = connectRaw(server.address)
     using modest = connectRaw(server.address)
@@ -182,9 +183,12 @@ describe('--max-running-per-client', () => {
     }
   })
 
-  it('is not for pools of a client alone', async () => {
-    await using server = await ServerProcess.start(['--processes', '1', '--max-running-per-client', '1'])
-    await using own = new Pool(server.address, { processes: 2 })
+  it('does not limit an owned pool', async () => {
+    await using farm = await startFarm({
+      args: ['--processes', '1', '--max-running-per-client', '1'],
+      options: { processes: 2 },
+    })
+    const { pool: own } = farm
     const file = join(folder, 'own')
     const calls = [
       own.apply('waitFor', [join(folder, 'own-1'), file, 1]),

@@ -2,9 +2,10 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { getPriority } from 'node:os'
 import { Pool } from 'farpool'
 import { afterAll, describe, expect, it } from 'vitest'
-import { ServerProcess, temporaryFolder, until } from '../support/server.js'
+import { startFarm } from '../support/farm.js'
+import { temporaryFolder, until } from '../support/server.js'
 
-/** Of all threads of a process, as far as they differ. */
+/** The different nice values of the threads of a process. */
 function nicenessOf(pid: number): number[] {
   const threads = readdirSync(`/proc/${pid}/task`).map((thread) => {
     const [, fields = ''] = /^\d+ \(.*\) (.*)$/s.exec(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')) ?? []
@@ -13,7 +14,7 @@ function nicenessOf(pid: number): number[] {
   return [...new Set(threads)]
 }
 
-/** Undefined where the kernel does not group by session. */
+/** The nice value of the session of a process. Undefined if the kernel does not group processes by session. */
 const nicenessOfSession = (pid: number): number | undefined => {
   const file = `/proc/${pid}/autogroup`
   const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
@@ -22,24 +23,24 @@ const nicenessOfSession = (pid: number): number | undefined => {
 
 const folder = temporaryFolder()
 afterAll(() => folder.remove())
-/** For `waitFor`, as an initializer: where it writes its process id, and what it waits for. */
+/** Two files for the initializer `waitFor`: it writes its process id into the first and waits for the second. */
 const waits = (name: string) => [folder.path(name), folder.path(`${name}.go`)] as const
 const pidIn = async (file: string): Promise<number> => {
   await until(() => existsSync(file) && readFileSync(file, 'utf8').endsWith('\n'), 'its initializer has begun')
   return Number(readFileSync(file, 'utf8'))
 }
 
-describe.runIf(process.platform === 'linux')('the CPU that server and workers both want', () => {
+describe.runIf(process.platform === 'linux')('a worker', () => {
   const own = getPriority()
 
   it.each([
-    ["is the server's", [], 5],
-    ["is the server's by as much as its operator says", ['--worker-nice', '7'], 7],
-    ['is shared where there is no difference', ['--worker-nice', '0'], 0],
-    ["is the server's by as much as there is", ['--worker-nice', '19'], 19],
+    ['has a nice value 5 above its server', [], 5],
+    ['has a nice value 7 above its server with --worker-nice 7', ['--worker-nice', '7'], 7],
+    ['has the nice value of its server with --worker-nice 0', ['--worker-nice', '0'], 0],
+    ['has the highest nice value with --worker-nice 19', ['--worker-nice', '19'], 19],
   ])('%s', async (_, args, more) => {
-    await using server = await ServerProcess.start(['--processes', '2', ...args])
-    await using client = new Pool(server.address)
+    await using farm = await startFarm({ args: ['--processes', '2', ...args] })
+    const { server, pool: client } = farm
     await using ofItsOwn = new Pool(server.address, { processes: 1 })
     expect(nicenessOf(server.pid)).toEqual([own])
     for (const pool of [client, ofItsOwn]) {
@@ -50,12 +51,12 @@ describe.runIf(process.platform === 'linux')('the CPU that server and workers bo
     }
   })
 
-  it('is shared while a worker starts that everybody waits for', async () => {
+  it('of the shared pool starts with the nice value of its server', async () => {
     const [begun, go] = waits('shared')
     writeFileSync(go, '')
     const initialized = ['--initializer', 'waitFor', '--initargs', JSON.stringify([begun, go])]
-    await using server = await ServerProcess.start(['--processes', '1', ...initialized])
-    await using client = new Pool(server.address)
+    await using farm = await startFarm({ args: ['--processes', '1', ...initialized] })
+    const { pool: client } = farm
     const first = (await client.apply('pid')) as number
     rmSync(begun)
     rmSync(go)
@@ -67,10 +68,13 @@ describe.runIf(process.platform === 'linux')('the CPU that server and workers bo
     expect(nicenessOf(second)).toEqual([Math.min(19, own + 5)])
   })
 
-  it("is the server's while one starts that one client waits for", async () => {
+  it('of an owned pool starts with a higher nice value than its server', async () => {
     const [begun, go] = waits('owned')
-    await using server = await ServerProcess.start(['--processes', '1'])
-    await using ofItsOwn = new Pool(server.address, { processes: 1, initializer: 'waitFor', initargs: [begun, go] })
+    await using farm = await startFarm({
+      args: ['--processes', '1'],
+      options: { processes: 1, initializer: 'waitFor', initargs: [begun, go] },
+    })
+    const { pool: ofItsOwn } = farm
     const called = ofItsOwn.apply('pid')
     const pid = await pidIn(begun)
     expect(nicenessOf(pid)).toEqual([Math.min(19, own + 5)])

@@ -1,11 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
 import { CLI, FUNCTIONS, until } from '../support/server.js'
 
-/** A server whose log is read by the test itself, or is not. */
-async function start(): Promise<{ child: ChildProcess; log: NonNullable<ChildProcess['stderr']>; address: string }> {
+/** A server whose log the test reads, or stops reading. */
+async function start() {
   const args = [CLI, 'serve', FUNCTIONS, '--processes', '1', '--listen', '127.0.0.1:0', '--exit-on-stdin-end']
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'ignore', 'pipe'] })
   let text = ''
@@ -17,7 +17,7 @@ async function start(): Promise<{ child: ChildProcess; log: NonNullable<ChildPro
 }
 
 describe('a log', () => {
-  it('whose reader has gone holds back no function that prints', async () => {
+  it('without a reader does not block functions that print', async () => {
     const { child, log, address } = await start()
     const pool = new Pool(address)
     log.destroy()
@@ -28,7 +28,7 @@ describe('a log', () => {
     expect(await once(child, 'exit')).toEqual([0, null])
   })
 
-  it.each(['stopped', 'gone'])('whose reader has %s does not keep the server from ending', async (how) => {
+  it.each(['stopped', 'gone'])('whose reader has %s does not keep the server from exiting', async (how) => {
     const { child, log, address } = await start()
     const pool = new Pool(address)
     log.pause()
