@@ -227,7 +227,7 @@ describe('sizes', () => {
     const returned = await errorOf(pool.apply('giveBack', ['10MB']))
     expect(returned).toBeInstanceOf(LimitError)
     expect(returned).toMatchObject({ code: 'RESOURCE_EXHAUSTED', reason: 'RESULT_TOO_LARGE', started: true })
-    expect(returned).toMatchObject({ message: expect.stringMatching(/takes 100000\d\d bytes; .* at most 100000$/) })
+    expect(returned).toMatchObject({ message: expect.stringMatching(/has 100000\d\d bytes; the limit is 100000$/) })
     expect(await pool.map('giveBack', ['10MB', 'x'], { chunksize: 1, settle: true })).toMatchObject([
       { status: 'rejected', reason: { reason: 'RESULT_TOO_LARGE' } },
       { status: 'fulfilled', value: 'x' },
