@@ -18,7 +18,7 @@ import { reasonOf } from './values/value-errors.js'
 export interface FailureFacts {
   /** Replaces the code of the reason. Only for FUNCTION_ERROR and for statuses of other programs. */
   code?: number
-  /** Whether the task has started. Default: as the reason tells. 'unknown' if the reason is wrong here and nobody knows. */
+  /** Whether the task has started. Default: as the table of reasons has it. 'unknown' overrides the table. */
   started?: boolean | 'unknown'
   /** Facts for programs, for example exit_code, signal, pid, item. */
   metadata?: Readonly<Record<string, string>>
@@ -150,7 +150,7 @@ function readDetail({ typeUrl, value }: Status['details'][number], facts: Failur
     if (info.domain !== DOMAIN || !isReason(info.reason)) return undefined
     const { started, ...metadata } = info.metadata
     facts.metadata = metadata
-    // A server that does not say it does not know it, whatever the reason usually tells.
+    // Without `started` the server does not know it, even if the table of reasons has a value.
     facts.started = started === undefined ? 'unknown' : started === 'true'
     return info.reason
   }
