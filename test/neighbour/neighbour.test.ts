@@ -62,7 +62,7 @@ describe('an innocent client beside a hostile one', () => {
 
 describe('the command line of npm run neighbour', () => {
   it.each([
-    [['--kinds', 'apply-flood,nonsense'], '--kinds has "nonsense"; it must have of apply-flood, '],
+    [['--kinds', 'apply-flood,nonsense'], '--kinds has "nonsense"; it must name some of apply-flood, '],
     [['--seconds', '0'], '--seconds is "0"; it must be a number from 0.1 to 60'],
     [['--pairs', '1.5'], '--pairs is "1.5"; it must be a whole number from 1 to 100'],
     [['--max-running', '65'], '--max-running is "65"; it must be a whole number from 0 to 64'],
