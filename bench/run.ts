@@ -1,7 +1,6 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import type { Figures } from './peers/peer.js'
 import { PEERS } from './rows.js'
@@ -9,15 +8,17 @@ import { PEERS } from './rows.js'
 const pathOf = (file: string) =>
   fileURLToPath(new URL(file.endsWith('.py') ? `../peers/${file}` : `peers/${file}`, import.meta.url))
 
+const start = (program: string, args: readonly string[]) => spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+
 /** The process of a peer. It runs one row after another. */
 export class Peer {
-  readonly #child: ChildProcessByStdio<Writable, Readable, null>
+  readonly #child: ReturnType<typeof start>
   readonly #answers: AsyncIterator<string>
 
   constructor(readonly name: string) {
     const [command = '', file = '', ...args] = PEERS[name] ?? []
     const program = command === 'node' ? process.execPath : command
-    this.#child = spawn(program, [pathOf(file), ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#child = start(program, [pathOf(file), ...args])
     this.#child.stdin.on('error', () => {})
     this.#child.on('error', () => {})
     this.#answers = createInterface({ input: this.#child.stdout })[Symbol.asyncIterator]()

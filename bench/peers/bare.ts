@@ -1,4 +1,4 @@
-import { type ChildProcess, fork, spawn } from 'node:child_process'
+import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -13,7 +13,7 @@ if (process.argv[2] === 'worker') {
   })
 } else {
   const main = fileURLToPath(import.meta.url)
-  const children: ChildProcess[] = []
+  const children: ReturnType<typeof fork>[] = []
   const start = () => spawn(process.execPath, ['-e', '0'], { stdio: 'ignore' })
 
   await answer(

@@ -1,4 +1,4 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,7 +12,7 @@ export class BenchServer {
   private constructor(
     readonly address: string,
     private readonly folder: string,
-    private readonly child: ChildProcess,
+    private readonly child: ReturnType<typeof fork>,
   ) {}
 
   static async start(processes: number): Promise<BenchServer> {
