@@ -9,9 +9,13 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** Which room may import which other rooms, and which packages it may not; docs/architecture.md draws it. */
 const ROOMS: Record<string, { imports: string[]; notPackages?: RegExp; notFiles?: RegExp }> = {
   'proto/gen': { imports: [] },
-  wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer)|@grpc|pino)/, notFiles: /pool_service/ },
-  worker: { imports: ['wire', 'proto/gen'], notPackages: /^(@grpc|pino)/, notFiles: /pool_service/ },
-  pool: { imports: ['wire', 'proto/gen'], notPackages: /^(@grpc|pino)/, notFiles: /wire\/values|pool_service/ },
+  wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer|fs)|@grpc|pino)/ },
+  worker: { imports: ['wire', 'proto/gen'], notPackages: /^(@grpc|pino)/, notFiles: /pool_service|rpc-methods/ },
+  pool: {
+    imports: ['wire', 'proto/gen'],
+    notPackages: /^(@grpc|pino)/,
+    notFiles: /wire\/values|pool_service|rpc-methods/,
+  },
   server: { imports: ['pool', 'wire', 'proto/gen'] },
   client: { imports: ['wire', 'proto/gen'] },
   cli: { imports: ['client', 'server', 'wire', 'proto/gen'] },

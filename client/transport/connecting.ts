@@ -1,5 +1,6 @@
-import { type ChannelInterface, type ClientUnaryCall, connectivityState } from '@grpc/grpc-js'
+import type { ChannelInterface, ClientUnaryCall, connectivityState } from '@grpc/grpc-js'
 import { Code } from '../../wire/reason.js'
+import { grpcJs } from './grpc-js.js'
 
 /** An RPC fails if it has no connection after this long. A server that is there is connected within a few round trips. */
 const CONNECT_MS = 20_000
@@ -21,7 +22,8 @@ export class Connecting {
 
   /** Watches an RPC that has just been started, and returns it. It fails with UNAVAILABLE after CONNECT_MS. */
   bound<R extends Rpc>(rpc: R): R {
-    if (this.#state === connectivityState.READY || this.#state === connectivityState.SHUTDOWN) return rpc
+    if (this.#state === grpcJs().connectivityState.READY || this.#state === grpcJs().connectivityState.SHUTDOWN)
+      return rpc
     this.#waiting.add(rpc)
     const timer = setTimeout(() => this.#giveUp(rpc), CONNECT_MS)
     rpc.on('status', () => {
@@ -49,11 +51,11 @@ export class Connecting {
 
   /** Once the channel is connected, all RPCs have a connection. */
   #watch(): void {
-    if (this.#isWatching || this.#waiting.size === 0 || this.#state === connectivityState.SHUTDOWN) return
+    if (this.#isWatching || this.#waiting.size === 0 || this.#state === grpcJs().connectivityState.SHUTDOWN) return
     this.#isWatching = true
     this.channel.watchConnectivityState(this.#state, Number.POSITIVE_INFINITY, () => {
       this.#isWatching = false
-      if (this.#state === connectivityState.READY) this.#waiting.clear()
+      if (this.#state === grpcJs().connectivityState.READY) this.#waiting.clear()
       this.#watch()
     })
   }

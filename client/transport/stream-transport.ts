@@ -1,5 +1,5 @@
-import { PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
+import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import type { ClientOptions } from '../options.js'
 import { ChunksRun } from './chunk-calls.js'
 import { headOf, NO_ARGS, Session } from './client-session.js'
@@ -22,7 +22,7 @@ export const connect = (address: string, { transport }: ClientOptions): Transpor
 
 /** The RPC of a stream of calls. The session encodes and decodes its messages. */
 const CALL: Method<Buffer, Buffer> = {
-  path: PoolServiceService.call.path,
+  path: RPC_METHODS.call.path,
   requestSerialize: (request) => request,
   responseDeserialize: (response) => response,
 }

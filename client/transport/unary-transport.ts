@@ -1,18 +1,20 @@
-import {
-  type CallOptions,
-  type ClientDuplexStream,
-  type ClientReadableStream,
+import type {
+  CallOptions,
+  Client,
+  ClientDuplexStream,
+  ClientReadableStream,
   connectivityState,
-  credentials,
-  Metadata,
-  type MethodDefinition,
-  type ServiceError,
+  MethodDefinition,
+  ServiceError,
 } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
-import { OnError, PoolServiceClient, PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
+import { asBuffer } from '../../wire/framing/protobuf.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../../wire/protocol.js'
+import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { Connecting, type Rpc } from './connecting.js'
+import { grpcJs } from './grpc-js.js'
 import { failureOf } from './grpc-status.js'
 import { Resend } from './resend.js'
 import type {
@@ -32,13 +34,14 @@ export type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'reques
 
 /** One RPC for each call, so that a proxy can spread the calls over several servers. */
 export class UnaryTransport implements Transport {
-  readonly #client: PoolServiceClient
+  readonly #client: Client
   readonly #connecting: Connecting
   #wasConnected = false
 
   /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
   constructor(address: string) {
-    this.#client = new PoolServiceClient(address, credentials.createInsecure(), {
+    const { Client, credentials } = grpcJs()
+    this.#client = new Client(address, credentials.createInsecure(), {
       // The receive window stays at Node's default; WINDOW_BYTES in wire/protocol.ts says why. The server limits the size
       // of its messages. A second limit here could only lose results that have been computed.
       'grpc.max_receive_message_length': -1,
@@ -55,7 +58,7 @@ export class UnaryTransport implements Transport {
 
   /** Whether there is a connection now. */
   get isConnected(): boolean {
-    const isReady = this.#state === connectivityState.READY
+    const isReady = this.#state === grpcJs().connectivityState.READY
     this.#wasConnected ||= isReady
     return isReady
   }
@@ -67,11 +70,11 @@ export class UnaryTransport implements Transport {
   apply({ deadline, ...call }: FunctionCall, sink: Sink): Ticket {
     const cancellation = new Cancellation()
     const rpc = this.#client.makeUnaryRequest(
-      PoolServiceService.apply.path,
+      RPC_METHODS.apply.path,
       (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
       (bytes) => routing.ApplyResponse.decode(bytes),
       { ...call, args: [...call.args], requestId: '' },
-      new Metadata(),
+      new (grpcJs().Metadata)(),
       callOptions(deadline),
       (error, response) => {
         this.#wasConnected ||= !error
@@ -121,9 +124,9 @@ export class UnaryTransport implements Transport {
 
   openPool(call: OpenPoolCall): Lease {
     const rpc: ClientReadableStream<unknown> = this.#client.makeServerStreamRequest(
-      PoolServiceService.openPool.path,
+      RPC_METHODS.openPool.path,
       (request: routing.OpenPoolRequest) => asBuffer(routing.OpenPoolRequest.encode(request).finish()),
-      PoolServiceService.openPool.responseDeserialize,
+      RPC_METHODS.openPool.responseDeserialize,
       { ...call, initargs: [...call.initargs] },
     )
     this.#connecting.bound(rpc)
@@ -133,7 +136,7 @@ export class UnaryTransport implements Transport {
       rpc.on('end', () => resolve(undefined))
     })
     const opened = new Promise<{ pool: string; processes: number }>((resolve, reject) => {
-      rpc.on('data', ({ event }: ReturnType<typeof PoolServiceService.openPool.responseDeserialize>) => {
+      rpc.on('data', ({ event }: ReturnType<typeof RPC_METHODS.openPool.responseDeserialize>) => {
         if (event?.$case === 'opened') resolve(event.value)
       })
       void ended.then((failure) => reject(failure ?? new Failure('POOL_CLOSED', 'the pool ended before it was open')))
@@ -146,25 +149,25 @@ export class UnaryTransport implements Transport {
   }
 
   async closePool(pool: string): Promise<void> {
-    await this.#ask(PoolServiceService.closePool, { pool }, true)
+    await this.#ask(RPC_METHODS.closePool, { pool }, true)
   }
 
   async terminate(pool: string): Promise<void> {
-    await this.#ask(PoolServiceService.terminate, { pool }, true)
+    await this.#ask(RPC_METHODS.terminate, { pool }, true)
   }
 
   async serverInfo() {
-    const info = await this.#ask(PoolServiceService.getServerInfo, {})
+    const info = await this.#ask(RPC_METHODS.getServerInfo, {})
     this.#wasConnected = true
     return info
   }
 
   functions() {
-    return this.#ask(PoolServiceService.listFunctions, {})
+    return this.#ask(RPC_METHODS.listFunctions, {})
   }
 
   poolInfo(pool: string) {
-    return this.#ask(PoolServiceService.getPool, { pool })
+    return this.#ask(RPC_METHODS.getPool, { pool })
   }
 
   close(): void {
@@ -179,7 +182,7 @@ export class UnaryTransport implements Transport {
 
   #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
     return this.#client.makeServerStreamRequest(
-      PoolServiceService.iMap.path,
+      RPC_METHODS.iMap.path,
       (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),
       (bytes) => routing.IMapResponse.decode(bytes),
       {
@@ -190,7 +193,7 @@ export class UnaryTransport implements Transport {
         onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
         requestId: '',
       },
-      new Metadata(),
+      new (grpcJs().Metadata)(),
       callOptions(deadline),
     )
   }
@@ -202,7 +205,8 @@ export class UnaryTransport implements Transport {
    */
   async #ask<Req, Res>(method: Method<Req, Res>, request: Req, changesState = false): Promise<Res> {
     const { path, requestSerialize, responseDeserialize } = method
-    if (this.#state === connectivityState.SHUTDOWN) throw new Failure('POOL_CLOSED', 'the pool has been closed')
+    if (this.#state === grpcJs().connectivityState.SHUTDOWN)
+      throw new Failure('POOL_CLOSED', 'the pool has been closed')
     const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
     this.#connecting.bound(rpc)
     return new Promise((resolve, reject) => {
@@ -241,8 +245,6 @@ class Cancellation implements Ticket {
 }
 
 const callOptions = (deadline: number | undefined): CallOptions => (deadline === undefined ? {} : { deadline })
-
-const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 const chunkOutcome = ({ chunk, payload, failures }: routing.ChunkOutcome): ChunkOutcome => ({
   chunk,

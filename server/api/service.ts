@@ -5,6 +5,7 @@ import * as api from '../../proto/gen/farpool/v1/pool_service.js'
 import { decodeCallRequest } from '../../wire/framing/call-codec.js'
 import { checkFields, decodeStrictly } from '../../wire/framing/protobuf.js'
 import { MAX_FIELDS } from '../../wire/protocol.js'
+import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { type AdapterOptions, bytesOnly, type Codec, duplex, serverStreaming, unary } from '../grpc/adapter.js'
 import { apply } from './apply-rpc.js'
 import { callStream } from './call-rpc.js'
@@ -63,5 +64,5 @@ export function addPoolService(server: Server, context: RpcContext, options: Ada
 
 /** All methods with a codec here. */
 const definition: ServiceDefinition = Object.fromEntries(
-  (Object.keys(codecs) as (keyof typeof codecs)[]).map((name) => [name, bytesOnly(api.PoolServiceService[name])]),
+  (Object.keys(codecs) as (keyof typeof codecs)[]).map((name) => [name, bytesOnly(RPC_METHODS[name])]),
 )

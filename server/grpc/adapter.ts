@@ -9,6 +9,7 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
+import { asBuffer } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS, UNSENT_BYTES } from '../../wire/protocol.js'
 import type { Reason } from '../../wire/reason.js'
 import { type Account, UNSENT_COPIES } from '../limits/memory-budget.js'
@@ -165,8 +166,6 @@ export const bytesOnly = ({
   responseSerialize: asBuffer,
   responseDeserialize: (bytes) => bytes,
 })
-
-const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
 
 export function unary<Req, Res>(
   codec: Codec<Req, Res>,

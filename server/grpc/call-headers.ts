@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2'
-import { PoolServiceService } from '../../proto/gen/farpool/v1/pool_service.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
+import { RPC_METHODS } from '../../wire/rpc-methods.js'
 
 /** The units of grpc-timeout, in milliseconds. */
 const UNITS: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000, m: 1, u: 1e-3, n: 1e-6 }
@@ -34,7 +34,7 @@ export function sanitize(headers: IncomingHttpHeaders): void {
   }
 }
 
-const OUR_PATHS: ReadonlySet<unknown> = new Set(Object.values(PoolServiceService).map(({ path }) => path))
+const OUR_PATHS: ReadonlySet<unknown> = new Set(Object.values(RPC_METHODS).map(({ path }) => path))
 const deadlines = new WeakMap<ServerHttp2Stream, number>()
 
 /** The deadline of a call of our service, in Unix milliseconds; Infinity for none. */

@@ -1,14 +1,14 @@
 import { writeFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { credentials } from '@grpc/grpc-js'
 import { CancelledError, Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
-import { CallRequest, PoolServiceClient } from '../../proto/gen/farpool/v1/pool_service.js'
+import { CallRequest } from '../../proto/gen/farpool/v1/pool_service.js'
 import { RESUME_MS } from '../../wire/protocol.js'
 import { sharedFarm } from '../support/farm.js'
 import { message } from '../support/raw-call.js'
 import { RawClient } from '../support/raw-unary.js'
 import { ServerProcess, until } from '../support/server.js'
+import { makeStub } from '../support/stub.js'
 
 /** More calls than the server starts in one turn of its event loop. */
 const MESSAGES = 20
@@ -23,7 +23,7 @@ describe('20 messages of 200 calls each', () => {
   it.each(['identity', 'noSuchFunction'])(
     'have all their outcomes, although the client closed its side after the last (%s)',
     async (name) => {
-      const stub = new PoolServiceClient(farm.address, credentials.createInsecure())
+      const stub = makeStub(farm.address)
       for (let round = 0; round < 5; round++) {
         const stream = stub.call()
         let outcomes = 0

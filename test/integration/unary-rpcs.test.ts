@@ -8,9 +8,9 @@ import {
   type IMapResponse,
   type MapResponse,
   OnError,
-  type PoolServiceClient,
   WorkerState,
 } from '../../proto/gen/farpool/v1/pool_service.js'
+import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { sharedFarm } from '../support/farm.js'
 import { until } from '../support/server.js'
 import { answer, failure, json, mapRequest, request, values } from '../support/stub.js'
@@ -194,7 +194,7 @@ describe('a request that is not a message of its RPC', () => {
   it.each(['apply', 'map', 'iMap', 'openPool', 'closePool', 'joinPool', 'terminate', 'getPool'] as const)(
     'fails with INVALID_ARGUMENT: %s',
     async (method) => {
-      const { path } = (farm.stub.constructor as typeof PoolServiceClient).service[method]
+      const { path } = RPC_METHODS[method]
       // Field 1 as a string that is longer than the message; field 2 with a group's wire type.
       for (const bytes of [Buffer.from([0x0a, 0x7f, 0x61]), Buffer.from([0x13, 0x14, 0xff, 0xff, 0xff])]) {
         const identity = (value: Buffer) => value

@@ -40,8 +40,8 @@ describe.skipIf(isNowhere)(`a machine that vanishes${notHere}`, () => {
       const file = (name: string) => `${folder.path('call')}-${name}`
       const client = runClient(
         `
-          const { credentials } = await import('@grpc/grpc-js')
-          const { PoolServiceClient } = await import('./dist/proto/gen/farpool/v1/pool_service.js')
+          const { Client, credentials } = await import('@grpc/grpc-js')
+          const { RPC_METHODS } = await import('./dist/wire/rpc-methods.js')
           const file = (name) => ${JSON.stringify(file(''))} + name
           const address = ${JSON.stringify(server.address)}
           const mine = new Pool(address, { processes: 1 })
@@ -51,8 +51,10 @@ describe.skipIf(isNowhere)(`a machine that vanishes${notHere}`, () => {
           new Pool(address).imapUnordered('untilAborted', [file('imap')]).next()
           const zeros = { pool: '', kwargs: undefined, replyKind: 0, retries: 0, queueTimeoutMs: 0, runTimeoutMs: 0, requestId: '' }
           const args = [{ kind: { $case: 'json', value: JSON.stringify(file('plain')) } }]
-          const stub = new PoolServiceClient(address, credentials.createInsecure())
-          stub.apply({ ...zeros, function: 'untilAborted', args }, () => {})
+          const stub = new Client(address, credentials.createInsecure())
+          const { path, requestSerialize, responseDeserialize } = RPC_METHODS.apply
+          const request = { ...zeros, function: 'untilAborted', args }
+          stub.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, () => {})
           new Pool(address).applyAsync('busyUntil', [file('never'), 0])
           mine.applyAsync('untilAborted', [file('own')])
           console.log(pids[0])

@@ -1,11 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { credentials } from '@grpc/grpc-js'
 import { Pool, type PoolOptions } from 'farpool'
 import { afterAll, beforeAll } from 'vitest'
-import { PoolServiceClient } from '../../proto/gen/farpool/v1/pool_service.js'
 import { FUNCTIONS, ServerProcess } from './server.js'
+import { makeStub, type Stub } from './stub.js'
 
 export interface FarmOptions {
   /** Arguments of `farpool serve`, after the modules. Default: `['--processes', '1']`. */
@@ -27,7 +26,7 @@ export class Farm implements AsyncDisposable {
   readonly #pools: Pool[] = []
   #server: ServerProcess | undefined
   #pool: Pool | undefined
-  #stub: PoolServiceClient | undefined
+  #stub: Stub | undefined
   #folder: string | undefined
   #files = 0
 
@@ -61,8 +60,8 @@ export class Farm implements AsyncDisposable {
   }
 
   /** A client of nothing but generated stubs. */
-  get stub(): PoolServiceClient {
-    this.#stub ??= new PoolServiceClient(this.address, credentials.createInsecure())
+  get stub(): Stub {
+    this.#stub ??= makeStub(this.address)
     return this.#stub
   }
 

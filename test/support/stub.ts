@@ -1,9 +1,45 @@
-import type { ServiceError } from '@grpc/grpc-js'
+import {
+  type CallOptions,
+  type Client,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  type ClientUnaryCall,
+  credentials,
+  type Metadata,
+  makeGenericClientConstructor,
+  type ServiceDefinition,
+  type ServiceError,
+} from '@grpc/grpc-js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
+import { RPC_METHODS, type RpcMethod, type RpcMethods } from '../../wire/rpc-methods.js'
 
-/** Requests and answers of a client of nothing but generated stubs. */
+/** A client of nothing but generated stubs, and its requests and answers. */
+
+type Method<M> =
+  M extends RpcMethod<infer Req, infer Res, false, false>
+    ? {
+        (request: Req, done: (error: ServiceError | null, response: Res) => void): ClientUnaryCall
+        (
+          request: Req,
+          metadata: Metadata,
+          options: CallOptions,
+          done: (error: ServiceError | null, response: Res) => void,
+        ): ClientUnaryCall
+      }
+    : M extends RpcMethod<infer Req, infer Res, false, true>
+      ? (request: Req, metadata?: Metadata, options?: CallOptions) => ClientReadableStream<Res>
+      : M extends RpcMethod<infer Req, infer Res, true, true>
+        ? (metadata?: Metadata, options?: CallOptions) => ClientDuplexStream<Req, Res>
+        : never
+
+export type Stub = Client & { readonly [M in keyof RpcMethods]: Method<RpcMethods[M]> }
+
+const StubClient = makeGenericClientConstructor(RPC_METHODS as unknown as ServiceDefinition, 'farpool.v1.PoolService')
+
+export const makeStub = (address: string): Stub =>
+  new StubClient(address, credentials.createInsecure()) as unknown as Stub
 
 export const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 /** A stream without a session. */

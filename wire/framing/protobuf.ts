@@ -317,3 +317,6 @@ function countFields(reader: ProtoReader, shape: Shape, max: number): number {
   }
   return fields
 }
+
+/** The same bytes: grpc-js takes only Buffers. */
+export const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)

@@ -3,22 +3,6 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import {
-  type CallOptions,
-  type ChannelCredentials,
-  Client,
-  type ClientDuplexStream,
-  type ClientOptions,
-  type ClientReadableStream,
-  type ClientUnaryCall,
-  type handleBidiStreamingCall,
-  type handleServerStreamingCall,
-  type handleUnaryCall,
-  makeGenericClientConstructor,
-  type Metadata,
-  type ServiceError,
-  type UntypedServiceImplementation,
-} from "@grpc/grpc-js";
 import { Status } from "../../google/rpc/status.js";
 import { Payload, PayloadKind } from "./payload.js";
 
@@ -3143,318 +3127,119 @@ export const TaskCounters: MessageFns<TaskCounters> = {
  * Python's multiprocessing.Pool as a service: worker processes that execute registered functions by name.
  * A failed call ends with a gRPC status whose google.rpc.Status contains an ErrorInfo of the domain "farpool".
  */
-export type PoolServiceService = typeof PoolServiceService;
-export const PoolServiceService = {
-  /** Calls a function once. */
-  apply: {
-    path: "/farpool.v1.PoolService/Apply" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: ApplyRequest): Buffer => Buffer.from(ApplyRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): ApplyRequest => ApplyRequest.decode(value),
-    responseSerialize: (value: ApplyResponse): Buffer => Buffer.from(ApplyResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): ApplyResponse => ApplyResponse.decode(value),
-  },
-  /** Calls a function with each item of each chunk. Responds when all items have ended. */
-  map: {
-    path: "/farpool.v1.PoolService/Map" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: MapRequest): Buffer => Buffer.from(MapRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): MapRequest => MapRequest.decode(value),
-    responseSerialize: (value: MapResponse): Buffer => Buffer.from(MapResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): MapResponse => MapResponse.decode(value),
-  },
-  /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
-  iMap: {
-    path: "/farpool.v1.PoolService/IMap" as const,
-    requestStream: false as const,
-    responseStream: true as const,
-    requestSerialize: (value: IMapRequest): Buffer => Buffer.from(IMapRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): IMapRequest => IMapRequest.decode(value),
-    responseSerialize: (value: IMapResponse): Buffer => Buffer.from(IMapResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): IMapResponse => IMapResponse.decode(value),
-  },
-  /**
-   * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
-   * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
-   * cancelled, except in a session. When the client closes its side, the calls are completed first.
-   */
-  call: {
-    path: "/farpool.v1.PoolService/Call" as const,
-    requestStream: true as const,
-    responseStream: true as const,
-    requestSerialize: (value: CallRequest): Buffer => Buffer.from(CallRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): CallRequest => CallRequest.decode(value),
-    responseSerialize: (value: CallResponse): Buffer => Buffer.from(CallResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): CallResponse => CallResponse.decode(value),
-  },
-  /**
-   * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
-   * server terminates the pool and kills its processes.
-   */
-  openPool: {
-    path: "/farpool.v1.PoolService/OpenPool" as const,
-    requestStream: false as const,
-    responseStream: true as const,
-    requestSerialize: (value: OpenPoolRequest): Buffer => Buffer.from(OpenPoolRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): OpenPoolRequest => OpenPoolRequest.decode(value),
-    responseSerialize: (value: OpenPoolResponse): Buffer => Buffer.from(OpenPoolResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): OpenPoolResponse => OpenPoolResponse.decode(value),
-  },
-  /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
-  closePool: {
-    path: "/farpool.v1.PoolService/ClosePool" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: ClosePoolRequest): Buffer => Buffer.from(ClosePoolRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): ClosePoolRequest => ClosePoolRequest.decode(value),
-    responseSerialize: (value: ClosePoolResponse): Buffer => Buffer.from(ClosePoolResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): ClosePoolResponse => ClosePoolResponse.decode(value),
-  },
-  /** Waits until a closed or terminated pool has no more tasks and processes. */
-  joinPool: {
-    path: "/farpool.v1.PoolService/JoinPool" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: JoinPoolRequest): Buffer => Buffer.from(JoinPoolRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): JoinPoolRequest => JoinPoolRequest.decode(value),
-    responseSerialize: (value: JoinPoolResponse): Buffer => Buffer.from(JoinPoolResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): JoinPoolResponse => JoinPoolResponse.decode(value),
-  },
-  /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
-  terminate: {
-    path: "/farpool.v1.PoolService/Terminate" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: TerminateRequest): Buffer => Buffer.from(TerminateRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): TerminateRequest => TerminateRequest.decode(value),
-    responseSerialize: (value: TerminateResponse): Buffer => Buffer.from(TerminateResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): TerminateResponse => TerminateResponse.decode(value),
-  },
-  /** Returns the version, the runtime and the limits of this server. */
-  getServerInfo: {
-    path: "/farpool.v1.PoolService/GetServerInfo" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: GetServerInfoRequest): Buffer => Buffer.from(GetServerInfoRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): GetServerInfoRequest => GetServerInfoRequest.decode(value),
-    responseSerialize: (value: GetServerInfoResponse): Buffer =>
-      Buffer.from(GetServerInfoResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): GetServerInfoResponse => GetServerInfoResponse.decode(value),
-  },
-  /** Lists the functions that can be called. */
-  listFunctions: {
-    path: "/farpool.v1.PoolService/ListFunctions" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: ListFunctionsRequest): Buffer => Buffer.from(ListFunctionsRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): ListFunctionsRequest => ListFunctionsRequest.decode(value),
-    responseSerialize: (value: ListFunctionsResponse): Buffer =>
-      Buffer.from(ListFunctionsResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): ListFunctionsResponse => ListFunctionsResponse.decode(value),
-  },
-  /** Returns the state, the workers and the counters of a pool. */
-  getPool: {
-    path: "/farpool.v1.PoolService/GetPool" as const,
-    requestStream: false as const,
-    responseStream: false as const,
-    requestSerialize: (value: GetPoolRequest): Buffer => Buffer.from(GetPoolRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): GetPoolRequest => GetPoolRequest.decode(value),
-    responseSerialize: (value: GetPoolResponse): Buffer => Buffer.from(GetPoolResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): GetPoolResponse => GetPoolResponse.decode(value),
+export type PoolServiceDefinition = typeof PoolServiceDefinition;
+export const PoolServiceDefinition = {
+  name: "PoolService",
+  fullName: "farpool.v1.PoolService",
+  methods: {
+    /** Calls a function once. */
+    apply: {
+      name: "Apply",
+      requestType: ApplyRequest as typeof ApplyRequest,
+      requestStream: false,
+      responseType: ApplyResponse as typeof ApplyResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Calls a function with each item of each chunk. Responds when all items have ended. */
+    map: {
+      name: "Map",
+      requestType: MapRequest as typeof MapRequest,
+      requestStream: false,
+      responseType: MapResponse as typeof MapResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
+    iMap: {
+      name: "IMap",
+      requestType: IMapRequest as typeof IMapRequest,
+      requestStream: false,
+      responseType: IMapResponse as typeof IMapResponse,
+      responseStream: true,
+      options: {},
+    },
+    /**
+     * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
+     * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
+     * cancelled, except in a session. When the client closes its side, the calls are completed first.
+     */
+    call: {
+      name: "Call",
+      requestType: CallRequest as typeof CallRequest,
+      requestStream: true,
+      responseType: CallResponse as typeof CallResponse,
+      responseStream: true,
+      options: {},
+    },
+    /**
+     * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
+     * server terminates the pool and kills its processes.
+     */
+    openPool: {
+      name: "OpenPool",
+      requestType: OpenPoolRequest as typeof OpenPoolRequest,
+      requestStream: false,
+      responseType: OpenPoolResponse as typeof OpenPoolResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
+    closePool: {
+      name: "ClosePool",
+      requestType: ClosePoolRequest as typeof ClosePoolRequest,
+      requestStream: false,
+      responseType: ClosePoolResponse as typeof ClosePoolResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Waits until a closed or terminated pool has no more tasks and processes. */
+    joinPool: {
+      name: "JoinPool",
+      requestType: JoinPoolRequest as typeof JoinPoolRequest,
+      requestStream: false,
+      responseType: JoinPoolResponse as typeof JoinPoolResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
+    terminate: {
+      name: "Terminate",
+      requestType: TerminateRequest as typeof TerminateRequest,
+      requestStream: false,
+      responseType: TerminateResponse as typeof TerminateResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Returns the version, the runtime and the limits of this server. */
+    getServerInfo: {
+      name: "GetServerInfo",
+      requestType: GetServerInfoRequest as typeof GetServerInfoRequest,
+      requestStream: false,
+      responseType: GetServerInfoResponse as typeof GetServerInfoResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Lists the functions that can be called. */
+    listFunctions: {
+      name: "ListFunctions",
+      requestType: ListFunctionsRequest as typeof ListFunctionsRequest,
+      requestStream: false,
+      responseType: ListFunctionsResponse as typeof ListFunctionsResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Returns the state, the workers and the counters of a pool. */
+    getPool: {
+      name: "GetPool",
+      requestType: GetPoolRequest as typeof GetPoolRequest,
+      requestStream: false,
+      responseType: GetPoolResponse as typeof GetPoolResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
-
-export interface PoolServiceServer extends UntypedServiceImplementation {
-  /** Calls a function once. */
-  apply: handleUnaryCall<ApplyRequest, ApplyResponse>;
-  /** Calls a function with each item of each chunk. Responds when all items have ended. */
-  map: handleUnaryCall<MapRequest, MapResponse>;
-  /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
-  iMap: handleServerStreamingCall<IMapRequest, IMapResponse>;
-  /**
-   * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
-   * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
-   * cancelled, except in a session. When the client closes its side, the calls are completed first.
-   */
-  call: handleBidiStreamingCall<CallRequest, CallResponse>;
-  /**
-   * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
-   * server terminates the pool and kills its processes.
-   */
-  openPool: handleServerStreamingCall<OpenPoolRequest, OpenPoolResponse>;
-  /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
-  closePool: handleUnaryCall<ClosePoolRequest, ClosePoolResponse>;
-  /** Waits until a closed or terminated pool has no more tasks and processes. */
-  joinPool: handleUnaryCall<JoinPoolRequest, JoinPoolResponse>;
-  /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
-  terminate: handleUnaryCall<TerminateRequest, TerminateResponse>;
-  /** Returns the version, the runtime and the limits of this server. */
-  getServerInfo: handleUnaryCall<GetServerInfoRequest, GetServerInfoResponse>;
-  /** Lists the functions that can be called. */
-  listFunctions: handleUnaryCall<ListFunctionsRequest, ListFunctionsResponse>;
-  /** Returns the state, the workers and the counters of a pool. */
-  getPool: handleUnaryCall<GetPoolRequest, GetPoolResponse>;
-}
-
-export interface PoolServiceClient extends Client {
-  /** Calls a function once. */
-  apply(
-    request: ApplyRequest,
-    callback: (error: ServiceError | null, response: ApplyResponse) => void,
-  ): ClientUnaryCall;
-  apply(
-    request: ApplyRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: ApplyResponse) => void,
-  ): ClientUnaryCall;
-  apply(
-    request: ApplyRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: ApplyResponse) => void,
-  ): ClientUnaryCall;
-  /** Calls a function with each item of each chunk. Responds when all items have ended. */
-  map(request: MapRequest, callback: (error: ServiceError | null, response: MapResponse) => void): ClientUnaryCall;
-  map(
-    request: MapRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: MapResponse) => void,
-  ): ClientUnaryCall;
-  map(
-    request: MapRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: MapResponse) => void,
-  ): ClientUnaryCall;
-  /** Calls a function with each item of each chunk. Responds with the outcome of each chunk as soon as it has ended. */
-  iMap(request: IMapRequest, options?: Partial<CallOptions>): ClientReadableStream<IMapResponse>;
-  iMap(request: IMapRequest, metadata?: Metadata, options?: Partial<CallOptions>): ClientReadableStream<IMapResponse>;
-  /**
-   * Carries many calls, for clients that make many. A message brings any number of calls, and outcomes are sent as calls
-   * end. Each call has its own timeout, cancellation and failure. When the stream breaks or is cancelled, its calls are
-   * cancelled, except in a session. When the client closes its side, the calls are completed first.
-   */
-  call(): ClientDuplexStream<CallRequest, CallResponse>;
-  call(options: Partial<CallOptions>): ClientDuplexStream<CallRequest, CallResponse>;
-  call(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<CallRequest, CallResponse>;
-  /**
-   * Opens a pool that the caller owns. The pool lives as long as this stream. When the stream ends for any reason, the
-   * server terminates the pool and kills its processes.
-   */
-  openPool(request: OpenPoolRequest, options?: Partial<CallOptions>): ClientReadableStream<OpenPoolResponse>;
-  openPool(
-    request: OpenPoolRequest,
-    metadata?: Metadata,
-    options?: Partial<CallOptions>,
-  ): ClientReadableStream<OpenPoolResponse>;
-  /** Closes an owned pool: it accepts no more calls and completes those that it has accepted. */
-  closePool(
-    request: ClosePoolRequest,
-    callback: (error: ServiceError | null, response: ClosePoolResponse) => void,
-  ): ClientUnaryCall;
-  closePool(
-    request: ClosePoolRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: ClosePoolResponse) => void,
-  ): ClientUnaryCall;
-  closePool(
-    request: ClosePoolRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: ClosePoolResponse) => void,
-  ): ClientUnaryCall;
-  /** Waits until a closed or terminated pool has no more tasks and processes. */
-  joinPool(
-    request: JoinPoolRequest,
-    callback: (error: ServiceError | null, response: JoinPoolResponse) => void,
-  ): ClientUnaryCall;
-  joinPool(
-    request: JoinPoolRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: JoinPoolResponse) => void,
-  ): ClientUnaryCall;
-  joinPool(
-    request: JoinPoolRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: JoinPoolResponse) => void,
-  ): ClientUnaryCall;
-  /** Ends a pool at once: its calls fail with POOL_TERMINATED and its processes are killed. Responds when they are gone. */
-  terminate(
-    request: TerminateRequest,
-    callback: (error: ServiceError | null, response: TerminateResponse) => void,
-  ): ClientUnaryCall;
-  terminate(
-    request: TerminateRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: TerminateResponse) => void,
-  ): ClientUnaryCall;
-  terminate(
-    request: TerminateRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: TerminateResponse) => void,
-  ): ClientUnaryCall;
-  /** Returns the version, the runtime and the limits of this server. */
-  getServerInfo(
-    request: GetServerInfoRequest,
-    callback: (error: ServiceError | null, response: GetServerInfoResponse) => void,
-  ): ClientUnaryCall;
-  getServerInfo(
-    request: GetServerInfoRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: GetServerInfoResponse) => void,
-  ): ClientUnaryCall;
-  getServerInfo(
-    request: GetServerInfoRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: GetServerInfoResponse) => void,
-  ): ClientUnaryCall;
-  /** Lists the functions that can be called. */
-  listFunctions(
-    request: ListFunctionsRequest,
-    callback: (error: ServiceError | null, response: ListFunctionsResponse) => void,
-  ): ClientUnaryCall;
-  listFunctions(
-    request: ListFunctionsRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: ListFunctionsResponse) => void,
-  ): ClientUnaryCall;
-  listFunctions(
-    request: ListFunctionsRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: ListFunctionsResponse) => void,
-  ): ClientUnaryCall;
-  /** Returns the state, the workers and the counters of a pool. */
-  getPool(
-    request: GetPoolRequest,
-    callback: (error: ServiceError | null, response: GetPoolResponse) => void,
-  ): ClientUnaryCall;
-  getPool(
-    request: GetPoolRequest,
-    metadata: Metadata,
-    callback: (error: ServiceError | null, response: GetPoolResponse) => void,
-  ): ClientUnaryCall;
-  getPool(
-    request: GetPoolRequest,
-    metadata: Metadata,
-    options: Partial<CallOptions>,
-    callback: (error: ServiceError | null, response: GetPoolResponse) => void,
-  ): ClientUnaryCall;
-}
-
-export const PoolServiceClient = makeGenericClientConstructor(
-  PoolServiceService,
-  "farpool.v1.PoolService",
-) as unknown as {
-  new (address: string, credentials: ChannelCredentials, options?: Partial<ClientOptions>): PoolServiceClient;
-  service: typeof PoolServiceService;
-  serviceName: string;
-};
 
 function longToNumber(int64: { toString(): string }): number {
   const num = globalThis.Number(int64.toString());
