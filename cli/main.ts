@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
-import { VERSION } from '../server/version.js'
+import { VERSION } from '../wire/version.js'
 import { callCommand } from './call-command.js'
 import { Exit, fail } from './exit-codes.js'
 import { mapCommand } from './map-command.js'

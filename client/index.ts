@@ -18,7 +18,7 @@ export {
 } from './errors.js'
 export type { ImapIterator } from './imap.js'
 export type { FunctionInfo, PoolInfo } from './info.js'
-export type { LocalOptions } from './local.js'
+export type { LocalOptions, OutputLine } from './local.js'
 export type {
   AsyncOptions,
   CallOptions,

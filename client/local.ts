@@ -1,118 +1,77 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { rm } from 'node:fs/promises'
-import { Socket } from 'node:net'
-import { dirname } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { Status } from '../proto/gen/google/rpc/status.js'
-import { Failure, statusToFailure } from '../wire/failure.js'
-import { encodePayload } from '../wire/values/payload.js'
-import type { Backing, Target } from './backing.js'
-import type { PoolOptions } from './options.js'
+import { GRACE_MS, modulePath, START_MS } from '../pool/defaults.js'
+import { badRequest } from './errors.js'
+import { checkCount, type OwnedPoolOptions } from './options.js'
+import { InProcessTransport, type LocalSettings, type OutputLine } from './transport/in-process-transport.js'
 
-/** The options of Pool.local: those of a pool, and those of its server. */
-export interface LocalOptions extends PoolOptions {
+export type { OutputLine } from './transport/in-process-transport.js'
+
+/** The options of Pool.local: those of multiprocessing.Pool, and those of its workers. Times are in milliseconds. */
+export interface LocalOptions extends OwnedPoolOptions {
+  /** The number of worker processes; an integer of 1 or more. Default: the CPUs that this process may use. */
+  processes?: number
+  /** The encoding of values. 'cbor' (default) carries all values of docs/values.md, 'json' those that JSON has. */
+  encoding?: 'cbor' | 'json'
   /**
-   * The lowest severity of the messages that the server logs on this process's standard error. The output of functions
-   * is logged at every level except 'silent'. Default: 'warn'.
+   * What happens with the text that functions print: 'inherit' (default) writes it, line by line, to the standard output
+   * and standard error of this program, as Python does; 'ignore' drops it; a function gets each line.
    */
-  logLevel?: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
-  /** How long a function may run on after its call was cancelled, in milliseconds; then its process is killed. Default: 2,000. */
+  output?: 'inherit' | 'ignore' | ((line: OutputLine) => void)
+  /** How long a function may run on after its call was cancelled; then its process is killed. Default: 2,000. */
   graceMs?: number
+  /** How long a worker may take to load the modules and to run the initializer; 0 for no limit. Default: 60,000. */
+  startTimeoutMs?: number
+  /** The largest JavaScript heap of a worker, in MiB; a function that needs more fails with WORKER_OOM. Default: Node's own. */
+  maxHeapMb?: number
 }
 
-const EMBEDDED_MAIN = fileURLToPath(new URL('../cli/embedded-server.js', import.meta.url))
-
-const spawnServer = () => spawn(process.execPath, [EMBEDDED_MAIN], { stdio: ['pipe', 'ignore', 'inherit', 'pipe'] })
-type ServerProcess = ReturnType<typeof spawnServer>
-
-/**
- * A server that belongs to one Pool: a process that listens on a Unix socket. When its standard input ends, it kills its
- * workers and exits. That happens when the Pool closes it, and also when this process dies. The server does not keep this
- * process alive.
- */
-export class LocalBacking implements Backing {
-  readonly known: Target
-  failure: Failure | undefined
-  readonly #exited: Promise<void>
-
-  private constructor(
-    readonly address: string,
-    private readonly server: ServerProcess,
-    processes: number,
-  ) {
-    this.known = { pool: '', processes }
-    this.#exited = once(server, 'exit').then(async () => {
-      this.failure = new Failure('POOL_CLOSED', 'the local server has ended')
-      // The server removes its folder itself, unless it was killed.
-      await rm(dirname(address.replace('unix:', '')), { recursive: true, force: true })
-    })
-  }
-
-  /** @throws Failure if the server cannot start. */
-  static async start(modules: readonly (string | URL)[], options: LocalOptions): Promise<LocalBacking> {
-    const server = spawnServer()
-    try {
-      const { processes, initializer, initargs, maxtasksperchild, logLevel = 'warn', graceMs } = options
-      const serve = {
-        modules: modules.map(String),
-        logLevel,
-        ...(processes !== undefined && { processes }),
-        ...(initializer !== undefined && { initializer }),
-        ...(initargs !== undefined && { initargs }),
-        ...(maxtasksperchild !== undefined && { maxTasksPerChild: maxtasksperchild }),
-        ...(graceMs !== undefined && { graceMs }),
-      }
-      const settings = Buffer.from(encodePayload(serve, 'cbor')).toString('base64')
-      // If the server dies before it reads its settings, readyMessage() fails.
-      server.stdin?.on('error', () => {})
-      server.stdin?.write(`${settings}\n`)
-      const ready = await readyMessage(server)
-      if ('status' in ready) throw statusToFailure(Status.decode(Buffer.from(ready.status, 'base64')))
-      unref(server)
-      return new LocalBacking(ready.address, server, ready.processes)
-    } catch (error) {
-      server.stdin?.destroy()
-      throw error
-    }
-  }
-
-  async target(): Promise<Target> {
-    return this.known
-  }
-
-  async finish(): Promise<void> {
-    this.server.ref()
-    this.server.kill('SIGTERM')
-    await this.#exited
-  }
-
-  async terminate(): Promise<void> {
-    this.server.ref()
-    this.server.stdin?.destroy()
-    await this.#exited
-  }
-}
-
-/** The server writes one line of JSON to its file descriptor 3: its address when it takes calls, or why it cannot start. */
-async function readyMessage(
-  server: ServerProcess,
-): Promise<{ address: string; processes: number } | { status: string }> {
-  const output = server.stdio[3]
-  if (output instanceof Socket) {
-    let text = ''
-    for await (const piece of output.setEncoding('utf8')) {
-      text += piece
-      if (text.includes('\n')) return JSON.parse(text)
-    }
-  }
-  throw new Failure('CONNECTION_FAILED', 'the local server ended before it could take calls; its log tells why', {
-    started: false,
+/** The transport of Pool.local; `checkPoolOptions` has checked the options of every pool. @throws Failure if there is no such module; BadRequestError if an option is invalid. */
+export function localTransport(modules: readonly (string | URL)[], options: LocalOptions): InProcessTransport {
+  const { output = 'inherit', graceMs = GRACE_MS, startTimeoutMs = START_MS, maxHeapMb } = options
+  checkCount('graceMs', graceMs, 0)
+  checkCount('startTimeoutMs', startTimeoutMs, 0)
+  checkCount('maxHeapMb', maxHeapMb)
+  if (modules.length === 0) throw badRequest('modules is an empty array; it must have at least one module')
+  return new InProcessTransport({
+    modules: modules.map(modulePath),
+    graceMs,
+    startTimeoutMs,
+    maxHeapMb,
+    print: printer(output),
   })
 }
 
-/** A program that does not close its Pool exits all the same, and the server with it. */
-function unref(server: ServerProcess): void {
-  server.unref()
-  if (server.stdin instanceof Socket) server.stdin.unref()
+function printer(output: Required<LocalOptions>['output']): LocalSettings['print'] {
+  if (output === 'ignore') return () => undefined
+  if (output === 'inherit') return printHere
+  if (typeof output === 'function') return (line) => callOutput(output, line)
+  throw badRequest(`output is ${JSON.stringify(output)}; it must be 'inherit', 'ignore' or a function`)
 }
+
+/** A function that throws becomes a warning of the process, as other callbacks do. */
+function callOutput(output: (line: OutputLine) => void, line: OutputLine): undefined {
+  try {
+    output(line)
+  } catch (error) {
+    process.emitWarning(error instanceof Error ? error : String(error), { type: 'FarpoolCallbackError' })
+  }
+}
+
+/** Writes that have not ended, for each stream. While there are any, an error of the stream is not the program's business. */
+const unwritten = { stdout: 0, stderr: 0 }
+
+/** If the stream is full, its worker waits, not this program. Where nobody reads any more, the text is lost. */
+function printHere({ text, stream }: OutputLine): Promise<void> | undefined {
+  const target = process[stream]
+  let written = (): void => {}
+  if (unwritten[stream]++ === 0) target.on('error', ignore)
+  const hasRoom = target.write(`${text}\n`, () => {
+    if (--unwritten[stream] === 0) target.off('error', ignore)
+    written()
+  })
+  if (hasRoom) return undefined
+  return new Promise((resolve) => {
+    written = resolve
+  })
+}
+
+const ignore = (): void => {}

@@ -5,7 +5,7 @@ import { Calls, failedApply, startApply } from './calls.js'
 import { badRequest, errorOf, toError } from './errors.js'
 import { Imap, type ImapIterator } from './imap.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
-import { LocalBacking, type LocalOptions } from './local.js'
+import { type LocalOptions, localTransport } from './local.js'
 import { startMap } from './map.js'
 import {
   type AsyncOptions,
@@ -16,11 +16,12 @@ import {
   isOwned,
   type MapAsyncOptions,
   type MapOptions,
+  type OwnedPoolOptions,
   type PoolOptions,
 } from './options.js'
 import { checkInput, type Encoding, encodeArgs, functionCall } from './request.js'
 import { connect } from './transport/stream-transport.js'
-import type { FunctionCall, Transport } from './transport/transport.js'
+import type { FunctionCall, OpenPoolCall, Transport } from './transport/transport.js'
 import type { AnyModule, Args, Bound, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'
 
 /**
@@ -67,8 +68,8 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
   }
 
   /**
-   * Starts a server for this Pool alone: a process that listens on a Unix socket. It ends with the Pool, and with this
-   * process.
+   * A pool of worker processes of this program alone, as Python's: no server and no network. Its workers end with the
+   * Pool, and with this program. An idle pool does not keep the program alive.
    *
    * @param modules the module that exports the functions, or several: paths from the working directory, or URLs.
    * @throws InitializerError if a module cannot be loaded or the initializer fails; BadRequestError if an option is
@@ -78,13 +79,20 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     modules: string | URL | readonly (string | URL)[],
     options: LocalOptions = {},
   ): Promise<Pool<M>> {
-    checkPoolOptions(options)
-    const client: PoolOptions = { encoding: options.encoding ?? 'cbor', transport: options.transport ?? 'stream' }
-    const starting = LocalBacking.start(Array.isArray(modules) ? modules : [modules], options)
-    const backing = await starting.catch((error: unknown) => {
+    try {
+      checkPoolOptions(options)
+      const { encoding = 'cbor' } = options
+      const call = openPoolCall(options, encoding)
+      const transport = localTransport(Array.isArray(modules) ? modules : [modules], options)
+      const backing = new OwnedBacking(transport, transport.openPool(call))
+      await backing.target().catch(async (error: unknown) => {
+        await backing.terminate()
+        throw error
+      })
+      return poolOver<M>({ transport, backing }, { encoding })
+    } catch (error) {
       throw toError(error)
-    })
-    return poolOver<M>({ transport: connect(backing.address, client), backing }, client)
+    }
   }
 
   /**
@@ -267,9 +275,7 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
 
   #backingFor(options: PoolOptions): Backing {
     if (!isOwned(options)) return new SharedBacking(this.#transport)
-    const { processes, initializer = '', initargs = [], maxtasksperchild } = options
-    const lease = { processes, initializer, initargs: encodeArgs(initargs, this.#encoding), maxtasksperchild }
-    return new OwnedBacking(this.#transport, this.#transport.openPool(lease))
+    return new OwnedBacking(this.#transport, this.#transport.openPool(openPoolCall(options, this.#encoding)))
   }
 
   #map<R>(
@@ -315,6 +321,11 @@ export class Pool<M = AnyModule> implements AsyncDisposable {
     }
     if (this.#backing.failure) throw errorOf(this.#backing.failure)
   }
+}
+
+const openPoolCall = (options: OwnedPoolOptions, encoding: Encoding): OpenPoolCall => {
+  const { processes, initializer = '', initargs = [], maxtasksperchild } = options
+  return { processes, initializer, initargs: encodeArgs(initargs, encoding), maxtasksperchild }
 }
 
 /** The parts of a Pool that are made before it. */

@@ -31,7 +31,8 @@ export interface PoolOptions extends EnginePoolOptions, WorkerInit {
 
 /**
  * A pool of worker processes with one queue: it applies the scheduler's decisions to real processes. It uses no gRPC and
- * no network, so any program can use it. The way of one task:
+ * no network, so any program can use it. It does not keep the program alive; who waits for it does that. The way of one
+ * task:
  *
  *   caller ─ submit ─▶ Pool ─▶ Scheduler ─ run ─▶ WorkerHandle ─ command ─▶ worker process
  *   owner ◀─ settled ────────── Scheduler ◀─ done ─ WorkerHandle ◀─ report ────────┘
@@ -175,7 +176,7 @@ export class Pool implements EnginePool {
         })
       }
       if (this.#scheduler.hasPrefetched) this.#watchBeginBy()
-    }, BEGIN_BY_MS)
+    }, BEGIN_BY_MS).unref()
   }
 
   #spawn(worker: number, delayMs: number): void {

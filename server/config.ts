@@ -1,12 +1,11 @@
-import { existsSync } from 'node:fs'
-import { resolve } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { GRACE_MS, modulePath, START_MS } from '../pool/defaults.js'
 import { checkCount, MAX_PROCESSES } from '../pool/pools.js'
+import { availableCpus } from '../pool/process/available-cpus.js'
 import { MAX_NICENESS } from '../pool/process/priority.js'
 import { Failure } from '../wire/failure.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../wire/protocol.js'
 import { MAX_CONNECTIONS } from './limits/memory-budget.js'
-import { availableCpus, availableMemory } from './ops/host-limits.js'
+import { availableMemory } from './ops/host-limits.js'
 import { LOG_LEVELS, type LogLevel } from './ops/log.js'
 
 /** Largest gRPC message by default: a 64 MiB payload with room for what stands around it. */
@@ -14,12 +13,6 @@ const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 
 /** By how much workers are nicer than their server. */
 const WORKER_NICE = 5
-
-/** How long a running function may go on after its abort signal fired. */
-const GRACE_MS = 2_000
-
-/** How long a worker may take to load its modules and run its initializer, by default. */
-const START_MS = 60_000
 
 /** What may wait in a pool, in tasks and bytes: a task takes some 300 bytes besides. */
 const MAX_QUEUED = 1_000_000
@@ -111,8 +104,6 @@ export interface ServeOptions {
   stacks?: boolean
   /** Default 'info'. */
   logLevel?: LogLevel
-  /** The folder of the Unix socket belongs to the server: it goes with the server, also when that is killed. Default false. */
-  ownsFolder?: boolean
 }
 
 /** The same, checked and complete; the one place where defaults are made. */
@@ -151,7 +142,6 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxQueuedBytes: options.maxQueuedBytes ?? MAX_QUEUED_BYTES,
     maxPools: options.maxPools ?? MAX_POOLS,
     maxProcesses: options.maxProcesses ?? MAX_PROCESSES,
-    ownsFolder: options.ownsFolder ?? false,
     maxMessageBytes: options.maxMessageBytes ?? MAX_MESSAGE_BYTES,
     maxHeldBytes: options.maxHeldBytes ?? heldBytes(options.maxMessageBytes ?? MAX_MESSAGE_BYTES),
     maxConnections: options.maxConnections ?? MAX_CONNECTIONS,
@@ -215,12 +205,6 @@ const heldBytes = (maxMessageBytes: number): number =>
 
 /** What one client holds must leave as much, and a message on its way is held beside those that have come. */
 const MESSAGES_HELD = 4
-
-function modulePath(module: string | URL): string {
-  const path = module instanceof URL || module.startsWith('file:') ? fileURLToPath(module) : resolve(module)
-  if (existsSync(path)) return path
-  throw new Failure('MODULE_LOAD_FAILED', `there is no module ${path}`)
-}
 
 function checkListen(listen: string): void {
   if (/^unix:.+/.test(listen)) return

@@ -1,8 +1,9 @@
 import { Server } from '@grpc/grpc-js'
 import { Pools } from '../pool/pools.js'
 import { NodeLauncher } from '../pool/process/launcher.js'
-import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, WINDOW_BYTES } from '../wire/protocol.js'
+import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
 import { encodePayload } from '../wire/values/payload.js'
+import { VERSION } from '../wire/version.js'
 import { RequestDeduplication } from './api/request-deduplication.js'
 import { addPoolService } from './api/service.js'
 import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
@@ -20,7 +21,6 @@ import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
 import type { CallStream } from './session/call-stream.js'
 import { SessionTable } from './session/session-table.js'
-import { VERSION } from './version.js'
 
 /** A server that takes calls. Disposing of it stops it. */
 export interface RunningServer extends AsyncDisposable {
@@ -51,6 +51,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     config.workerNice,
   )
   const engine = makeEngine(config, launcher, log)
+  // The engine does not keep the program alive while the workers start, and while they end.
+  const alive = setInterval(() => {}, MAX_TIMER_MS)
   const admission = new Admission()
   const sessions = new SessionTable<CallStream>()
   const health = new Health()
@@ -111,12 +113,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     })
     address = await listen(server, config.listen)
     const path = socketPath(address)
-    if (path) launcher.watchSocketFile(path, config.ownsFolder)
+    if (path) launcher.watchSocketFile(path)
     void pool.ended.then(() => health.set(false))
   } catch (error) {
     await engine.terminate()
     launcher.close()
     server.forceShutdown()
+    clearInterval(alive)
     throw error
   }
   health.set(true)
@@ -131,7 +134,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let ending: Promise<void> | undefined
   const end = (drainMs: number) => {
     stopGivingBack()
-    return drain({ server, pools: engine, launcher, admission, sessions, budget, health, logger, address, drainMs })
+    const parts = { server, pools: engine, launcher, admission, sessions, budget, health, logger, address }
+    return drain({ ...parts, drainMs }).finally(() => clearInterval(alive))
   }
   const stop = () => end(0)
   return {

@@ -97,6 +97,7 @@ export class Failure extends Error {
       metadata,
       ...(remote && { remote }),
       ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
+      cause: this.cause,
     })
   }
 }

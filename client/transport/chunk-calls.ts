@@ -2,7 +2,7 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
 import type { GroupHead } from '../../wire/framing/call-codec.js'
 import type { Reason } from '../../wire/reason.js'
-import { headOf, NO_ARGS, type Session } from './client-session.js'
+import { type CallPort, headOf, NO_ARGS } from './call-port.js'
 import { atDeadline, Resend } from './resend.js'
 import type { ChunkFailure, ChunkOutcome, ChunksCall, Pending, Sink, Transport } from './transport.js'
 
@@ -20,7 +20,7 @@ const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
 ])
 
 /**
- * The chunks of one request in a stream of calls. Each chunk is a call of its own, and is sent again by itself if the
+ * The chunks of one request, over a CallPort. Each chunk is a call of its own, and is sent again by itself if the
  * server refuses it for now (T6). The first chunk that fails for good fails the request and cancels the other chunks.
  */
 export class ChunksRun implements Pending<void> {
@@ -32,10 +32,10 @@ export class ChunksRun implements Pending<void> {
   #resolve: () => void = () => {}
   #reject: (reason: Failure) => void = () => {}
 
-  /** @param session gives a session that takes calls. */
+  /** @param port gives the port that takes new calls now. */
   constructor(
     readonly transport: Pick<Transport, 'wasConnected'>,
-    readonly session: () => Session,
+    readonly port: () => CallPort,
     readonly call: ChunksCall,
     private readonly onOutcome: (outcome: ChunkOutcome) => void,
   ) {
@@ -77,9 +77,9 @@ export class ChunksRun implements Pending<void> {
   }
 }
 
-/** One chunk: under way in a session, or in a pause before it is sent again, or ended. */
+/** One chunk: under way in a port, or in a pause before it is sent again, or ended. */
 class ChunkCall implements Sink {
-  #session: Session
+  #port: CallPort
   #id: number
   #hasEnded = false
   #resend: Resend | undefined
@@ -90,8 +90,8 @@ class ChunkCall implements Sink {
     private readonly payload: Uint8Array,
     private readonly at: number,
   ) {
-    this.#session = run.session()
-    this.#id = this.#session.begin(head, NO_ARGS, payload, this)
+    this.#port = run.port()
+    this.#id = this.#port.begin(head, NO_ARGS, payload, this)
   }
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
@@ -111,7 +111,7 @@ class ChunkCall implements Sink {
 
   cancel(reason: Failure): void {
     if (this.#hasEnded) return
-    if (!this.#resend?.isPausing) return this.#session.cancel(this.#id, reason)
+    if (!this.#resend?.isPausing) return this.#port.cancel(this.#id, reason)
     this.#resend.stop()
     this.#end(reason)
   }
@@ -122,9 +122,9 @@ class ChunkCall implements Sink {
   }
 
   #sendAgain(): void {
-    this.#session = this.run.session()
+    this.#port = this.run.port()
     // With a new head: less of the timeout is left.
-    this.#id = this.#session.begin(chunkHeadOf(this.run.call), NO_ARGS, this.payload, this)
+    this.#id = this.#port.begin(chunkHeadOf(this.run.call), NO_ARGS, this.payload, this)
   }
 }
 

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import { CallRequest, CallResponse, type ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
-import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
 import { CallRequestWriter, type GroupHead, readOutcomes } from '../../wire/framing/call-codec.js'
 import {
@@ -13,8 +12,9 @@ import {
   RESUME_MS,
   UNSENT_BYTES,
 } from '../../wire/protocol.js'
+import { type CallPort, isSameHead } from './call-port.js'
 import { failureOf } from './grpc-status.js'
-import { type ChunkFailure, type FunctionCall, NO_OUTCOME, type Sink } from './transport.js'
+import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
 
 /*
  * The client's end of a session: calls that outlive the stream on which they travel (Session in pool_service.proto).
@@ -71,8 +71,6 @@ const LARGE_BYTES = 2 * 1024 * 1024
 /** A message may have MAX_FIELDS fields in all its depth; one half is for the fields around the arguments. */
 const MAX_ARGS = MAX_FIELDS / 2
 
-/** The arguments of a group, or of a chunk, that has none of its own. */
-export const NO_ARGS: readonly Uint8Array[] = []
 const NO_FAILURES: readonly ChunkFailure[] = []
 
 /** Encoded CallRequests are written to it, encoded CallResponses are read from it. */
@@ -100,7 +98,7 @@ type State =
   | { readonly kind: 'ended' }
 
 /** Calls that travel in one stream at a time. A stream that breaks is followed by another, which resumes the session. */
-export class Session {
+export class Session implements CallPort {
   #state: State
   readonly #id = randomUUID()
   /** The calls that are under way, by id. */
@@ -141,7 +139,6 @@ export class Session {
     return this.#state.kind === 'ended'
   }
 
-  /** Starts a call; returns its id. */
   begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): number {
     const id = this.#nextId++
     this.#calls.set(id, sink)
@@ -151,7 +148,7 @@ export class Session {
     return id
   }
 
-  /** The call fails with this reason at once, and the server is told to cancel it. Nothing happens if it has ended. */
+  /** The call fails at once, and the server is told to cancel it. */
   cancel(id: number, reason: Failure): void {
     if (!this.#calls.has(id)) return
     if (!this.#isOver) {
@@ -416,7 +413,7 @@ class Outbox {
     for (const arg of args) bytes += arg.length
     const isLarge = bytes > LARGE_BYTES
     const message = this.#fill(isLarge || (this.#filling?.fields ?? 0) + args.length > MAX_ARGS, id - 1)
-    if (!message.head || !isSame(message.head, head)) message.begin(head)
+    if (!message.head || !isSameHead(message.head, head)) message.begin(head)
     message.add(id, args, chunk)
     if (isLarge) this.#finishMessage(message, id)
   }
@@ -502,37 +499,6 @@ class Outbox {
     this.#filling = undefined
   }
 }
-
-/** The fields that a call can share with others; the calls of one group have equal heads. */
-export const headOf = (call: FunctionCall, args: readonly Uint8Array[]): GroupHead => ({
-  pool: call.pool,
-  function: call.function,
-  args: args as Uint8Array[],
-  kwargs: call.kwargs,
-  replyKind: call.replyKind,
-  retries: call.retries,
-  queueTimeoutMs: call.queueTimeoutMs,
-  runTimeoutMs: call.runTimeoutMs,
-  spread: false,
-  onError: OnError.ON_ERROR_UNSPECIFIED,
-  timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
-})
-
-/** Whether calls with these heads can travel in one group. Bound values are compared by identity. */
-const isSame = (a: GroupHead, b: GroupHead): boolean =>
-  a === b ||
-  (a.function === b.function &&
-    a.pool === b.pool &&
-    a.args.length === 0 &&
-    b.args.length === 0 &&
-    a.kwargs === b.kwargs &&
-    a.replyKind === b.replyKind &&
-    a.retries === b.retries &&
-    a.queueTimeoutMs === b.queueTimeoutMs &&
-    a.runTimeoutMs === b.runTimeoutMs &&
-    a.spread === b.spread &&
-    a.onError === b.onError &&
-    a.timeoutMs === b.timeoutMs)
 
 /** A message without calls. */
 const encode = (fields: Partial<CallRequest>): Buffer =>

@@ -1,19 +1,9 @@
-import type { Failure } from '../../wire/failure.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import type { ClientOptions } from '../options.js'
+import { beginCall } from './call-port.js'
 import { ChunksRun } from './chunk-calls.js'
-import { headOf, NO_ARGS, Session } from './client-session.js'
-import { atDeadline } from './resend.js'
-import type {
-  ChunkFailure,
-  ChunkOutcome,
-  ChunksCall,
-  FunctionCall,
-  Pending,
-  Sink,
-  Ticket,
-  Transport,
-} from './transport.js'
+import { Session } from './client-session.js'
+import type { ChunkOutcome, ChunksCall, FunctionCall, Pending, Sink, Ticket, Transport } from './transport.js'
 import { type Method, UnaryTransport } from './unary-transport.js'
 
 /** The transport to the server at this address that the options choose. */
@@ -39,9 +29,7 @@ export class StreamTransport extends UnaryTransport {
   #earlier: Session[] = []
 
   override apply(call: FunctionCall, sink: Sink): Ticket {
-    const session = this.#usableSession()
-    if (call.deadline !== undefined) return new CallWithDeadline(session, call, call.deadline, sink)
-    return new SessionTicket(session, session.begin(headOf(call, NO_ARGS), call.args, undefined, sink))
+    return beginCall(this.#usableSession(), call, sink)
   }
 
   override chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
@@ -60,46 +48,5 @@ export class StreamTransport extends UnaryTransport {
     this.#earlier = this.#earlier.filter(({ hasEnded }) => !hasEnded)
     this.#session = new Session(() => this.openStream(CALL), this.isConnected)
     return this.#session
-  }
-}
-
-class SessionTicket implements Ticket {
-  constructor(
-    private readonly session: Session,
-    private readonly id: number,
-  ) {}
-
-  cancel(reason: Failure): void {
-    this.session.cancel(this.id, reason)
-  }
-}
-
-/** A call that the client ends at its deadline, in case the server does not answer. */
-class CallWithDeadline implements Sink, Ticket {
-  readonly #id: number
-  readonly #stopTimer: () => void
-
-  constructor(
-    private readonly session: Session,
-    call: FunctionCall,
-    deadline: number,
-    private readonly sink: Sink,
-  ) {
-    this.#stopTimer = atDeadline(deadline, (reason) => this.cancel(reason))
-    this.#id = session.begin(headOf(call, NO_ARGS), call.args, undefined, this)
-  }
-
-  settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
-    this.#stopTimer()
-    this.sink.settle(payload, failures)
-  }
-
-  fail(reason: Failure): void {
-    this.#stopTimer()
-    this.sink.fail(reason)
-  }
-
-  cancel(reason: Failure): void {
-    this.session.cancel(this.#id, reason)
   }
 }

@@ -1,16 +1,11 @@
-import type {
-  GetPoolResponse,
-  GetServerInfoResponse,
-  ListFunctionsResponse,
-} from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure } from '../../wire/failure.js'
 
 /**
  * How the calls of one Pool reach the functions. The seam between the API (Pool, AsyncResult, iterators) and the way to
  * the server; everything that passes it is encoded.
  *
- * Implemented by StreamTransport (many calls in one stream, the default) and UnaryTransport (one RPC for each call). A
- * transport to a pool in the same process will follow. Called by the code of one Pool: calls.ts, map.ts, imap.ts,
+ * Implemented by StreamTransport (many calls in one stream, the default), UnaryTransport (one RPC for each call) and
+ * InProcessTransport (the engine in this process: Pool.local). Called by the code of one Pool: calls.ts, map.ts, imap.ts,
  * backing.ts, info.ts and pool-client.ts.
  *
  * What an implementation promises:
@@ -41,9 +36,10 @@ export interface Transport {
   closePool(pool: string): Promise<void>
   /** Ends the owned pool at once. */
   terminate(pool: string): Promise<void>
-  serverInfo(): Promise<GetServerInfoResponse>
-  functions(): Promise<ListFunctionsResponse>
-  poolInfo(pool: string): Promise<GetPoolResponse>
+  serverInfo(): Promise<ServerView>
+  /** Sorted by name. */
+  functions(): Promise<readonly FunctionInfo[]>
+  poolInfo(pool: string): Promise<PoolView>
   /** Ends the connection. No call is under way by then. Requests for information after it reject with POOL_CLOSED. */
   close(): void
 }
@@ -123,6 +119,57 @@ export interface Lease {
   readonly ended: Promise<Failure | undefined>
   /** Ends the lease, and with it the pool. */
   end(): void
+}
+
+/** A function that can be called. */
+export interface FunctionInfo {
+  name: string
+  /** The number of parameters before the first one that has a default. */
+  parameters: number
+  /** The file name of the function's module. */
+  module: string
+  /** How often a call is run again if its worker dies, unless the call says otherwise (`configure` of farpool/worker). */
+  retries: number
+  /** How long the function may run, in milliseconds; 0 for the pool's limit. */
+  runTimeoutMs: number
+  /** The function's process is not killed when a call is cancelled or times out. */
+  neverKilled: boolean
+}
+
+/** A server, or this process for a local pool. */
+export interface ServerView {
+  readonly version: string
+  readonly runtime: string
+  /** Of the shared pool. */
+  readonly processes: number
+  readonly maxMessageBytes: number
+  readonly graceMs: number
+}
+
+/** A pool at one moment. */
+export interface PoolView {
+  readonly pool: string
+  readonly shared: boolean
+  readonly state: 'open' | 'closing' | 'closed' | 'terminated' | 'failed' | 'broken' | 'unknown'
+  readonly failure: Failure | undefined
+  readonly processes: number
+  readonly workers: readonly {
+    readonly pid: number
+    readonly state: 'starting' | 'idle' | 'busy' | 'stopping' | 'unknown'
+    readonly tasks: number
+    readonly function: string
+  }[]
+  readonly queued: number
+  readonly queuedBytes: number
+  readonly running: number
+  readonly tasks: {
+    readonly submitted: number
+    readonly succeeded: number
+    readonly failed: number
+    readonly cancelled: number
+    readonly retried: number
+  }
+  readonly workersStarted: number
 }
 
 /** The failure of a call whose answer from the server holds neither a payload nor a failure. */

@@ -16,6 +16,7 @@ import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { Connecting, type Rpc } from './connecting.js'
 import { grpcJs } from './grpc-js.js'
 import { failureOf } from './grpc-status.js'
+import { poolViewOf } from './pool-view.js'
 import { Resend } from './resend.js'
 import type {
   ChunkOutcome,
@@ -162,12 +163,12 @@ export class UnaryTransport implements Transport {
     return info
   }
 
-  functions() {
-    return this.#ask(RPC_METHODS.listFunctions, {})
+  async functions() {
+    return (await this.#ask(RPC_METHODS.listFunctions, {})).functions
   }
 
-  poolInfo(pool: string) {
-    return this.#ask(RPC_METHODS.getPool, { pool })
+  async poolInfo(pool: string) {
+    return poolViewOf(await this.#ask(RPC_METHODS.getPool, { pool }))
   }
 
   close(): void {

@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { statSync } from 'node:fs'
-import { dirname, resolve } from 'node:path'
+import { Socket } from 'node:net'
+import { resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
+import { threadId } from 'node:worker_threads'
 import { OrphanReaper, REAPER_PROGRAM } from './orphan-reaper.js'
 import { CrashReport, KernelOomKills } from './out-of-memory.js'
 import { lowerPriority } from './priority.js'
@@ -76,10 +78,10 @@ const nodeCommand = (flags: readonly string[], report: CrashReport): WorkerComma
  * own, so a terminal's Ctrl-C does not reach it, and killing the group also ends what its functions have started.
  */
 export class NodeLauncher implements Launcher {
-  /** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
-  readonly #reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
   readonly #kernelKills = new KernelOomKills()
-  #launched = 0
+  /** The file of the server's Unix socket: `INODE PATH`. */
+  #socketFile: string | undefined
+  #isClosed = false
 
   /**
    * @param flags of Node, for every worker.
@@ -88,10 +90,12 @@ export class NodeLauncher implements Launcher {
   constructor(
     private readonly flags: readonly string[] = [],
     private readonly niceness = 0,
-  ) {}
+  ) {
+    reaper?.enter()
+  }
 
   launch(failed: (error: Error) => void): WorkerProcess | undefined {
-    const report = new CrashReport(String(++this.#launched))
+    const report = new CrashReport(`${threadId}-${++launched}`)
     const giveUp = (error: Error) => {
       report.close(undefined)
       failed(error)
@@ -115,7 +119,10 @@ export class NodeLauncher implements Launcher {
       child.once('error', giveUp)
       return undefined
     }
-    this.#reaper?.add(pid)
+    reaper?.add(pid)
+    // Nothing of the engine keeps its program alive: the caller does, while it has calls, or a server that listens.
+    child.unref()
+    for (const stream of child.stdio) if (stream instanceof Socket) stream.unref()
     // A signal could not be sent, for example. Its exit is reported all the same.
     child.on('error', () => {})
     return {
@@ -130,22 +137,22 @@ export class NodeLauncher implements Launcher {
     }
   }
 
-  /** Has the file of the server's Unix socket removed if this process is killed, and its folder if `ownsFolder`. */
-  watchSocketFile(path: string, ownsFolder: boolean): void {
-    // The reaper reads lines: a path with a line break would be read as something else.
-    if (path.includes('\n')) return
-    const listen = `listen ${statSync(path).ino} ${resolve(path)}`
-    this.#reaper?.watchFile(ownsFolder ? [listen, `folder ${dirname(resolve(path))}`] : [listen])
+  /** Has the file of the server's Unix socket removed if this process is killed. */
+  watchSocketFile(path: string): void {
+    this.#socketFile = `${statSync(path).ino} ${resolve(path)}`
+    reaper?.listen(this.#socketFile)
   }
 
   /** The file has been removed, or is about to be. */
   forgetSocketFile(): void {
-    this.#reaper?.forgetFile()
+    if (this.#socketFile) reaper?.unlisten(this.#socketFile)
+    this.#socketFile = undefined
   }
 
-  /** Lets the reaper go. Called when every worker has exited. */
+  /** Called when every worker has exited. */
   close(): void {
-    this.#reaper?.close()
+    if (!this.#isClosed) reaper?.leave()
+    this.#isClosed = true
   }
 
   #exitOf(child: ChildProcess, pid: number, report: CrashReport): Promise<ProcessExit> {
@@ -153,7 +160,7 @@ export class NodeLauncher implements Launcher {
       child.once('exit', (code, signal) => {
         // However it ended, its own children end too. The kernel does not reuse a group id while a member lives.
         killGroup(pid)
-        this.#reaper?.remove(pid)
+        reaper?.remove(pid)
         const isKernelKill = () => signal === 'SIGKILL' && this.#kernelKills.includesOneMore()
         resolveExit({
           exitCode: code ?? undefined,
@@ -165,6 +172,12 @@ export class NodeLauncher implements Launcher {
   }
 }
 
+/** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
+const reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
+
+/** Workers that all launchers of this thread have started. */
+let launched = 0
+
 /** Returns undefined if the system has no room for a process. */
 function startReaper(ended: () => void): Writable | undefined {
   try {
@@ -173,6 +186,7 @@ function startReaper(ended: () => void): Writable | undefined {
     reaper.on('error', () => reaper.pid === undefined && ended())
     reaper.stdin?.on('error', () => {})
     reaper.unref()
+    if (reaper.stdin instanceof Socket) reaper.stdin.unref()
     return reaper.stdin ?? undefined
   } catch {
     setImmediate(ended)

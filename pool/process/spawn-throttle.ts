@@ -69,7 +69,7 @@ export class PendingStarts {
     const timer = setTimeout(() => {
       this.#starts.delete(worker)
       this.#enter(worker, start)
-    }, delayMs)
+    }, delayMs).unref()
     this.#starts.set(worker, { hasBegun: false, leave: () => clearTimeout(timer) })
   }
 

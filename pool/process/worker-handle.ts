@@ -130,7 +130,7 @@ export class WorkerHandle {
     this.#output.readPipe(stderr, 'stderr')
     void process.exited.then((exit) => this.#exited(exit))
     if (times.startTimeoutMs > 0) {
-      this.#state = { kind: 'running', timer: setTimeout(() => this.#startTimedOut(), times.startTimeoutMs) }
+      this.#state = { kind: 'running', timer: setTimeout(() => this.#startTimedOut(), times.startTimeoutMs).unref() }
     }
     const { modules, initializer, initargs, stacks, maxRssBytes, maxResultBytes } = init
     this.#send({
@@ -165,7 +165,7 @@ export class WorkerHandle {
 
   /** Kills the process unless it reports `done` within the grace. */
   overdue(): void {
-    if (this.#state.kind === 'running') this.#state.timer ??= setTimeout(() => this.kill(), this.times.graceMs)
+    if (this.#state.kind === 'running') this.#state.timer ??= setTimeout(() => this.kill(), this.times.graceMs).unref()
   }
 
   /** Writes the commands that were sent since the last flush. */
@@ -221,7 +221,7 @@ export class WorkerHandle {
   #endWithin(ms: number): void {
     if (this.#state.kind !== 'running') return
     clearTimeout(this.#state.timer)
-    this.#state = { kind: 'ending', timer: setTimeout(() => this.kill(), ms) }
+    this.#state = { kind: 'ending', timer: setTimeout(() => this.kill(), ms).unref() }
   }
 
   #send(frame: ToWorkerFrame): void {

@@ -159,8 +159,7 @@ export class Scheduler {
   end(task: Task, reason: Failure): void {
     if (task.settled) return
     const wasQueued = this.#queue.remove(task)
-    const { reason: why, message, metadata } = reason
-    this.#cancel(task, new Failure(why, message, { started: startOf(task, wasQueued), metadata }))
+    this.#cancel(task, reason.of(startOf(task, wasQueued)))
     if (wasQueued) return this.#settleLifecycle()
     for (const slot of this.#workers) {
       if (!slot.runQueue.has(task)) continue

@@ -1,4 +1,5 @@
 import type { Engine, EnginePool } from '../../pool/engine.js'
+import type { JobRequest } from '../../pool/function-table.js'
 import type { Client, Job, Outcome, Task, TaskOwner } from '../../pool/scheduler/task.js'
 import type { ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
@@ -27,18 +28,10 @@ export interface CallContext {
   readonly maxQueuedPerClient: number
 }
 
-/** The fields of a request that the tasks in it have in common. */
-export interface JobRequest {
+/** What a request asks for. */
+export interface CallsRequest extends JobRequest {
   readonly pool: string
-  readonly function: string
-  /** Arguments in front of each task's own. */
-  readonly args: readonly Uint8Array[]
-  readonly kwargs?: Uint8Array | undefined
-  readonly replyKind: number
-  readonly retries: number
-  readonly queueTimeoutMs: number
-  readonly runTimeoutMs: number
-  readonly spread: boolean
+  /** A farpool.v1.OnError. */
   readonly onError: number
 }
 
@@ -47,33 +40,15 @@ export interface JobTarget {
   readonly job: Job
 }
 
-/**
- * The pool and the job that a request asks for. Options come from the request, otherwise from the function's module,
- * otherwise from the server. @throws Failure POOL_NOT_FOUND, FUNCTION_NOT_FOUND, BAD_REQUEST.
- */
-export function resolveJob({ engine }: CallContext, request: JobRequest, client: Client): JobTarget {
-  const pool = engine.pool(request.pool)
-  const info = engine.functions.byName.get(request.function)
-  if (!info) throw engine.functions.unknown(request.function)
-  const { function: name, args, kwargs, spread, replyKind, retries, onError, queueTimeoutMs } = request
-  if (retries < 0) throw new Failure('BAD_REQUEST', `retries is ${retries}; it must be 0 or more`)
+/** The pool and the job that a request asks for. @throws Failure POOL_NOT_FOUND, FUNCTION_NOT_FOUND, BAD_REQUEST. */
+export function resolveJob({ engine }: CallContext, request: CallsRequest, client: Client): JobTarget {
+  const { onError } = request
   if (OnError[onError] === undefined) {
     throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
   }
-  const job: Job = {
-    function: name,
-    args,
-    kwargs,
-    spread,
-    replyKind,
-    retries: retries || info.retries,
-    failFast: onError === OnError.ON_ERROR_FAIL_FAST,
-    queueTimeoutMs,
-    runTimeoutMs: request.runTimeoutMs || info.runTimeoutMs || pool.options.runTimeoutMs,
-    neverKilled: info.neverKilled,
-    client,
-  }
-  return { pool, job }
+  const pool = engine.pool(request.pool)
+  const failFast = onError === OnError.ON_ERROR_FAIL_FAST
+  return { pool, job: engine.functions.job(request, failFast, client, pool.options.runTimeoutMs) }
 }
 
 /** What an open call counts in the budget besides its arguments: its objects, until the garbage collector runs. */

@@ -1,6 +1,13 @@
 import { type Client, failed, type Outcome } from '../../pool/scheduler/task.js'
 import { asFailure, type Failure } from '../../wire/failure.js'
-import { type CallContext, type CallTask, type JobRequest, type JobTarget, OpenCalls, resolveJob } from './call-path.js'
+import {
+  type CallContext,
+  type CallsRequest,
+  type CallTask,
+  type JobTarget,
+  OpenCalls,
+  resolveJob,
+} from './call-path.js'
 import { Channel } from './channel.js'
 
 /** The outcome of one task of a request. */
@@ -33,7 +40,7 @@ export class RequestRun {
    */
   constructor(
     context: CallContext,
-    request: JobRequest,
+    request: CallsRequest,
     tasks: readonly Omit<CallTask, 'id'>[],
     { window, client, hold }: { readonly window: number; readonly client: Client; hold(bytes: number): void },
   ) {

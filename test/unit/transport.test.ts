@@ -131,7 +131,7 @@ class MemoryTransport implements Transport {
   async closePool(): Promise<void> {}
   async terminate(): Promise<void> {}
   async functions() {
-    return { functions: [] }
+    return []
   }
 
   async poolInfo(): Promise<never> {

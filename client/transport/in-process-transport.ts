@@ -1,0 +1,280 @@
+import { basename } from 'node:path'
+import { FunctionTable } from '../../pool/function-table.js'
+import { Pool } from '../../pool/pool.js'
+import { availableCpus } from '../../pool/process/available-cpus.js'
+import { NodeLauncher } from '../../pool/process/launcher.js'
+import type { Client, Job, Outcome, Task, TaskOwner } from '../../pool/scheduler/task.js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { asFailure, Failure } from '../../wire/failure.js'
+import type { GroupHead } from '../../wire/framing/call-codec.js'
+import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../../wire/protocol.js'
+import { VERSION } from '../../wire/version.js'
+import { beginCall, type CallPort, isSameHead } from './call-port.js'
+import { ChunksRun } from './chunk-calls.js'
+import type {
+  ChunkOutcome,
+  ChunksCall,
+  FunctionCall,
+  FunctionInfo,
+  Lease,
+  OpenPoolCall,
+  Pending,
+  PoolView,
+  ServerView,
+  Sink,
+  Ticket,
+  Transport,
+} from './transport.js'
+
+/** The most bytes of arguments, or of a result, of one call: half of what a frame to or from a worker may have. */
+const MAX_CALL_BYTES = MAX_FRAME_BYTES / 2
+
+/** A line that a function printed. */
+export interface OutputLine {
+  readonly text: string
+  readonly stream: 'stdout' | 'stderr'
+  /** The worker process. */
+  readonly pid: number
+}
+
+/** What a local pool needs besides the options of every pool. Checked. */
+export interface LocalSettings {
+  /** Absolute paths. */
+  readonly modules: readonly string[]
+  readonly graceMs: number
+  readonly startTimeoutMs: number
+  readonly maxHeapMb: number | undefined
+  /** Takes what functions print. If it returns a promise, the worker waits until that resolves. */
+  readonly print: (line: OutputLine) => Promise<void> | undefined
+}
+
+interface LocalCall {
+  readonly task: Task
+  readonly sink: Sink
+  /** Why it was cancelled. */
+  cancelled: Failure | undefined
+}
+
+/**
+ * The transport of Pool.local: an engine with one pool, in this process. Nothing travels but commands and reports of the
+ * workers.
+ *
+ *   apply, chunks ─▶ begin ─▶ job of the head ─▶ pool.submit ─▶ worker
+ *   Sink ◀─ #deliver, in a microtask ◀─ settled ─────────────────┘
+ *
+ * Outcomes are delivered later than the pool settles them, because a user's callback may call the pool again, and the
+ * scheduler must not be called while it works.
+ *
+ * The pool keeps the program alive while it opens, has calls, or ends; when it is idle, the program may end.
+ */
+export class InProcessTransport implements Transport, CallPort, TaskOwner {
+  readonly wasConnected = true
+  /** The pool has one client. */
+  readonly #client: Client = { identity: { name: 'this process' }, isFull: false, isPaced: true }
+  readonly #alive = new KeepAlive()
+  readonly #calls = new Map<number, LocalCall>()
+  /** It keeps the program alive because of these calls. */
+  #isHolding = false
+  /** Outcomes on their way to their Sinks. */
+  #settled: { readonly id: number; readonly outcome: Outcome }[] = []
+  #nextId = 1
+  #pool: Pool | undefined
+  #functions = new FunctionTable([])
+  /** The last head, and the job that was made of it: the tasks of one job travel to a worker together. */
+  #last: { readonly head: GroupHead; readonly job: Job } | undefined
+
+  constructor(private readonly settings: LocalSettings) {}
+
+  apply(call: FunctionCall, sink: Sink): Ticket {
+    return beginCall(this, call, sink)
+  }
+
+  chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
+    return new ChunksRun(this, () => this, call, onOutcome)
+  }
+
+  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): number {
+    const id = this.#nextId++
+    try {
+      checkSize(args, chunk)
+      const request = { args: chunk ? undefined : args, chunk, owner: this, key: id, isHeld: false }
+      const task = this.#opened.submit({ ...request, job: this.#jobOf(head) })
+      this.#holdForCalls(true)
+      this.#calls.set(id, { task, sink, cancelled: undefined })
+    } catch (error) {
+      queueMicrotask(() => sink.settle(undefined, [{ item: undefined, failure: asFailure(error) }]))
+    }
+    return id
+  }
+
+  cancel(id: number, reason: Failure): void {
+    const call = this.#calls.get(id)
+    if (!call || call.cancelled) return
+    call.cancelled = reason
+    this.#opened.end(call.task, reason)
+  }
+
+  /** The pool has settled a task. */
+  settled(id: number, outcome: Outcome): void {
+    if (this.#settled.push({ id, outcome }) === 1) queueMicrotask(() => this.#deliver())
+  }
+
+  /** Opens the one pool of this transport. */
+  openPool(call: OpenPoolCall): Lease {
+    const { maxHeapMb, print, ...settings } = this.settings
+    const launcher = new NodeLauncher(maxHeapMb === undefined ? [] : [`--max-old-space-size=${maxHeapMb}`])
+    const pool = new Pool('local', {
+      ...settings,
+      launcher,
+      processes: call.processes ?? availableCpus(),
+      initializer: call.initializer,
+      initargs: call.initargs,
+      maxTasksPerChild: call.maxtasksperchild,
+      maxRunningPerClient: undefined,
+      runTimeoutMs: 0,
+      maxRssBytes: 0,
+      maxResultBytes: MAX_CALL_BYTES,
+      limits: NO_LIMITS,
+      stacks: true,
+      output: ({ pid }, lines) => {
+        let full: Promise<void> | undefined
+        for (const { text, stream } of lines) full = print({ text, stream, pid }) ?? full
+        return full
+      },
+    })
+    this.#pool = pool
+    this.#alive.hold()
+    const opened = pool.ready
+      .then((functions) => {
+        this.#functions = new FunctionTable(functions)
+        return { pool: pool.name, processes: pool.options.processes }
+      })
+      .finally(() => this.#alive.release())
+    const ended = pool.ended.then(() => {
+      launcher.close()
+      this.#alive.end()
+      const { state } = pool
+      return state.kind === 'failed' ? state.failure : undefined
+    })
+    return { opened, ended, end: () => void this.terminate() }
+  }
+
+  async closePool(): Promise<void> {
+    this.#opened.close()
+    this.#holdUntilEnded()
+  }
+
+  async terminate(): Promise<void> {
+    this.#holdUntilEnded()
+    await this.#opened.terminate()
+  }
+
+  async serverInfo(): Promise<ServerView> {
+    const { runtime, options } = this.#opened
+    const { processes, graceMs } = options
+    return { version: VERSION, runtime, processes, maxMessageBytes: MAX_CALL_BYTES, graceMs }
+  }
+
+  async functions(): Promise<readonly FunctionInfo[]> {
+    return this.#functions.all.map((info) => ({ ...info, module: basename(info.module) }))
+  }
+
+  async poolInfo(): Promise<PoolView> {
+    const { name, state, stats, workers, options } = this.#opened
+    const { queued, queuedBytes, running, workersStarted, ...tasks } = stats
+    return {
+      pool: name,
+      shared: false,
+      state: state.kind,
+      failure: 'failure' in state ? state.failure : undefined,
+      processes: options.processes,
+      workers: workers.map(({ phase, ...worker }) => ({ ...worker, state: phase })),
+      queued,
+      queuedBytes,
+      running,
+      tasks,
+      workersStarted,
+    }
+  }
+
+  /** The lease has ended the pool. */
+  close(): void {}
+
+  get #opened(): Pool {
+    if (this.#pool) return this.#pool
+    throw new Failure('POOL_CLOSED', 'the local pool has not been opened')
+  }
+
+  #jobOf(head: GroupHead): Job {
+    if (this.#last && isSameHead(this.#last.head, head)) return this.#last.job
+    const failFast = head.onError === OnError.ON_ERROR_FAIL_FAST
+    const job = this.#functions.job(head, failFast, this.#client, 0)
+    this.#last = { head, job }
+    return job
+  }
+
+  #deliver(): void {
+    const settled = this.#settled
+    this.#settled = []
+    for (const { id, outcome } of settled) {
+      const call = this.#calls.get(id)
+      if (!call) continue
+      this.#calls.delete(id)
+      deliver(call, outcome)
+    }
+    if (this.#calls.size === 0) this.#holdForCalls(false)
+  }
+
+  #holdForCalls(hold: boolean): void {
+    if (hold === this.#isHolding) return
+    this.#isHolding = hold
+    this.#alive[hold ? 'hold' : 'release']()
+  }
+
+  #holdUntilEnded(): void {
+    this.#alive.hold()
+    void this.#opened.ended.then(() => this.#alive.release())
+  }
+}
+
+const NO_LIMITS = {
+  maxQueued: Number.POSITIVE_INFINITY,
+  maxQueuedPerClient: Number.POSITIVE_INFINITY,
+  maxQueuedBytes: Number.POSITIVE_INFINITY,
+}
+
+function deliver({ sink, cancelled }: LocalCall, outcome: Outcome): void {
+  if (cancelled) {
+    // Its outcome may have been on its way when it was cancelled.
+    const isItsOwn = !outcome.ok && outcome.failure.reason === cancelled.reason
+    sink.fail(isItsOwn ? outcome.failure : cancelled.of(true))
+  } else if (outcome.ok) sink.settle(outcome.payload, outcome.failures)
+  else sink.settle(undefined, [{ item: undefined, failure: outcome.failure }])
+}
+
+function checkSize(args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
+  let bytes = chunk?.length ?? 0
+  for (const arg of args) bytes += arg.length
+  if (bytes <= MAX_CALL_BYTES) return
+  const message = `the arguments of the call take ${bytes} bytes; a worker takes ${MAX_CALL_BYTES}`
+  throw new Failure('PAYLOAD_TOO_LARGE', message)
+}
+
+/** Keeps the program alive while anybody holds it. */
+class KeepAlive {
+  readonly #timer = setInterval(() => {}, MAX_TIMER_MS).unref()
+  #holders = 0
+
+  hold(): void {
+    if (this.#holders++ === 0) this.#timer.ref()
+  }
+
+  release(): void {
+    if (--this.#holders === 0) this.#timer.unref()
+  }
+
+  /** Nobody will hold it any more. */
+  end(): void {
+    clearInterval(this.#timer)
+  }
+}

@@ -1,0 +1,19 @@
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Failure } from '../wire/failure.js'
+
+/** What a server and a local pool have in common before there is an engine. */
+
+/** How long a function may go on after its call was cancelled, in milliseconds; then its process is killed. */
+export const GRACE_MS = 2_000
+
+/** How long a worker may take to load its modules and run its initializer, in milliseconds. */
+export const START_MS = 60_000
+
+/** The absolute path of a module: a path from the working directory, or a file: URL. @throws Failure MODULE_LOAD_FAILED. */
+export function modulePath(module: string | URL): string {
+  const path = module instanceof URL || module.startsWith('file:') ? fileURLToPath(module) : resolve(module)
+  if (existsSync(path)) return path
+  throw new Failure('MODULE_LOAD_FAILED', `there is no module ${path}`)
+}
