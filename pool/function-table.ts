@@ -1,20 +1,6 @@
 import { Failure } from '../wire/failure.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { FunctionInfo } from './process/worker-handle.js'
-import type { Client, Job } from './scheduler/task.js'
-
-/** The fields of a request that the tasks in it have in common. */
-export interface JobRequest {
-  readonly function: string
-  /** Arguments in front of each task's own. */
-  readonly args: readonly Uint8Array[]
-  readonly kwargs?: Uint8Array | undefined
-  readonly replyKind: number
-  readonly retries: number
-  readonly queueTimeoutMs: number
-  readonly runTimeoutMs: number
-  readonly spread: boolean
-}
 
 /** The functions that can be called, as the workers have loaded them. */
 export class FunctionTable {
@@ -28,30 +14,6 @@ export class FunctionTable {
   /** Sorted by name. */
   get all(): FunctionInfo[] {
     return [...this.byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
-  }
-
-  /**
-   * The job that a request asks for. Options come from the request, otherwise from the function's module, otherwise from
-   * the pool. @throws Failure FUNCTION_NOT_FOUND, BAD_REQUEST.
-   */
-  job(request: JobRequest, failFast: boolean, client: Client, poolRunTimeoutMs: number): Job {
-    const info = this.byName.get(request.function)
-    if (!info) throw this.unknown(request.function)
-    const { function: name, args, kwargs, spread, replyKind, retries, queueTimeoutMs, runTimeoutMs } = request
-    if (retries < 0) throw new Failure('BAD_REQUEST', `retries is ${retries}; it must be 0 or more`)
-    return {
-      function: name,
-      args,
-      kwargs,
-      spread,
-      replyKind,
-      retries: retries || info.retries,
-      failFast,
-      queueTimeoutMs,
-      runTimeoutMs: runTimeoutMs || info.runTimeoutMs || poolRunTimeoutMs,
-      neverKilled: info.neverKilled,
-      client,
-    }
   }
 
   /** The failure of a call of a name that is not here: FUNCTION_NOT_FOUND, with the nearest names. */

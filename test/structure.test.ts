@@ -17,7 +17,7 @@ const ROOMS: Record<string, { imports: string[]; notPackages?: RegExp; notFiles?
     notFiles: /wire\/values|pool_service|rpc-methods/,
   },
   server: { imports: ['pool', 'wire', 'proto/gen'] },
-  client: { imports: ['wire', 'proto/gen'] },
+  client: { imports: ['pool', 'wire', 'proto/gen'] },
   cli: { imports: ['client', 'server', 'wire', 'proto/gen'] },
 }
 
@@ -93,10 +93,15 @@ describe('the structure', () => {
     expect(names.filter((name, at) => names.indexOf(name) !== at)).toEqual([])
   })
 
-  it('only the launcher makes processes, and knows what Node calls one', () => {
-    const makers = sources.filter(
-      (file) => /^(pool|server|worker)\//.test(file) && importsOf(file).includes('node:child_process'),
+  it('of the client, only the local pool uses the engine', () => {
+    const users = sources.filter(
+      (file) => file.startsWith('client/') && importsOf(file).some((name) => /\/pool\//.test(name)),
     )
+    expect(users).toEqual(['client/local.ts', 'client/transport/in-process-transport.ts'])
+  })
+
+  it('only the launcher makes processes, and knows what Node calls one', () => {
+    const makers = sources.filter((file) => importsOf(file).includes('node:child_process'))
     expect(makers).toEqual(['pool/process/launcher.ts'])
   })
 

@@ -1,10 +1,10 @@
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
-import type { GroupHead } from '../../wire/framing/call-codec.js'
+import { type GroupHead, headOf, NO_ARGS } from '../../wire/framing/call-codec.js'
 import type { Reason } from '../../wire/reason.js'
-import { type CallPort, headOf, NO_ARGS } from './call-port.js'
+import type { CallPort } from './call-port.js'
 import { atDeadline, Resend } from './resend.js'
-import type { ChunkFailure, ChunkOutcome, ChunksCall, Pending, Sink, Transport } from './transport.js'
+import type { ChunkFailure, ChunkOutcome, ChunksCall, Pending, Sink, Ticket, Transport } from './transport.js'
 
 /** The server gives these reasons for a call that it refuses. If it refuses one chunk, it refuses the whole request. */
 const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
@@ -79,8 +79,7 @@ export class ChunksRun implements Pending<void> {
 
 /** One chunk: under way in a port, or in a pause before it is sent again, or ended. */
 class ChunkCall implements Sink {
-  #port: CallPort
-  #id: number
+  #ticket: Ticket
   #hasEnded = false
   #resend: Resend | undefined
 
@@ -90,8 +89,7 @@ class ChunkCall implements Sink {
     private readonly payload: Uint8Array,
     private readonly at: number,
   ) {
-    this.#port = run.port()
-    this.#id = this.#port.begin(head, NO_ARGS, payload, this)
+    this.#ticket = run.port().begin(head, NO_ARGS, payload, this)
   }
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
@@ -111,7 +109,7 @@ class ChunkCall implements Sink {
 
   cancel(reason: Failure): void {
     if (this.#hasEnded) return
-    if (!this.#resend?.isPausing) return this.#port.cancel(this.#id, reason)
+    if (!this.#resend?.isPausing) return this.#ticket.cancel(reason)
     this.#resend.stop()
     this.#end(reason)
   }
@@ -122,9 +120,8 @@ class ChunkCall implements Sink {
   }
 
   #sendAgain(): void {
-    this.#port = this.run.port()
     // With a new head: less of the timeout is left.
-    this.#id = this.#port.begin(chunkHeadOf(this.run.call), NO_ARGS, this.payload, this)
+    this.#ticket = this.run.port().begin(chunkHeadOf(this.run.call), NO_ARGS, this.payload, this)
   }
 }
 

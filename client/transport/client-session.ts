@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import { CallRequest, CallResponse, type ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
-import { CallRequestWriter, type GroupHead, readOutcomes } from '../../wire/framing/call-codec.js'
+import { CallRequestWriter, type GroupHead, isSameHead, readOutcomes } from '../../wire/framing/call-codec.js'
 import {
   ACK_BYTES,
   ACK_MESSAGES,
@@ -12,9 +12,9 @@ import {
   RESUME_MS,
   UNSENT_BYTES,
 } from '../../wire/protocol.js'
-import { type CallPort, isSameHead } from './call-port.js'
+import type { CallPort } from './call-port.js'
 import { failureOf } from './grpc-status.js'
-import { type ChunkFailure, NO_OUTCOME, type Sink } from './transport.js'
+import { type ChunkFailure, NO_OUTCOME, type Sink, type Ticket } from './transport.js'
 
 /*
  * The client's end of a session: calls that outlive the stream on which they travel (Session in pool_service.proto).
@@ -139,16 +139,16 @@ export class Session implements CallPort {
     return this.#state.kind === 'ended'
   }
 
-  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): number {
+  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): Ticket {
     const id = this.#nextId++
     this.#calls.set(id, sink)
     this.#stopIdling()
     this.#outbox.add(head, id, args, chunk)
     this.#writeSoon()
-    return id
+    return new SessionTicket(this, id)
   }
 
-  /** The call fails at once, and the server is told to cancel it. */
+  /** The call fails with this reason at once, and the server is told to cancel it. Nothing happens if it has ended. */
   cancel(id: number, reason: Failure): void {
     if (!this.#calls.has(id)) return
     if (!this.#isOver) {
@@ -339,6 +339,17 @@ export class Session implements CallPort {
 
   #write(): void {
     if (this.#state.kind === 'open') this.#outbox.write()
+  }
+}
+
+class SessionTicket implements Ticket {
+  constructor(
+    private readonly session: Session,
+    private readonly id: number,
+  ) {}
+
+  cancel(reason: Failure): void {
+    this.session.cancel(this.id, reason)
   }
 }
 

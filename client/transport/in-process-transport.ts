@@ -3,13 +3,21 @@ import { FunctionTable } from '../../pool/function-table.js'
 import { Pool } from '../../pool/pool.js'
 import { availableCpus } from '../../pool/process/available-cpus.js'
 import { NodeLauncher } from '../../pool/process/launcher.js'
-import type { Client, Job, Outcome, Task, TaskOwner } from '../../pool/scheduler/task.js'
+import {
+  type Client,
+  failed,
+  type Job,
+  jobOf,
+  type Outcome,
+  type Task,
+  type TaskOwner,
+} from '../../pool/scheduler/task.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { asFailure, Failure } from '../../wire/failure.js'
-import type { GroupHead } from '../../wire/framing/call-codec.js'
+import { type GroupHead, headOf, isSameHead, NO_ARGS } from '../../wire/framing/call-codec.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../../wire/protocol.js'
 import { VERSION } from '../../wire/version.js'
-import { beginCall, type CallPort, isSameHead } from './call-port.js'
+import { type CallPort, CallWithDeadline } from './call-port.js'
 import { ChunksRun } from './chunk-calls.js'
 import type {
   ChunkOutcome,
@@ -48,13 +56,6 @@ export interface LocalSettings {
   readonly print: (line: OutputLine) => Promise<void> | undefined
 }
 
-interface LocalCall {
-  readonly task: Task
-  readonly sink: Sink
-  /** Why it was cancelled. */
-  cancelled: Failure | undefined
-}
-
 /**
  * The transport of Pool.local: an engine with one pool, in this process. Nothing travels but commands and reports of the
  * workers.
@@ -67,17 +68,15 @@ interface LocalCall {
  *
  * The pool keeps the program alive while it opens, has calls, or ends; when it is idle, the program may end.
  */
-export class InProcessTransport implements Transport, CallPort, TaskOwner {
+export class InProcessTransport implements Transport, CallPort {
   readonly wasConnected = true
   /** The pool has one client. */
   readonly #client: Client = { identity: { name: 'this process' }, isFull: false, isPaced: true }
   readonly #alive = new KeepAlive()
-  readonly #calls = new Map<number, LocalCall>()
-  /** It keeps the program alive because of these calls. */
-  #isHolding = false
-  /** Outcomes on their way to their Sinks. */
-  #settled: { readonly id: number; readonly outcome: Outcome }[] = []
-  #nextId = 1
+  /** Calls without an outcome. */
+  #open = 0
+  /** Calls whose outcome is on its way to their Sinks. */
+  #settled: LocalCall[] = []
   #pool: Pool | undefined
   #functions = new FunctionTable([])
   /** The last head, and the job that was made of it: the tasks of one job travel to a worker together. */
@@ -86,37 +85,26 @@ export class InProcessTransport implements Transport, CallPort, TaskOwner {
   constructor(private readonly settings: LocalSettings) {}
 
   apply(call: FunctionCall, sink: Sink): Ticket {
-    return beginCall(this, call, sink)
+    if (call.deadline !== undefined) return new CallWithDeadline(this, call, call.deadline, sink)
+    return this.begin(headOf(call, NO_ARGS), call.args, undefined, sink)
   }
 
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
     return new ChunksRun(this, () => this, call, onOutcome)
   }
 
-  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): number {
-    const id = this.#nextId++
+  begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): Ticket {
+    const call = new LocalCall(sink, this.#onSettled)
+    if (this.#open++ === 0) this.#alive.hold()
     try {
       checkSize(args, chunk)
-      const request = { args: chunk ? undefined : args, chunk, owner: this, key: id, isHeld: false }
-      const task = this.#opened.submit({ ...request, job: this.#jobOf(head) })
-      this.#holdForCalls(true)
-      this.#calls.set(id, { task, sink, cancelled: undefined })
+      const job = this.#jobOf(head)
+      const pool = this.#opened
+      call.begin(pool, pool.submit({ job, args: chunk ? undefined : args, chunk, owner: call, key: 0, isHeld: false }))
     } catch (error) {
-      queueMicrotask(() => sink.settle(undefined, [{ item: undefined, failure: asFailure(error) }]))
+      call.settled(0, failed(asFailure(error)))
     }
-    return id
-  }
-
-  cancel(id: number, reason: Failure): void {
-    const call = this.#calls.get(id)
-    if (!call || call.cancelled) return
-    call.cancelled = reason
-    this.#opened.end(call.task, reason)
-  }
-
-  /** The pool has settled a task. */
-  settled(id: number, outcome: Outcome): void {
-    if (this.#settled.push({ id, outcome }) === 1) queueMicrotask(() => this.#deliver())
+    return call
   }
 
   /** Opens the one pool of this transport. */
@@ -207,28 +195,24 @@ export class InProcessTransport implements Transport, CallPort, TaskOwner {
 
   #jobOf(head: GroupHead): Job {
     if (this.#last && isSameHead(this.#last.head, head)) return this.#last.job
+    const info = this.#functions.byName.get(head.function)
+    if (!info) throw this.#functions.unknown(head.function)
     const failFast = head.onError === OnError.ON_ERROR_FAIL_FAST
-    const job = this.#functions.job(head, failFast, this.#client, 0)
+    const job = jobOf(head, this.#client, failFast, { info, runTimeoutMs: 0 })
     this.#last = { head, job }
     return job
+  }
+
+  readonly #onSettled = (call: LocalCall): void => {
+    if (this.#settled.push(call) === 1) queueMicrotask(() => this.#deliver())
   }
 
   #deliver(): void {
     const settled = this.#settled
     this.#settled = []
-    for (const { id, outcome } of settled) {
-      const call = this.#calls.get(id)
-      if (!call) continue
-      this.#calls.delete(id)
-      deliver(call, outcome)
-    }
-    if (this.#calls.size === 0) this.#holdForCalls(false)
-  }
-
-  #holdForCalls(hold: boolean): void {
-    if (hold === this.#isHolding) return
-    this.#isHolding = hold
-    this.#alive[hold ? 'hold' : 'release']()
+    for (const call of settled) call.deliver()
+    this.#open -= settled.length
+    if (this.#open === 0) this.#alive.release()
   }
 
   #holdUntilEnded(): void {
@@ -243,13 +227,46 @@ const NO_LIMITS = {
   maxQueuedBytes: Number.POSITIVE_INFINITY,
 }
 
-function deliver({ sink, cancelled }: LocalCall, outcome: Outcome): void {
-  if (cancelled) {
-    // Its outcome may have been on its way when it was cancelled.
-    const isItsOwn = !outcome.ok && outcome.failure.reason === cancelled.reason
-    sink.fail(isItsOwn ? outcome.failure : cancelled.of(true))
-  } else if (outcome.ok) sink.settle(outcome.payload, outcome.failures)
-  else sink.settle(undefined, [{ item: undefined, failure: outcome.failure }])
+/** A call from `begin` until its Sink has been told the outcome. */
+class LocalCall implements Ticket, TaskOwner {
+  #pool: Pool | undefined
+  #task: Task | undefined
+  #outcome: Outcome | undefined
+  /** Why it was cancelled. */
+  #cancelled: Failure | undefined
+
+  constructor(
+    private readonly sink: Sink,
+    private readonly onSettled: (call: LocalCall) => void,
+  ) {}
+
+  begin(pool: Pool, task: Task): void {
+    this.#pool = pool
+    this.#task = task
+  }
+
+  cancel(reason: Failure): void {
+    if (this.#cancelled) return
+    this.#cancelled = reason
+    if (this.#task) this.#pool?.end(this.#task, reason)
+  }
+
+  settled(_key: number, outcome: Outcome): void {
+    this.#outcome = outcome
+    this.onSettled(this)
+  }
+
+  deliver(): void {
+    const { sink } = this
+    const outcome = this.#outcome
+    if (!outcome) return
+    if (this.#cancelled) {
+      // Its outcome may have been on its way when it was cancelled.
+      const isItsOwn = !outcome.ok && outcome.failure.reason === this.#cancelled.reason
+      sink.fail(isItsOwn ? outcome.failure : this.#cancelled.of(true))
+    } else if (outcome.ok) sink.settle(outcome.payload, outcome.failures)
+    else sink.settle(undefined, [{ item: undefined, failure: outcome.failure }])
+  }
 }
 
 function checkSize(args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {

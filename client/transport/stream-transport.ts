@@ -1,6 +1,7 @@
+import { headOf, NO_ARGS } from '../../wire/framing/call-codec.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import type { ClientOptions } from '../options.js'
-import { beginCall } from './call-port.js'
+import { CallWithDeadline } from './call-port.js'
 import { ChunksRun } from './chunk-calls.js'
 import { Session } from './client-session.js'
 import type { ChunkOutcome, ChunksCall, FunctionCall, Pending, Sink, Ticket, Transport } from './transport.js'
@@ -29,7 +30,9 @@ export class StreamTransport extends UnaryTransport {
   #earlier: Session[] = []
 
   override apply(call: FunctionCall, sink: Sink): Ticket {
-    return beginCall(this.#usableSession(), call, sink)
+    const session = this.#usableSession()
+    if (call.deadline !== undefined) return new CallWithDeadline(session, call, call.deadline, sink)
+    return session.begin(headOf(call, NO_ARGS), call.args, undefined, sink)
   }
 
   override chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {

@@ -63,14 +63,27 @@ const WORKER_MAIN = fileURLToPath(new URL('../../worker/worker-main.js', import.
 /** One V8 helper thread, not four: with four, a worker that makes much garbage takes the other workers' CPUs. */
 const ONE_HELPER_THREAD = process.env['NODE_OPTIONS']?.includes('--v8-pool-size') ? [] : ['--v8-pool-size=1']
 
-/** A worker inherits Node's flags, except a debugger's port (one process only) and profiles (one file for each process). */
-const inheritedFlags = (): string[] =>
-  process.execArgv.filter((flag) => !/^--(inspect|cpu-prof|heap-prof|report)/.test(flag))
+/**
+ * Flags of Node that a worker does not inherit: those that say what this process runs (`--eval`, `--test`, `--watch`), a
+ * debugger's port, which only one process can have, and profiles, which are files of one process.
+ */
+const OWN_FLAGS =
+  /^(-[peic]+|--(eval|print|interactive|check|input-type|test|watch|inspect|cpu-prof|heap-prof|report)(?![a-z]).*)$/
+
+/** A flag's value may be an argument of its own. */
+export function inheritedFlags(flags: readonly string[]): string[] {
+  let isOwn = false
+  return flags.filter((flag, at) => {
+    const isValue = at > 0 && (!flag.startsWith('-') || /^(-[pe]+|--(eval|print))$/.test(flags[at - 1] ?? ''))
+    if (!isValue) isOwn = OWN_FLAGS.test(flag)
+    return !isOwn
+  })
+}
 
 /** A worker that runs JavaScript modules in this version of Node. */
 const nodeCommand = (flags: readonly string[], report: CrashReport): WorkerCommand => ({
   file: process.execPath,
-  args: [...ONE_HELPER_THREAD, ...inheritedFlags(), ...flags, ...report.flags, WORKER_MAIN],
+  args: [...ONE_HELPER_THREAD, ...inheritedFlags(process.execArgv), ...flags, ...report.flags, WORKER_MAIN],
 })
 
 /**

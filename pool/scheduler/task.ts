@@ -1,4 +1,4 @@
-import type { Failure } from '../../wire/failure.js'
+import { Failure } from '../../wire/failure.js'
 
 /**
  * The party that calls: the unit of fairness and of per-client limits. Today it is a connection
@@ -41,6 +41,50 @@ export interface Job {
   /** A task that goes on after its abort signal never costs its worker process the life. */
   readonly neverKilled: boolean
   readonly client: Client
+}
+
+/** The fields of a request that the tasks in it have in common. */
+export interface JobRequest {
+  readonly function: string
+  /** Arguments in front of each task's own. */
+  readonly args: readonly Uint8Array[]
+  readonly kwargs?: Uint8Array | undefined
+  readonly replyKind: number
+  readonly retries: number
+  readonly queueTimeoutMs: number
+  readonly runTimeoutMs: number
+  readonly spread: boolean
+}
+
+/** What the job of a request depends on besides the request. */
+export interface JobDefaults {
+  /** What the function's module says of it (`configure`). */
+  readonly info: { readonly retries: number; readonly runTimeoutMs: number; readonly neverKilled: boolean }
+  /** The pool's own limit; 0 for none. */
+  readonly runTimeoutMs: number
+}
+
+/**
+ * The job that a request asks for. Options come from the request, otherwise from the function's module, otherwise from
+ * the pool. @throws Failure BAD_REQUEST.
+ */
+export function jobOf(request: JobRequest, client: Client, failFast: boolean, defaults: JobDefaults): Job {
+  const { args, kwargs, spread, replyKind, retries, queueTimeoutMs, runTimeoutMs } = request
+  const { info } = defaults
+  if (retries < 0) throw new Failure('BAD_REQUEST', `retries is ${retries}; it must be 0 or more`)
+  return {
+    function: request.function,
+    args,
+    kwargs,
+    spread,
+    replyKind,
+    retries: retries || info.retries,
+    failFast,
+    queueTimeoutMs,
+    runTimeoutMs: runTimeoutMs || info.runTimeoutMs || defaults.runTimeoutMs,
+    neverKilled: info.neverKilled,
+    client,
+  }
 }
 
 /** The failure of one item of a chunk. */

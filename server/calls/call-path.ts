@@ -1,6 +1,13 @@
 import type { Engine, EnginePool } from '../../pool/engine.js'
-import type { JobRequest } from '../../pool/function-table.js'
-import type { Client, Job, Outcome, Task, TaskOwner } from '../../pool/scheduler/task.js'
+import {
+  type Client,
+  type Job,
+  type JobRequest,
+  jobOf,
+  type Outcome,
+  type Task,
+  type TaskOwner,
+} from '../../pool/scheduler/task.js'
 import type { ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure, failureToStatus } from '../../wire/failure.js'
@@ -47,8 +54,10 @@ export function resolveJob({ engine }: CallContext, request: CallsRequest, clien
     throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
   }
   const pool = engine.pool(request.pool)
+  const info = engine.functions.byName.get(request.function)
+  if (!info) throw engine.functions.unknown(request.function)
   const failFast = onError === OnError.ON_ERROR_FAIL_FAST
-  return { pool, job: engine.functions.job(request, failFast, client, pool.options.runTimeoutMs) }
+  return { pool, job: jobOf(request, client, failFast, { info, runTimeoutMs: pool.options.runTimeoutMs }) }
 }
 
 /** What an open call counts in the budget besides its arguments: its objects, until the garbage collector runs. */

@@ -105,7 +105,7 @@ async function ownedPool(plan: PoolPlan, numbers: Numbers, random: Random): Prom
   let pool: Pool
   try {
     pool = plan.local
-      ? await FarPool.local(FUNCTIONS, { ...plan.options, logLevel: 'silent' })
+      ? await FarPool.local(FUNCTIONS, { ...plan.options, output: 'ignore' })
       : new FarPool(options.address, plan.options)
   } catch {
     return void (await sleep(AWAY_MS))

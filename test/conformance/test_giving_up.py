@@ -26,7 +26,7 @@ def test_a_passed_deadline_aborts_the_function_and_keeps_its_process(open_pool, 
     begun, ended = files
     lease = open_pool()
     pid = lease.apply('pid')
-    assert code_of(lambda: lease.apply('untilAborted', *map(str, files), timeout=0.5)) == 'DEADLINE_EXCEEDED'
+    assert code_of(lambda: lease.apply('untilAborted', *map(str, files), timeout=2)) == 'DEADLINE_EXCEEDED'
     assert until_begun(begun) == [pid]
     until(lambda: len(lines(ended)) == 1, 'the function has ended')
     # The client ends the call at its own deadline: the server may see that before its own clock says the same.
@@ -37,7 +37,9 @@ def test_a_passed_deadline_aborts_the_function_and_keeps_its_process(open_pool, 
 def test_a_function_that_ignores_its_signal_is_killed_after_the_grace(open_pool, files):
     begun, _ = files
     lease = open_pool()
-    assert code_of(lambda: lease.apply('spin', str(begun), timeout=0.5)) == 'DEADLINE_EXCEEDED'
+    # On a busy machine the worker may need longer to start than the deadline allows.
+    lease.apply('pid')
+    assert code_of(lambda: lease.apply('spin', str(begun), timeout=2)) == 'DEADLINE_EXCEEDED'
     [pid] = until_begun(begun)
     until(lambda: not is_alive(pid), 'the process is gone')
     assert lease.apply('pid') != pid

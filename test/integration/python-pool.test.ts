@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { AsyncResult, Pool, partial } from 'farpool'
+import { AsyncResult, type Pool, partial } from 'farpool'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { sharedFarm } from '../support/farm.js'
 
@@ -7,24 +7,25 @@ const farm = sharedFarm({ args: ['--processes', '2'] })
 
 /** Each method of Python's Pool, with both encodings and both transports. */
 describe.each([
+  { encoding: 'cbor', transport: 'local' },
+  { encoding: 'json', transport: 'local' },
   { encoding: 'cbor', transport: 'stream' },
   { encoding: 'json', transport: 'stream' },
   { encoding: 'cbor', transport: 'unary' },
 ] as const)('multiprocessing.Pool over $encoding, $transport', ({ encoding, transport }) => {
   let pool: Pool
-  beforeAll(() => {
-    pool = farm.connect({ encoding, transport })
+  beforeAll(async () => {
+    pool = await farm.open(transport, { encoding })
   })
 
   it('Pool(processes, initializer, initargs, maxtasksperchild)', async () => {
     const file = farm.path(`initialized-${encoding}-${transport}`)
-    await using own = new Pool(farm.address, {
+    await using own = await farm.open(transport, {
       processes: 2,
       initializer: 'logInitialization',
       initargs: [file],
       maxtasksperchild: 2,
       encoding,
-      transport,
     })
     const pids = await own.map('pid', [1, 2, 3, 4, 5], { chunksize: 1 })
     for (const pid of pids) expect(pids.filter((other) => other === pid).length).toBeLessThanOrEqual(2)
@@ -37,12 +38,11 @@ describe.each([
   })
 
   it('initargs reach the initializer in every process', async () => {
-    await using own = new Pool(farm.address, {
+    await using own = await farm.open(transport, {
       processes: 2,
       initializer: 'initialize',
       initargs: [1, { deep: ['x'] }],
       encoding,
-      transport,
     })
     expect(await own.map('initializedWith', [0, 0, 0, 0], { chunksize: 1 })).toEqual(
       Array(4).fill([1, { deep: ['x'] }]),
@@ -118,7 +118,7 @@ describe.each([
   })
 
   it('close, join', async () => {
-    const own = new Pool(farm.address, { processes: 1, encoding, transport })
+    const own = await farm.open(transport, { processes: 1, encoding })
     const results = [own.applyAsync('add', [1, 2]), own.mapAsync('square', [1, 2])]
     await own.close()
     await own.join()
@@ -127,7 +127,7 @@ describe.each([
   })
 
   it('terminate', async () => {
-    const own = new Pool(farm.address, { processes: 1, encoding, transport })
+    const own = await farm.open(transport, { processes: 1, encoding })
     const result = own.applyAsync('never')
     await own.terminate()
     await own.join()

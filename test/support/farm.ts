@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { Pool, type PoolOptions } from 'farpool'
+import { type LocalOptions, Pool, type PoolOptions } from 'farpool'
 import { afterAll, beforeAll } from 'vitest'
 import { FUNCTIONS, ServerProcess } from './server.js'
 import { makeStub, type Stub } from './stub.js'
@@ -68,6 +68,15 @@ export class Farm implements AsyncDisposable {
   /** Another client of the same server. A test may also terminate it by itself. */
   connect(options?: PoolOptions): Pool {
     const pool = new Pool(this.address, options)
+    this.#pools.push(pool)
+    return pool
+  }
+
+  /** A pool over a given transport: a client of the server, or a local pool of the same module with 2 processes. */
+  async open(transport: 'local' | 'stream' | 'unary', options: Omit<PoolOptions, 'transport'> = {}): Promise<Pool> {
+    if (transport !== 'local') return this.connect({ ...options, transport })
+    const local: LocalOptions = { processes: 2, graceMs: 200, ...options }
+    const pool = await Pool.local(this.#options.module === undefined ? FUNCTIONS : this.path('module.mjs'), local)
     this.#pools.push(pool)
     return pool
   }

@@ -104,6 +104,12 @@ export const print = (text) => {
   console.error(`${text} (stderr)`)
   return text.length
 }
+export const printError = (text) => {
+  console.error(text)
+}
+export const printLines = (count, line) => {
+  for (let i = 0; i < count; i++) console.log(line)
+}
 export const printMuch = (bytes) => {
   console.log(
     'x'

@@ -11,6 +11,7 @@ import {
   ItemFailure,
   Session,
 } from '../../proto/gen/farpool/routing/v1/routing.js'
+import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { MAX_FIELDS } from '../protocol.js'
 import {
   checkFields,
@@ -43,6 +44,45 @@ const OUTCOME_FAILURES = 0x1a
 
 /** The fields that all calls of a group share. */
 export type GroupHead = Omit<CallGroup, 'calls'>
+
+/** The arguments of a group, or of a call, that has none of its own. */
+export const NO_ARGS: readonly Uint8Array[] = []
+
+/** A call, with a deadline in Unix time instead of a timeout; undefined for no limit. */
+type CallFields = Omit<GroupHead, 'args' | 'spread' | 'onError' | 'timeoutMs'> & {
+  readonly deadline: number | undefined
+}
+
+/** The head of the group that a call travels in. */
+export const headOf = (call: CallFields, args: readonly Uint8Array[]): GroupHead => ({
+  pool: call.pool,
+  function: call.function,
+  args: args as Uint8Array[],
+  kwargs: call.kwargs,
+  replyKind: call.replyKind,
+  retries: call.retries,
+  queueTimeoutMs: call.queueTimeoutMs,
+  runTimeoutMs: call.runTimeoutMs,
+  spread: false,
+  onError: OnError.ON_ERROR_UNSPECIFIED,
+  timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
+})
+
+/** Whether calls with these heads can travel in one group. Bound values are compared by identity. */
+export const isSameHead = (a: GroupHead, b: GroupHead): boolean =>
+  a === b ||
+  (a.function === b.function &&
+    a.pool === b.pool &&
+    a.args.length === 0 &&
+    b.args.length === 0 &&
+    a.kwargs === b.kwargs &&
+    a.replyKind === b.replyKind &&
+    a.retries === b.retries &&
+    a.queueTimeoutMs === b.queueTimeoutMs &&
+    a.runTimeoutMs === b.runTimeoutMs &&
+    a.spread === b.spread &&
+    a.onError === b.onError &&
+    a.timeoutMs === b.timeoutMs)
 
 /** The number of fields of a group, without its arguments and its calls. */
 const GROUP_HEAD_FIELDS = 12
