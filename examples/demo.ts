@@ -1,10 +1,12 @@
-// npm run demo: runs real work in one process, then in one process per CPU, and prints the speed-up. --quick: few items.
+// npm run demo: runs real work on a server with one worker process, on a server with one per CPU, and on a local pool, and
+// prints the speed-up. --quick: few items.
 import { createHash } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Pool, partial } from 'farpool'
+import { serve } from 'farpool/server'
 import { Progress } from '../cli/map-command.js'
 import { findFiles } from './data.js'
 
@@ -34,7 +36,7 @@ const pictures = Array.from({ length: quick ? 4 : 32 }, (_, i): [string, number,
 })
 const jpegs = pictures.map(([path]) => path)
 
-/** The results of one run. Both runs must have the same. */
+/** The results of one run. All runs must have the same. */
 interface Facts {
   pictureBytes: number
   thumbnailBytes: number
@@ -109,24 +111,44 @@ const operations: Operation[] = [
   },
 ]
 
-/** Runs all operations on a pool of `count` processes. Resolves with the seconds of each operation. */
-async function runAll(count: number): Promise<{ seconds: number[]; facts: Facts }> {
-  await using pool = await Pool.local<Functions>(new URL('./functions.js', import.meta.url), { processes: count })
+const functions = new URL('./functions.js', import.meta.url)
+const count = (n: number) => (n === 1 ? '1 process' : `${n} processes`)
+
+/** Runs all operations over gRPC, on a server with so many workers. */
+async function runRemote(workers: number): Promise<Run> {
+  const listen = `unix:${join(folder, `${workers}.sock`)}`
+  await using server = await serve({ modules: [functions], processes: workers, listen, logLevel: 'warn' })
+  await using pool = new Pool<Functions>(server.address)
+  return await runAll(pool, workers, `server, ${count(workers)}`)
+}
+
+/** Runs all operations on workers of this program itself. */
+async function runLocal(workers: number): Promise<Run> {
+  await using pool = await Pool.local<Functions>(functions, { processes: workers })
+  return await runAll(pool, workers, `local, ${count(workers)}`)
+}
+
+/** The seconds of each operation, and the results. */
+interface Run {
+  seconds: number[]
+  facts: Facts
+}
+
+async function runAll(pool: Pool<Functions>, workers: number, title: string): Promise<Run> {
   const facts: Facts = { pictureBytes: 0, thumbnailBytes: 0, words: 0, htmlBytes: 0, digests: '' }
   const seconds: number[] = []
   const everything = sum(operations.map(({ items }) => items))
-  const progress = new Progress(`${count} ${count === 1 ? 'process  ' : 'processes'}`)
+  const progress = new Progress(title.padEnd(`server, ${count(processes)}`.length))
   let before = 0
   for (const { name, items, warmUp, run } of operations) {
-    await Promise.all(Array.from({ length: 2 * count }, () => warmUp(pool)))
+    await Promise.all(Array.from({ length: 2 * workers }, () => warmUp(pool)))
     const started = performance.now()
     await run(pool, facts, (done) => progress.update(before + done, (before + done) / everything))
     const took = (performance.now() - started) / 1000
     seconds.push(took)
     before += items
     progress.update(before, before / everything)
-    if (!process.stderr.isTTY)
-      console.log(`${count === 1 ? '1 process' : `${count} processes`}: ${name}, ${items} items, ${took.toFixed(2)} s`)
+    if (!process.stderr.isTTY) console.log(`${title}: ${name}, ${items} items, ${took.toFixed(2)} s`)
   }
   progress.end(before)
   return { seconds, facts }
@@ -143,32 +165,44 @@ function table(rows: string[][]): string {
     .join('\n')
 }
 
-const one = await runAll(1)
-const all = await runAll(processes)
+const one = await runRemote(1)
+const all = await runRemote(processes)
+const local = await runLocal(processes)
 
-const rows = operations.flatMap(({ name, items }, i) => {
-  const [alone = 0, together = 0] = [one.seconds[i], all.seconds[i]]
-  return [
-    [name, String(items), '1', `${alone.toFixed(2)} s`, ''],
-    ['', '', String(processes), `${together.toFixed(2)} s`, `${(alone / together).toFixed(2)} ×`],
-  ]
-})
-const [alone, together] = [sum(one.seconds), sum(all.seconds)]
-rows.push(
-  ['all', '', '1', `${alone.toFixed(2)} s`, ''],
-  ['', '', String(processes), `${together.toFixed(2)} s`, `${(alone / together).toFixed(2)} ×`],
+const row = (name: string, items: string, [alone = 0, together = 0, here = 0]: number[]) => [
+  name,
+  items,
+  `${alone.toFixed(2)} s`,
+  `${together.toFixed(2)} s`,
+  `${(alone / together).toFixed(2)} ×`,
+  `${here.toFixed(2)} s`,
+]
+const runs = [one, all, local]
+const rows = operations.map(({ name, items }, i) =>
+  row(
+    name,
+    String(items),
+    runs.map(({ seconds }) => seconds[i] ?? 0),
+  ),
 )
-console.log(`\n${table([['operation', 'items', 'processes', 'time', 'speed-up'], ...rows])}\n`)
+const total = row(
+  'all',
+  '',
+  runs.map(({ seconds }) => sum(seconds)),
+)
+const header = ['operation', 'items', count(1), count(processes), 'speed-up', 'local pool']
+console.log(`\n${table([header, ...rows, total])}\n`)
 
 // Check the results.
 const { facts } = all
-const local = createHash('sha256')
+const digest = createHash('sha256')
   .update(readFileSync(texts[0] ?? ''))
   .digest('hex')
-const same = JSON.stringify(one.facts) === JSON.stringify(facts) && facts.digests.startsWith(local)
+const isSame = runs.every((run) => JSON.stringify(run.facts) === JSON.stringify(facts))
+const same = isSame && facts.digests.startsWith(digest)
 console.log(
   `${facts.words} words counted, ${Math.round(facts.pictureBytes / 1000)} kB of pictures made into ` +
     `${Math.round(facts.thumbnailBytes / 1000)} kB of thumbnails, ${Math.round(facts.htmlBytes / 1000)} kB of HTML.`,
 )
-console.log(same ? 'Both runs gave the same results, and a digest computed here agrees.' : 'The runs DIFFER.')
+console.log(same ? 'All runs gave the same results, and a digest computed here agrees.' : 'The runs DIFFER.')
 process.exitCode = same ? 0 : 1
