@@ -43,6 +43,14 @@ describe('chaos', () => {
     expect(report.faults).toHaveProperty('kill')
   })
 
+  it('breaks no rule of local pools while workers are killed and stopped and clients are killed', async () => {
+    const paces = ['--kill-every', '300', '--stop-every', '700', '--client-kill-every', '3000']
+    const { report, broken } = await chaos('local', '--local', '--seed', '7', '--seconds', '5', '--calm', ...paces)
+    expect(broken, JSON.stringify(report.violations, null, 2)).toEqual([])
+    expect(report.executions).toBeGreaterThan(0)
+    expect(report.faults).toHaveProperty('kill')
+  })
+
   // The runs with planted bugs end after a number of tasks, because a busy machine does little in a given time.
   it('finds a scheduler that drops an outcome', async () => {
     const { broken } = await chaos('drop', ...tasks(1_000), '--settle', '2', '--calm', '--plant', 'drop-outcome')

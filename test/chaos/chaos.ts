@@ -79,6 +79,7 @@ export class Chaos {
     const shared = new Pool(this.#server.address)
     const random = new Random(options.seed, 0x6e656d65)
     const targets = {
+      hasLocalPools: options.local,
       mark: stage.mark,
       server: this.#server,
       shared,
@@ -165,6 +166,7 @@ export class Chaos {
       lanes: options.lanes,
       owned: true,
       plain: false,
+      localProcesses: options.local ? options.processes : 0,
       rate: this.#rate / options.clients,
     }
     return new TrafficClient(traffic, relay, stage.env)

@@ -36,6 +36,8 @@ export interface NemesisTargets {
   /** The mark in the environment of every process of the run. */
   readonly mark: string
   readonly server: ServerUnderTest
+  /** All workers belong to the clients. */
+  readonly hasLocalPools: boolean
   readonly shared: Pool
   readonly clients: readonly TrafficClient[]
   /** The host of the server, if it is not the host of the clients. */
@@ -130,7 +132,7 @@ export class Nemesis {
   async #worker(): Promise<number | undefined> {
     if (this.#isAway) return undefined
     const own = this.targets.clients.flatMap(({ workers }) => workers)
-    if (own.length > 0 && this.random.chance(0.2)) return this.#one(own)
+    if (this.targets.hasLocalPools || (own.length > 0 && this.random.chance(0.2))) return this.#one(own)
     try {
       const { workers } = await this.targets.shared.info()
       for (const { pid } of workers) this.#write('seen', pid)

@@ -14,6 +14,8 @@ export interface Options {
   readonly pace: Pace
   readonly build: string
   readonly plant: string | undefined
+  /** The clients use local pools, so there is no server to harm. */
+  readonly local: boolean
   readonly out: string | undefined
   readonly keep: boolean
   readonly soak: number
@@ -51,6 +53,7 @@ const ROWS = {
 } as const
 /** The slowest machine that is supported. It bounds the time of a run with --tasks. */
 const TASKS_PER_SECOND = 200
+const OF_SERVERS = ['cut-every', 'partition-every', 'stall-every', 'restart-every', 'server-kill-every', 'freeze-every']
 const FAULTS = Object.keys(ROWS).filter((name) => name.endsWith('-every'))
 
 export const HELP = `npm run chaos -- [options]
@@ -61,6 +64,7 @@ every execution is checked. The exit code is 1 if a rule is broken.
 ${Object.entries(ROWS)
   .map(([name, [value, help]]) => `  --${name.padEnd(18)} ${help} (default: ${value})`)
   .join('\n')}
+  --local              the clients use local pools; without faults of servers and connections
   --calm               only the faults that further options ask for
   --plant NAME         plant a bug in a copy of the build, to test this harness; plant.ts lists the bugs
   --build FOLDER       the build to test (default: dist)
@@ -74,7 +78,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   const flag = { type: 'boolean' as const }
   const { values } = parseArgs({
     args: [...args],
-    options: { ...rows, calm: flag, keep: flag, help: flag, plant: text, build: text, out: text },
+    options: { ...rows, calm: flag, keep: flag, local: flag, help: flag, plant: text, build: text, out: text },
   })
   if (values.help) return 'help'
   const given: Record<string, string | boolean | undefined> = values
@@ -87,6 +91,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
   }
   const number = (name: keyof typeof ROWS): number => {
     const text = given[name]
+    if (values.local && OF_SERVERS.includes(name)) return 0
     if (text === undefined) return isCalm && FAULTS.includes(name) ? 0 : ROWS[name][0]
     const value = Number(text)
     if (!Number.isFinite(value) || value < 0) throw new Error(`--${name} is ${text}; it must be a number, 0 or more`)
@@ -116,6 +121,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
     },
     build: values.build ?? fileURLToPath(new URL('../../../dist', import.meta.url)),
     plant: values.plant,
+    local: values.local ?? false,
     out: values.out,
     keep: values.keep ?? false,
     soak: number('soak'),

@@ -33,7 +33,18 @@ export async function rolling(options: Options, build: string, stage: Stage): Pr
   for (const server of servers) await server.start()
   const address = `ipv4:${servers.map((server) => server.address).join(',')}`
   const clients = Array.from({ length: options.clients }, (_, client) => {
-    const traffic = { client, address, seed, folder: stage.folder, build, lanes, owned: false, plain: true, rate: 0 }
+    const traffic = {
+      client,
+      address,
+      seed,
+      folder: stage.folder,
+      build,
+      lanes,
+      owned: false,
+      plain: true,
+      localProcesses: 0,
+      rate: 0,
+    }
     return new TrafficClient(traffic, undefined, env)
   })
   const complaints: string[] = []

@@ -22,6 +22,8 @@ export interface TrafficOptions {
   readonly owned: boolean
   /** True: only calls that neither fail by themselves nor are cancelled. */
   readonly plain: boolean
+  /** Above 0: instead of the server, two local pools of so many processes each, and local pools only. */
+  readonly localProcesses: number
   /** Items per second of all lanes together; 0: no limit. */
   readonly rate: number
 }
@@ -104,14 +106,16 @@ async function ownedLane(lane: number, numbers: Numbers): Promise<void> {
 async function ownedPool(plan: PoolPlan, numbers: Numbers, random: Random): Promise<void> {
   let pool: Pool
   try {
-    pool = plan.local
-      ? await FarPool.local(FUNCTIONS, { ...plan.options, output: 'ignore' })
-      : new FarPool(options.address, plan.options)
+    pool =
+      plan.local || options.localProcesses > 0
+        ? await FarPool.local(FUNCTIONS, { ...plan.options, output: 'ignore' })
+        : new FarPool(options.address, plan.options)
   } catch {
     return void (await sleep(AWAY_MS))
   }
-  const number = opened(plan.local ? 'local' : 'owned')
-  if (!plan.local) {
+  const isLocal = plan.local || options.localProcesses > 0
+  const number = opened(isLocal ? 'local' : 'owned')
+  if (!isLocal) {
     const pids = pool.info().then(({ workers }) => workers.map(({ pid }) => pid))
     pids.then(
       (pids) => report({ type: 'workers', pids }),
@@ -133,9 +137,17 @@ async function ownedPool(plan: PoolPlan, numbers: Numbers, random: Random): Prom
 }
 
 const stride = options.lanes + 1
-const stream = new FarPool(options.address)
-const unary = new FarPool(options.address, { transport: 'unary' })
-const numbered = [stream, unary].map((pool) => ({ pool, number: opened('shared') }))
+const openLocal = () => FarPool.local(FUNCTIONS, { processes: options.localProcesses, output: 'ignore' })
+const isLocal = options.localProcesses > 0
+const stream = isLocal ? await openLocal() : new FarPool(options.address)
+const unary = isLocal ? await openLocal() : new FarPool(options.address, { transport: 'unary' })
+const numbered = [stream, unary].map((pool) => ({ pool, number: opened(isLocal ? 'local' : 'shared') }))
+const reportWorkers = async () => {
+  const infos = await Promise.all([stream.info(), unary.info()])
+  const able = infos.flatMap(({ workers }) => workers.filter(({ state }) => state === 'busy' || state === 'idle'))
+  report({ type: 'workers', pids: able.map(({ pid }) => pid) })
+}
+const watching = isLocal ? setInterval(() => void reportWorkers(), REPORT_EVERY_MS) : undefined
 const reporting = setInterval(() => report({ type: 'issued', items: calls.issued, open: calls.open }), REPORT_EVERY_MS)
 
 const lanes = Array.from({ length: options.lanes }, (_, lane) => {
@@ -146,6 +158,7 @@ const lanes = Array.from({ length: options.lanes }, (_, lane) => {
 if (options.owned) lanes.push(ownedLane(options.lanes, { next: options.lanes, stride }))
 await Promise.all(lanes)
 clearInterval(reporting)
+clearInterval(watching)
 await Promise.all([stream.terminate(), unary.terminate()])
 history.add('D')
 history.flush()
