@@ -11,7 +11,7 @@ import { LOG_LEVELS, type LogLevel } from './ops/log.js'
 /** Largest gRPC message by default: a 64 MiB payload with room for what stands around it. */
 const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 
-/** By how much workers are nicer than their server. */
+/** The niceness of workers, added to that of the server. */
 const WORKER_NICE = 5
 
 /** What may wait in a pool, in tasks and bytes: a task takes some 300 bytes besides. */
@@ -22,19 +22,18 @@ const MAX_QUEUED_BYTES = 1024 * 1024 * 1024
 const MAX_POOLS = 1_000
 
 /**
- * What a server holds for all its clients (server/limits/memory-budget.ts), unless a container leaves it less: half of it for one
- * alone. Beyond twice as much it cuts off whoever holds most.
+ * The most bytes that a server holds for all its clients (server/limits/memory-budget.ts), unless its container has less
+ * memory. One client alone can use half of it. At twice the limit the connection or stream that holds most is cut off.
  */
 const MAX_HELD_BYTES = 1024 * 1024 * 1024
 
 /**
- * Open calls of a connection; its client keeps further ones back. The calls of farpool's clients are one or two streams;
- * a plain stub has one for each, and where so many tasks of one client wait, a further stream is of no use to it.
- * An open stream takes 6 KiB and may hold a message.
+ * The most open RPCs of a connection; its client keeps further ones back. A farpool client needs one or two streams for
+ * all its calls; a plain stub needs one for each. An open stream takes 6 KiB and may hold a message.
  */
 const MAX_STREAMS = 1_000
 
-/** The headers of a call altogether, as HTTP/2 counts them: 32 more for each. Python and Go refuse longer ones too. */
+/** The most bytes of all headers of a call, as HTTP/2 counts them: 32 more for each header. Python and Go have the same limit. */
 const MAX_METADATA_BYTES = 16 * 1024
 
 /** The options of a server. */
@@ -45,11 +44,11 @@ export interface ServeOptions {
   listen?: string
   /** Workers of the shared pool. Default: the CPUs that this process may use. As `processes` of multiprocessing.Pool. */
   processes?: number
-  /** A function that every worker of the shared pool calls when it starts. */
+  /** The name of a function that each worker of the shared pool calls when it starts. */
   initializer?: string
   /** Its arguments. */
   initargs?: readonly unknown[]
-  /** A worker is replaced after so many tasks. Default: never. */
+  /** Replaces a worker after this number of tasks. Default: never. */
   maxTasksPerChild?: number
   /** How long a function may go on after its call was cancelled, in milliseconds; then its process is killed. Default 2000. */
   graceMs?: number
@@ -60,18 +59,19 @@ export interface ServeOptions {
   /** The heap of each worker, in MiB, as Node's --max-old-space-size. A function that needs more ends with WORKER_OOM. Default: Node's own. */
   maxHeapMb?: number
   /**
-   * By how much workers are nicer than the server, 0 to 19: where both want a CPU it is the server's, which all clients wait for, while
-   * a function is waited for by one. Default 5, which leaves a function a quarter of that CPU.
+   * The niceness of workers, added to that of the server, 0 to 19. When server and worker want the same CPU, the server gets
+   * most of it, because all clients wait for the server and only one waits for the function. Default 5, which leaves the
+   * function a quarter of that CPU.
    */
   workerNice?: number
-  /** A worker with more memory resident than this, in MiB, is replaced after its task. Default: any size. */
+  /** Replaces a worker after a task if it has more resident memory than this, in MiB. Default: never. */
   maxRssMb?: number
-  /** How many tasks may wait in a pool: of all clients (default 1,000,000), and of one (default: as many). More fail with QUEUE_FULL. */
+  /** The most tasks that wait in a pool: of all clients (default 1,000,000), and of one (default: the same). More fail with QUEUE_FULL. */
   maxQueued?: number
   maxQueuedPerClient?: number
   /**
-   * How many workers of the shared pool the tasks of one client (a connection, with all its streams) may have at once; the others
-   * stay free for whoever else asks. Default: all.
+   * The most workers of the shared pool that run tasks of one client (a connection, with all its streams) at once. The others
+   * stay free for other clients. Default: all.
    */
   maxRunningPerClient?: number
   /** How many bytes of arguments may wait in a pool. Default 1 GiB. */
@@ -86,16 +86,13 @@ export interface ServeOptions {
   maxMessageBytes?: number
   /** How many connections may be open; further ones are closed at once. Default 1000. */
   maxConnections?: number
-  /**
-   * How many calls of one connection may be open; its client keeps further ones back. 128 at first, and more as they stay open for
-   * a second. Default 1000.
-   */
+  /** The most open RPCs of one connection; its client keeps further ones back. Default 1000. */
   maxStreams?: number
-  /** How long the headers of a call may be altogether, 32 bytes more for each. Default 16384. */
+  /** The most bytes of all headers of a call, 32 more for each header. Default 16384. */
   maxMetadataBytes?: number
   /**
-   * How many bytes the server holds for all its clients: requests that have not been answered, answers that have not been
-   * read. At least 4 × `maxMessageBytes`. Default: 1 GiB, or a quarter of the memory that this process may use.
+   * The most bytes that the server holds for all its clients: requests without an answer, and answers that have not been
+   * read. At least 4 × `maxMessageBytes`. Default: 1 GiB, or a quarter of the memory that this process may use if that is less.
    */
   maxHeldBytes?: number
   /** Whether clients may close and terminate the shared pool. Default false. */
@@ -197,13 +194,13 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   return config
 }
 
-/** What is longer than a timer can hold, 24.8 days, is as long as one can: with more it would be over at once. */
+/** A timer of Node holds at most 24.8 days; a longer one would fire at once. */
 const timer = (ms: number): number => Math.min(ms, MAX_TIMER_MS)
 
 const heldBytes = (maxMessageBytes: number): number =>
   Math.max(MESSAGES_HELD * maxMessageBytes, Math.min(MAX_HELD_BYTES, Math.floor(availableMemory() / 4)))
 
-/** What one client holds must leave as much, and a message on its way is held beside those that have come. */
+/** The budget must hold this many of the largest messages: one client may use half of it, and has one more on its way. */
 const MESSAGES_HELD = 4
 
 function checkListen(listen: string): void {
