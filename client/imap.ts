@@ -17,8 +17,28 @@ export interface ImapIterator<R> extends AsyncIterableIterator<R> {
    */
   next(timeout?: number): Promise<IteratorResult<R, undefined>>
   /** Ends the iteration: cancels the calls that are under way and closes the input. `break` in a `for await` calls it. */
-  return(): Promise<IteratorResult<R, undefined>>
+  return(): Promise<IteratorReturnResult<undefined>>
+  /**
+   * The same results in arrays, one for each chunk. A `for await` waits once for each chunk then, instead of once for each
+   * result.
+   *
+   * If an item fails, the results of its chunk before it come first, then its error is thrown, and the iteration can
+   * continue with the results behind it. No array is empty.
+   *
+   * This is a view of the iterator, not a copy: each result is handed out once, either here or by next(), in the order of
+   * the calls, and return() ends both. After next() has taken results of a chunk, the array has those that are left.
+   */
+  chunks(): ImapChunks<R>
   [Symbol.asyncIterator](): ImapIterator<R>
+}
+
+/** The results of imap or imapUnordered in arrays: ImapIterator.chunks. */
+export interface ImapChunks<R> extends AsyncIterableIterator<R[]> {
+  /** The results that are left of a chunk, up to a failed item. Timeout and errors are those of ImapIterator.next. */
+  next(timeout?: number): Promise<IteratorResult<R[], undefined>>
+  /** As ImapIterator.return. */
+  return(): Promise<IteratorReturnResult<undefined>>
+  [Symbol.asyncIterator](): ImapChunks<R>
 }
 
 /** An imap, without its input. */
@@ -39,6 +59,9 @@ interface Chunk {
   readonly pulledAt: number
   readonly payload: Uint8Array
 }
+
+/** What next() of an iterator over `T` returns. */
+type Step<T> = Promise<IteratorResult<T, undefined>>
 
 /** An error that ends the iteration; wrapped, because an input may throw undefined. */
 type LastError = { readonly error: unknown } | undefined
@@ -65,7 +88,7 @@ type State =
  * - I1  It starts at once, as in CPython, but never holds more of the input than the window: an input may be endless.
  *       join() removes this limit, because nobody may be consuming any more.
  * - I2  A chunk is in #chunks from when it is pulled until its outcome arrives.
- * - I3  next() hands out results in the order in which they were asked for.
+ * - I3  next(), also that of chunks(), hands out results in the order in which they were asked for.
  */
 export class Imap<R> implements ImapIterator<R>, UnderWay {
   #state: State = { kind: 'pulling' }
@@ -114,18 +137,24 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     return this
   }
 
-  next(timeout?: number): Promise<IteratorResult<R, undefined>> {
+  next(timeout?: number): Step<R> {
     checkTimeout(timeout)
-    // The usual case: the result has arrived, and no earlier next() waits.
-    if (this.#waitingNexts === 0 && this.#ready.length > 0) return this.#take()
-    this.#waitingNexts++
-    const result = this.#lastNext.then(() => this.#next(timeout))
-    const done = () => void this.#waitingNexts--
-    this.#lastNext = result.then(done, done)
-    return result
+    return this.#isFree ? this.#take() : this.#inTurn(timeout, () => this.#take())
   }
 
-  async return(): Promise<IteratorResult<R, undefined>> {
+  chunks(): ImapChunks<R> {
+    const chunks: ImapChunks<R> = {
+      next: (timeout) => {
+        checkTimeout(timeout)
+        return this.#isFree ? this.#takeMany() : this.#inTurn(timeout, () => this.#takeMany())
+      },
+      return: () => this.return(),
+      [Symbol.asyncIterator]: () => chunks,
+    }
+    return chunks
+  }
+
+  async return(): Promise<IteratorReturnResult<undefined>> {
     this.cancel(new Failure('CANCELLED', 'the iteration was ended by its consumer'))
     this.#become({ kind: 'ended', lastError: undefined })
     this.#ready.length = 0
@@ -147,7 +176,21 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     this.#state = state
   }
 
-  async #next(timeout: number | undefined): Promise<IteratorResult<R, undefined>> {
+  /** The usual case: results have arrived, and no earlier call of next() waits. */
+  get #isFree(): boolean {
+    return this.#waitingNexts === 0 && this.#ready.length > 0
+  }
+
+  /** Calls `take` when the earlier calls of next() have ended (I3) and results have arrived. */
+  #inTurn<T>(timeout: number | undefined, take: () => Step<T>): Step<T> {
+    this.#waitingNexts++
+    const step = this.#lastNext.then(() => this.#wait(timeout, take))
+    const done = () => void this.#waitingNexts--
+    this.#lastNext = step.then(done, done)
+    return step
+  }
+
+  async #wait<T>(timeout: number | undefined, take: () => Step<T>): Step<T> {
     const deadline = timeout === undefined ? undefined : Date.now() + timeout
     while (this.#ready.length === 0 && this.#state.kind !== 'ended') {
       const arrival = new Promise<void>((resolve) => this.#wake.push(resolve))
@@ -156,7 +199,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
         throw errorOf(new Failure('TASK_TIMEOUT', `no result after ${timeout} ms; the call goes on`))
       }
     }
-    if (this.#ready.length > 0) return this.#take()
+    if (this.#ready.length > 0) return take()
     const lastError = this.#state.kind === 'ended' ? this.#state.lastError : undefined
     // The error is thrown once.
     this.#become({ kind: 'ended', lastError: undefined })
@@ -165,12 +208,26 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   }
 
   /** Hands out the first of the results in #ready. */
-  #take(): Promise<IteratorResult<R, undefined>> {
-    const [chunk] = this.#ready as [ChunkResult]
+  #take(): Step<R> {
+    const { values, errors } = this.#ready[0] as ChunkResult
     const item = this.#item++
-    if (this.#item === chunk.values.length) this.#consumed()
-    if (chunk.errors?.has(item)) return Promise.reject(chunk.errors.get(item))
-    return Promise.resolve({ done: false, value: chunk.values[item] as R })
+    if (this.#item === values.length) this.#consumed()
+    if (errors?.has(item)) return Promise.reject(errors.get(item))
+    return Promise.resolve({ done: false, value: values[item] as R })
+  }
+
+  /** Hands out the first chunk in #ready, up to a failed item. If that is the first item, its error. */
+  #takeMany(): Step<R[]> {
+    const { values, errors } = this.#ready[0] as ChunkResult
+    const from = this.#item
+    let to = errors ? from : values.length
+    while (to < values.length && !errors?.has(to)) to++
+    this.#item = Math.max(to, from + 1)
+    if (this.#item === values.length) this.#consumed()
+    if (to === from) return Promise.reject(errors?.get(from))
+    // A whole chunk needs no copy: nothing else uses the array from now on.
+    const results = to - from === values.length ? values : values.slice(from, to)
+    return Promise.resolve({ done: false, value: results as R[] })
   }
 
   #consumed(): void {

@@ -16,7 +16,7 @@ export {
   UnknownFunctionError,
   WorkerCrashedError,
 } from './errors.js'
-export type { ImapIterator } from './imap.js'
+export type { ImapChunks, ImapIterator } from './imap.js'
 export type { FunctionInfo, PoolInfo } from './info.js'
 export type { LocalOptions, OutputLine } from './local.js'
 export type {

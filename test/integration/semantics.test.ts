@@ -150,6 +150,77 @@ describe.each(['local', 'stream', 'unary'] as const)('over %s', (transport) => {
     })
   })
 
+  describe('chunks() of an imap', () => {
+    it.each(['imap', 'imapUnordered'] as const)(
+      'yields the results of %s in arrays, one for each chunk',
+      async (imap) => {
+        const items = Array.from({ length: 100 }, (_, i) => i)
+        const seen: unknown[][] = []
+        for await (const chunk of pool[imap]('identity', items, { chunksize: 30 }).chunks()) seen.push(chunk)
+        if (imap === 'imapUnordered') seen.sort(([a], [b]) => Number(a) - Number(b))
+        expect(seen).toEqual([items.slice(0, 30), items.slice(30, 60), items.slice(60, 90), items.slice(90)])
+      },
+    )
+
+    it('divides a chunk at a failed item, throws its error there, and goes on behind it', async () => {
+      const items = [13, 1, 2, 13, 13, 3, 13, 4, 5, 6]
+      const seen = await drain(pool.imap('notThirteen', items, { chunksize: 7 }).chunks())
+      expect(seen).toMatchObject([{ index: 0 }, [1, 2], { index: 3 }, { index: 4 }, [3], { index: 6 }, [4, 5, 6]])
+    })
+
+    it('shares its results with next(): each is handed out once, in the order of the calls', async () => {
+      const results = pool.imap('identity', [1, 2, 3, 4, 5, 6, 7], { chunksize: 3 })
+      const chunks = results.chunks()
+      const steps = [results.next(), chunks.next(), chunks.next(), results.next(), chunks.next(), results.next()]
+      const seen = (await Promise.all<IteratorResult<unknown>>(steps)).map(({ value }) => value)
+      expect(seen).toEqual([1, [2, 3], [4, 5, 6], 7, undefined, undefined])
+    })
+
+    it('ends the imap when its consumer leaves', async () => {
+      let closed = false
+      function* naturals() {
+        try {
+          for (let i = 0; ; i++) yield i
+        } finally {
+          closed = true
+        }
+      }
+      const results = pool.imap('identity', naturals(), { chunksize: 3 })
+      for await (const chunk of results.chunks()) {
+        expect(chunk).toEqual([0, 1, 2])
+        break
+      }
+      expect(closed).toBe(true)
+      expect(await results.next()).toEqual({ done: true, value: undefined })
+      expect(await results.chunks().next()).toEqual({ done: true, value: undefined })
+    })
+
+    it('has next(timeout), which loses nothing', async () => {
+      const go = folder.path('go')
+      async function* slowly() {
+        await until(() => existsSync(go), 'the test lets the input go')
+        yield 'late'
+      }
+      const chunks = pool.imap('identity', slowly()).chunks()
+      expect(await errorOf(chunks.next(20))).toBeInstanceOf(TimeoutError)
+      expect(() => chunks.next(-1)).toThrow(BadRequestError)
+      writeFileSync(go, '')
+      expect(await chunks.next()).toEqual({ done: false, value: ['late'] })
+      expect(await chunks.next()).toEqual({ done: true, value: undefined })
+    })
+
+    it('counts a chunk as consumed when it is handed out', async () => {
+      let pulled = 0
+      function* naturals() {
+        for (;;) yield pulled++
+      }
+      const chunks = pool.imap('identity', naturals(), { chunksize: 10 }).chunks()
+      for (let first = 0; first < 1_000; first += 10) expect((await chunks.next()).value?.[0]).toBe(first)
+      expect(pulled).toBeLessThanOrEqual(1_000 + 1_000)
+      await chunks.return()
+    })
+  })
+
   describe('imap input', () => {
     it('may be endless: it is pulled only as the window allows, and closed when its consumer leaves', async () => {
       let pulled = 0

@@ -1,5 +1,5 @@
 // This file is compiled and never run. A line that must not compile is marked with @ts-expect-error.
-import { type AsyncResult, type ImapIterator, Pool, partial } from 'farpool'
+import { type AsyncResult, type ImapChunks, type ImapIterator, Pool, partial } from 'farpool'
 
 const module = {
   fib: (n: number): number => n,
@@ -55,6 +55,9 @@ export async function mapping() {
   same<{ width: number; path: string }[]>().as<typeof widths>(true)
   const iterator: ImapIterator<string> = pool.imap('greet', ['a', 'b'])
   for await (const text of iterator) same<string>().as<typeof text>(true)
+  const chunks: ImapChunks<string> = iterator.chunks()
+  for await (const texts of chunks) same<string[]>().as<typeof texts>(true)
+  same<IteratorResult<string[], undefined>>().as<Awaited<ReturnType<typeof chunks.next>>>(true)
   const bound = await pool.map(partial('load', ['a.jpg']), [1, 2])
   same<{ width: number; path: string }[]>().as<typeof bound>(true)
   // @ts-expect-error the items have the wrong type

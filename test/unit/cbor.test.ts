@@ -174,6 +174,31 @@ describe('decodeCbor', () => {
     expect(() => decodeCbor(Buffer.concat([Buffer.from([0x9f]), body]))).toThrow('a break is missing')
   })
 
+  it('reads runs of short texts of any length and script, with other items between and behind them', () => {
+    const ascii = Array.from({ length: 30 }, (_, length) => 'abcdefghijklmnopqrstuvwxyz0123'.slice(0, length))
+    const scripts = ['größe', '漢字', '🙂', '\ufffd', '\ufeffmark', 'é'.repeat(200), 'x'.repeat(300)]
+    const many = Array.from({ length: 3_000 }, (_, i) => `item ${i}`)
+    for (const texts of [ascii, scripts, [...ascii, ...scripts, ...ascii], many, many.with(1_500, 'größe')]) {
+      for (const items of [texts, [...texts, 7, null, ...texts], texts.flatMap((text) => [text, 1, [text]])]) {
+        expect(decodeCbor(encodeCbor(items))).toStrictEqual(items)
+        const open = [Buffer.from([0x9f]), ...items.map((item) => encodeCbor(item)), Buffer.from([0xff])]
+        expect(decodeCbor(Buffer.concat(open))).toStrictEqual(items)
+      }
+    }
+  })
+
+  it('refuses a run of short texts that ends early or is not UTF-8, with the offset', () => {
+    const message = encodeCbor(Array.from({ length: 20 }, (_, i) => `item ${10 + i}`))
+    for (let end = 0; end < message.length; end++) {
+      expect(() => decodeCbor(message.subarray(0, end))).toThrow(DecodeError)
+    }
+    for (let at = 2; at < message.length; at += 8) {
+      const wrong = Uint8Array.from(message)
+      wrong[at] = 0xff
+      expect(() => decodeCbor(wrong)).toThrow(`malformed CBOR at byte ${at}: a text is not valid UTF-8`)
+    }
+  })
+
   it('reads typed arrays at any offset and in either byte order', () => {
     for (let shift = 0; shift < 8; shift++) {
       const padded = Buffer.concat([Buffer.alloc(shift), encodeCbor(new Float64Array([1.5, -0]))])

@@ -74,6 +74,7 @@ const { value } = fc.letrec<{ value: unknown }>((tie) => ({
     fc.array(tie('value'), { maxLength: 4 }).map((items) => new Set(items)),
     // Long arrays, which the codec reads and writes in other loops than short ones.
     fc.array(scalar, { minLength: 20, maxLength: 60 }),
+    fc.array(fc.oneof({ weight: 20, arbitrary: fc.string() }, text, scalar), { minLength: 20, maxLength: 60 }),
   ),
 }))
 
