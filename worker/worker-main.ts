@@ -24,6 +24,7 @@ import {
   writeFromWorker,
 } from '../wire/framing/frames.js'
 import { ProtoWriter } from '../wire/framing/protobuf.js'
+import { COMMANDS_PART, REPORTS_PART, SharedFileReader, SharedFileWriter } from '../wire/framing/shared-file.js'
 import { describeThrown } from './describe-error.js'
 import { decodePart } from './invoke.js'
 import { type LoadedFunction, loadFunctions } from './load-functions.js'
@@ -32,6 +33,9 @@ import { type Reports, TaskRunner } from './task-runner.js'
 
 const COMMANDS_FD = 3
 const REPORTS_FD = 4
+
+/** Open if the launcher says so (wire/framing/shared-file.ts). */
+const SHARED_FILE_FD = 6
 
 /** With more unsent reports than this, in bytes, printed text goes to the real stdout and stderr (output-capture.ts). */
 const OUTPUT_BACKLOG_BYTES = 1024 * 1024
@@ -53,6 +57,7 @@ class SocketReports implements Reports {
   constructor(
     private readonly socket: Socket,
     private readonly fd: number,
+    private readonly file: SharedFileWriter | undefined,
   ) {}
 
   /** The number of bytes that wait for the socket. */
@@ -66,7 +71,7 @@ class SocketReports implements Reports {
 
   send(report: FromWorkerFrame): void {
     this.#writer.reset()
-    writeFromWorker(this.#writer, report)
+    writeFromWorker(this.#writer, report, this.file)
     const views = this.#writer.views()
     const written = this.#pending === undefined ? this.#writeNow(views) : 0
     if (written === this.#writer.length) return
@@ -96,8 +101,16 @@ class SocketReports implements Reports {
 preferForOomKill()
 const commandSocket = new Socket({ fd: COMMANDS_FD, writable: false })
 const reportSocket = new Socket({ fd: REPORTS_FD, readable: false })
-const reports = new SocketReports(reportSocket, REPORTS_FD)
-const frames = new FrameReader((frame) => receive(decodeToWorker(frame)))
+const hasSharedFile = process.argv[2] === 'shared-file'
+const reports = new SocketReports(
+  reportSocket,
+  REPORTS_FD,
+  hasSharedFile ? new SharedFileWriter(SHARED_FILE_FD, REPORTS_PART) : undefined,
+)
+const frames = new FrameReader(
+  (frame) => receive(decodeToWorker(frame)),
+  hasSharedFile ? new SharedFileReader(SHARED_FILE_FD, COMMANDS_PART) : undefined,
+)
 /** Exists once the initializer has run. */
 let runner: TaskRunner | undefined
 let initialized: Promise<void> = Promise.resolve()

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { statSync } from 'node:fs'
+import { closeSync, openSync, statSync, unlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -31,8 +31,12 @@ export interface WorkerProcess {
   /** Text that the worker printed past its reports: native code, a crash report, a flood of text. */
   readonly stdout: Readable
   readonly stderr: Readable
+  /** A file for large frames, which the process has too (wire/framing/shared-file.ts); undefined if there is none. */
+  readonly sharedFile: number | undefined
   /** Resolves once, when the process is gone. Never rejects. */
   readonly exited: Promise<ProcessExit>
+  /** Called once, after the last report: closes the shared file. */
+  release(): void
   /** Kills the process, and every process that its functions have started. */
   kill(): void
   /** From now on, this process gives the caller's process precedence wherever both want one CPU. */
@@ -81,9 +85,16 @@ export function inheritedFlags(flags: readonly string[]): string[] {
 }
 
 /** A worker that runs JavaScript modules in this version of Node. */
-const nodeCommand = (flags: readonly string[], report: CrashReport): WorkerCommand => ({
+const nodeCommand = (flags: readonly string[], report: CrashReport, hasSharedFile: boolean): WorkerCommand => ({
   file: process.execPath,
-  args: [...ONE_HELPER_THREAD, ...inheritedFlags(process.execArgv), ...flags, ...report.flags, WORKER_MAIN],
+  args: [
+    ...ONE_HELPER_THREAD,
+    ...inheritedFlags(process.execArgv),
+    ...flags,
+    ...report.flags,
+    WORKER_MAIN,
+    ...(hasSharedFile ? ['shared-file'] : []),
+  ],
 })
 
 /**
@@ -108,16 +119,22 @@ export class NodeLauncher implements Launcher {
   }
 
   launch(failed: (error: Error) => void): WorkerProcess | undefined {
-    const report = new CrashReport(`${threadId}-${++launched}`)
+    const name = `${threadId}-${++launched}`
+    const report = new CrashReport(name)
+    const sharedFile = openSharedFile(name)
+    const release = () => {
+      if (sharedFile !== undefined) closeSync(sharedFile)
+    }
     const giveUp = (error: Error) => {
       report.close(undefined)
+      release()
       failed(error)
     }
-    const { file, args } = nodeCommand(this.flags, report)
+    const { file, args } = nodeCommand(this.flags, report, sharedFile !== undefined)
     let child: ChildProcess
     try {
       child = spawn(file, args, {
-        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd],
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd, sharedFile ?? 'ignore'],
         detached: true,
         windowsHide: true,
       })
@@ -144,7 +161,9 @@ export class NodeLauncher implements Launcher {
       output: child.stdio[4] as Readable,
       stdout: child.stdout as Readable,
       stderr: child.stderr as Readable,
+      sharedFile,
       exited: this.#exitOf(child, pid, report),
+      release,
       kill: () => killTree(child, pid),
       lowerPriority: () => lowerPriority(pid, this.niceness, () => isAlive(child)),
     }
@@ -187,6 +206,19 @@ export class NodeLauncher implements Launcher {
 
 /** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
 const reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
+
+/** A file in memory without a name, so that nothing stays behind. Undefined where the system has none, or no room. */
+function openSharedFile(name: string): number | undefined {
+  if (process.platform !== 'linux') return undefined
+  const path = `/dev/shm/farpool-${process.pid}-${name}`
+  try {
+    const fd = openSync(path, 'wx+', 0o600)
+    unlinkSync(path)
+    return fd
+  } catch {
+    return undefined
+  }
+}
 
 /** Workers that all launchers of this thread have started. */
 let launched = 0

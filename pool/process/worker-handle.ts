@@ -8,6 +8,7 @@ import {
   writeToWorker,
 } from '../../wire/framing/frames.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
+import { COMMANDS_PART, REPORTS_PART, SharedFileReader, SharedFileWriter } from '../../wire/framing/shared-file.js'
 import type { WorkerExit } from '../scheduler/pool-state.js'
 import { failed, type Job, type Outcome, type Task } from '../scheduler/task.js'
 import type { ProcessExit, WorkerProcess } from './launcher.js'
@@ -94,6 +95,8 @@ export class WorkerHandle {
   #hasPrepared = false
   /** Commands that leave with the next flush. */
   readonly #commands = new ProtoWriter()
+  /** For large commands. */
+  readonly #file: SharedFileWriter | undefined
   /** Bytes of the last read from the worker. */
   #lastRead = 0
   #isDraining = false
@@ -109,9 +112,11 @@ export class WorkerHandle {
     private readonly times: WorkerTimes,
     private readonly listener: WorkerListener,
   ) {
-    const { input, output, stdout, stderr } = process
+    const { input, output, stdout, stderr, sharedFile } = process
+    this.#file = sharedFile === undefined ? undefined : new SharedFileWriter(sharedFile, COMMANDS_PART)
+    const reports = sharedFile === undefined ? undefined : new SharedFileReader(sharedFile, REPORTS_PART)
     this.#output = new WorkerOutput([output, stdout, stderr], (lines) => listener.printed(lines))
-    const reader = new FrameReader((frame) => this.#read(frame))
+    const reader = new FrameReader((frame) => this.#read(frame), reports)
     output.on('data', (bytes: Buffer) => {
       this.#lastRead = bytes.length
       this.#killIfMalformed(() => reader.push(bytes))
@@ -225,7 +230,7 @@ export class WorkerHandle {
   }
 
   #send(frame: ToWorkerFrame): void {
-    writeToWorker(this.#commands, frame)
+    writeToWorker(this.#commands, frame, this.#file)
   }
 
   /** A worker that breaks the protocol gets no further task. */
@@ -328,6 +333,7 @@ export class WorkerHandle {
     const wasEnding = this.#state.kind === 'ending'
     clearTimeout(this.#state.timer)
     this.#state = { kind: 'dead' }
+    this.process.release()
     this.#output.endLines()
     // If it ran out of memory, or had to be killed, its end was not what the pool had planned.
     const expected = wasEnding && this.#exit.oom === undefined && this.#why === undefined

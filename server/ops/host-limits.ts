@@ -7,8 +7,8 @@ export function availableMemory(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
-/** The server's file descriptors for one worker: four pipes and sockets, its report, and one more while it starts. */
-const DESCRIPTORS_PER_WORKER = 6
+/** The server's file descriptors for one worker: four pipes and sockets, its report, its shared file, and one more while it starts. */
+const DESCRIPTORS_PER_WORKER = 7
 
 /**
  * Compares the limit of open files with the need of all connections and worker processes. Undefined if the limit is

@@ -16,6 +16,7 @@ export class ScriptedWorker implements WorkerProcess {
   readonly stdout = new PassThrough()
   readonly stderr = new PassThrough()
   readonly exited: Promise<ProcessExit>
+  readonly sharedFile = undefined
   isKilled = false
   priorityIsLow = false
   #exit: (exit: ProcessExit) => void = () => {}
@@ -51,6 +52,8 @@ export class ScriptedWorker implements WorkerProcess {
     this.isKilled = true
     this.exit(undefined, 'SIGKILL')
   }
+
+  release(): void {}
 
   lowerPriority(): void {
     this.priorityIsLow = true

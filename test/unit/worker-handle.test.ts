@@ -43,6 +43,8 @@ function handleOver(output: PassThrough | Socket, { graceMs = 1_000, startTimeou
     output,
     stdout: new PassThrough(),
     stderr: new PassThrough(),
+    sharedFile: undefined,
+    release: () => {},
     exited: new Promise((resolve) => {
       exit = resolve
     }),

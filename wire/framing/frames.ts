@@ -6,6 +6,9 @@
  *     │ big-endian         │ FromWorker (a report) │
  *     └────────────────────┴───────────────────────┘
  *
+ * Where the launcher has given the worker a shared file, a large frame may be in that file. The highest bit of the length
+ * then is set, and instead of the message the socket carries its place: 4 bytes, big-endian.
+ *
  * Generated code writes and reads most messages. Task and Done, of which there is one for each task, are written and read
  * by hand (decision 0002). Payloads stay encoded: they are views on the received frame.
  */
@@ -13,7 +16,8 @@
 import { type Done, FromWorker, Run, type Task, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { MAX_FRAME_BYTES } from '../protocol.js'
 import { ChunkAssembler, LARGE_BYTES } from './chunk-assembler.js'
-import { ProtoReader, type ProtoWriter, sizeOfField, sizeOfNumber } from './protobuf.js'
+import { ProtoReader, ProtoWriter, sizeOfField, sizeOfNumber } from './protobuf.js'
+import { SHARED_MIN_BYTES, type SharedFileReader, type SharedFileWriter } from './shared-file.js'
 
 /** A command of the server. */
 export type ToWorkerFrame = NonNullable<ToWorker['kind']>
@@ -22,6 +26,10 @@ export type ToWorkerFrame = NonNullable<ToWorker['kind']>
 export type FromWorkerFrame = NonNullable<FromWorker['kind']>
 
 const HEADER_BYTES = 4
+
+/** In a header: the frame is in the shared file. */
+const IN_FILE = 2 ** 31
+const PLACE_BYTES = 4
 
 // The protobuf tags of the fields that are written and read by hand: field number * 8 + wire type.
 const TO_WORKER_RUN = 0x12
@@ -35,16 +43,19 @@ const DONE_TASK = 0x08
 const DONE_PAYLOAD = 0x12
 const DONE_RUN_MS = 0x2d
 
-/** Appends the frame of a command. @throws RangeError for a frame of more than MAX_FRAME_BYTES. */
-export function writeToWorker(writer: ProtoWriter, command: ToWorkerFrame): void {
-  if (command.$case === 'run') writeRun(writer, command.value)
+/**
+ * Appends the frame of a command.
+ * @param file for large frames, if there is one. @throws RangeError for a frame of more than MAX_FRAME_BYTES.
+ */
+export function writeToWorker(writer: ProtoWriter, command: ToWorkerFrame, file?: SharedFileWriter): void {
+  if (command.$case === 'run') writeRun(writer, command.value, file)
   else writeFrame(writer, ToWorker.encode({ kind: command }).finish())
 }
 
-/** Appends the frame of a report. @throws RangeError for a frame of more than MAX_FRAME_BYTES. */
-export function writeFromWorker(writer: ProtoWriter, report: FromWorkerFrame): void {
+/** Appends the frame of a report; as `writeToWorker`. */
+export function writeFromWorker(writer: ProtoWriter, report: FromWorkerFrame, file?: SharedFileWriter): void {
   const done = report.$case === 'done' ? report.value : undefined
-  if (done?.payload && done.failures.length === 0 && !done.status) writeResult(writer, done, done.payload)
+  if (done?.payload && done.failures.length === 0 && !done.status) writeResult(writer, done, done.payload, file)
   else writeFrame(writer, FromWorker.encode({ kind: report }).finish())
 }
 
@@ -58,11 +69,38 @@ function writeHeader(writer: ProtoWriter, length: number): void {
   writer.uint32BE(length)
 }
 
-function writeRun(writer: ProtoWriter, run: Run): void {
+/** Writes a large frame to the file, and its place to the writer. If the file has no room, both go to the writer. */
+function writeLarge(
+  writer: ProtoWriter,
+  length: number,
+  file: SharedFileWriter | undefined,
+  message: (writer: ProtoWriter) => void,
+): void {
+  if (!file || length < SHARED_MIN_BYTES) {
+    writeHeader(writer, length)
+    return message(writer)
+  }
+  const own = new ProtoWriter()
+  message(own)
+  const pieces = own.views()
+  const place = file.put(pieces, length)
+  if (place === undefined) {
+    writeHeader(writer, length)
+    for (const piece of pieces) writer.raw(piece)
+  } else {
+    writer.uint32BE(IN_FILE + length)
+    writer.uint32BE(place)
+  }
+}
+
+function writeRun(writer: ProtoWriter, run: Run, file: SharedFileWriter | undefined): void {
   const head = Run.encode({ ...run, tasks: [] }).finish()
   let size = head.length
   for (const task of run.tasks) size += sizeOfField(sizeOfTask(task))
-  writeHeader(writer, sizeOfField(size))
+  writeLarge(writer, sizeOfField(size), file, (to) => writeRunMessage(to, run, head, size))
+}
+
+function writeRunMessage(writer: ProtoWriter, run: Run, head: Uint8Array, size: number): void {
   writer.head(TO_WORKER_RUN, size)
   writer.raw(head)
   for (const task of run.tasks) {
@@ -83,13 +121,19 @@ function sizeOfTask({ task, attempt, args, chunk }: Task): number {
 /** The size of a float field: a tag of one byte and four bytes. */
 const FLOAT_FIELD_BYTES = 5
 
-function writeResult(writer: ProtoWriter, { task, runMs }: Done, payload: Uint8Array): void {
+function writeResult(
+  writer: ProtoWriter,
+  { task, runMs }: Done,
+  payload: Uint8Array,
+  file: SharedFileWriter | undefined,
+): void {
   const size = sizeOfNumber(task) + sizeOfField(payload.length) + (runMs === 0 ? 0 : FLOAT_FIELD_BYTES)
-  writeHeader(writer, sizeOfField(size))
-  writer.head(FROM_WORKER_DONE, size)
-  writer.number(DONE_TASK, task)
-  writer.bytes(DONE_PAYLOAD, payload)
-  writer.float(DONE_RUN_MS, runMs)
+  writeLarge(writer, sizeOfField(size), file, (to) => {
+    to.head(FROM_WORKER_DONE, size)
+    to.number(DONE_TASK, task)
+    to.bytes(DONE_PAYLOAD, payload)
+    to.float(DONE_RUN_MS, runMs)
+  })
 }
 
 /** The command in a frame without its header; undefined for a kind that only newer servers send. @throws Error */
@@ -158,7 +202,11 @@ export class FrameReader {
   /** An incomplete large frame, instead of #pieces. */
   #large: ChunkAssembler | undefined
 
-  constructor(private readonly onFrame: (frame: Uint8Array) => void) {}
+  /** @param file the shared file, if there is one. */
+  constructor(
+    private readonly onFrame: (frame: Uint8Array) => void,
+    private readonly file?: SharedFileReader,
+  ) {}
 
   /** Takes what a socket has read. @throws RangeError for a frame of more than MAX_FRAME_BYTES. */
   push(piece: Uint8Array): void {
@@ -194,6 +242,13 @@ export class FrameReader {
       this.#needed = HEADER_BYTES
       if (bytes.length - at < HEADER_BYTES) return at
       const length = view.getUint32(at)
+      if (length >= IN_FILE && this.file) {
+        this.#needed = HEADER_BYTES + PLACE_BYTES
+        if (bytes.length - at < this.#needed) return at
+        this.onFrame(this.file.take(view.getUint32(at + HEADER_BYTES), length - IN_FILE))
+        at += this.#needed
+        continue
+      }
       if (length > MAX_FRAME_BYTES) {
         throw new RangeError(`a frame of ${length} bytes is announced; the limit is ${MAX_FRAME_BYTES}`)
       }
