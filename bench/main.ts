@@ -45,14 +45,17 @@ if (values.help) process.stdout.write(HELP)
 else await main()
 
 async function main(): Promise<void> {
+  if (values.docs && (values.quick || values.rows || values.peers || values['no-growth']))
+    throw new Error('--docs needs all rows and all peers')
   const rows = chosenRows()
-  const peers = values.peers?.split(',') ?? (values.quick ? QUICK_PEERS : Object.keys(PEERS))
+  const peers = chosenPeers()
   if (peers.some((name) => PEERS[name]?.[0] === 'venv')) installPythonPeers()
   const turns = Number(values.turns || (values.quick ? 1 : 5))
   const results: Result[] = []
   for (const row of rows) {
-    process.stderr.write(`${row.title} …\n`)
     const chosen = peersOf(row).filter((peer) => peers.includes(peer))
+    if (chosen.length === 0) continue
+    process.stderr.write(`${row.title} …\n`)
     const plan = { peers: chosen, turns, countOf: (peer: string) => countOf(row, peer) }
     results.push(resultOf(row, await inTurns(row, plan)))
   }
@@ -97,6 +100,13 @@ function chosenRows(): readonly Row[] {
   if (unknown.length > 0)
     throw new Error(`no row ${unknown.join(', ')}; the rows are: ${ROWS.map(({ id }) => id).join(', ')}`)
   return ROWS.filter((row) => (asked ? asked.includes(row.id) : row.quick || !values.quick))
+}
+
+/** A name stands for all numbers of workers of this peer. */
+function chosenPeers(): readonly string[] {
+  const asked = values.peers?.split(',')
+  if (!asked) return values.quick ? QUICK_PEERS : Object.keys(PEERS)
+  return Object.keys(PEERS).filter((peer) => asked.includes(String(peer.split(',')[0])))
 }
 
 function countOf({ n, fewer }: Row, peer: string): number {
