@@ -15,7 +15,7 @@ const HELP = `npm run bench [-- options]
 Measures farpool and its peers: the pools of Python and Node, a queue on Redis, the raw transport. Leaves out peers that need
 a missing program (python3, redis-server). Prints the tables, and writes the tables, all figures and a chart to --out.
 
-  --quick         few rows, few peers, one turn and smaller counts: takes a minute, and is less exact
+  --quick         few rows, few peers, one turn and smaller counts: takes a minute or two, and is less exact
   --rows IDS      only these rows, with commas between them: ${ROWS.map(({ id }) => id).join(', ')}
   --peers NAMES   only these peers, with commas between them: ${Object.keys(PEERS)
     .filter((name) => !name.includes(','))
