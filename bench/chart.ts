@@ -7,6 +7,7 @@ const WIDTH = 860
 const LABEL = 190
 const BAR = 15
 const OURS = '#2f7ed8'
+const COLORS: Readonly<Record<string, string>> = { 'farpool local': OURS, 'farpool remote': '#7cb5ec' }
 const OTHERS = '#9aa5b1'
 const TEXT = '#77808a'
 
@@ -14,7 +15,7 @@ export function chart(report: Report): string {
   let y = 34
   const parts: string[] = [text(16, 20, 'farpool beside its peers; longer is better', 'font-weight="bold"')]
   for (const result of report.results) {
-    if (result.row.less) continue
+    if (result.row.section || !Object.values(result.row.figures)[0]?.endsWith('/s')) continue
     const [drawn, height] = bars(result, y)
     parts.push(drawn)
     y += height
@@ -31,16 +32,16 @@ export function chart(report: Report): string {
 }
 
 function bars({ row, medians }: Result, top: number): [string, number] {
-  const [figure = ''] = row.figures
-  const all = [...medians].map(([peer, figures]) => ({ peer, value: figures[figure] ?? 0 }))
+  const [[figure, unit] = ['', '']] = Object.entries(row.figures)
+  const all = [...medians].flatMap(([peer, { [figure]: value }]) => (value === undefined ? [] : [{ peer, value }]))
   const most = Math.max(...all.map(({ value }) => value))
-  const parts = [text(16, top + 12, `${row.title} (${row.unit})`)]
+  const parts = [text(16, top + 12, `${row.title} (${unit})`)]
   let y = top + 18
   for (const { peer, value } of all) {
     const width = Math.max(1, (value / most) * (WIDTH - LABEL - 90))
     parts.push(
       text(LABEL - 8, y + 11, peer, 'text-anchor="end"'),
-      `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="${BAR - 3}" fill="${peer === row.peers[0] ? OURS : OTHERS}"/>`,
+      `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="${BAR - 3}" fill="${COLORS[peer] ?? OTHERS}"/>`,
       text(LABEL + width + 6, y + 11, short(value)),
     )
     y += BAR

@@ -32,25 +32,25 @@ export const SWEEPS: readonly Sweep[] = [
   },
 ]
 
-export async function measureGrowth(turns: number, largest: number): Promise<Curve[]> {
-  const curves: Curve[] = []
+/** The curves grow together, a point of each in every turn. */
+export async function measureGrowth(turns: number): Promise<Curve[]> {
+  const points = SWEEPS.flatMap(({ id, xs }) => xs.map(({ x }) => ({ id, x, ys: [] as number[] })))
   const peer = new Peer('farpool growth')
   try {
-    for (const { xs: all, ...sweep } of SWEEPS) {
-      const points = []
-      for (const { x, label } of all.slice(0, largest)) {
-        await peer.run(sweep.id, x)
-        const ys: number[] = []
-        for (let turn = 0; turn < turns; turn++) ys.push((await peer.run(sweep.id, x))?.['y'] ?? Number.NaN)
-        points.push({ x, label, y: median(ys) })
+    await peer.ready()
+    for (let turn = -1; turn < turns; turn++)
+      for (const { id, x, ys } of points) {
+        const { y = Number.NaN } = await peer.run(id, x)
+        if (turn >= 0) ys.push(y)
       }
-      curves.push({ ...sweep, points })
-      process.stderr.write(
-        `  ${sweep.title}: ${points.map(({ label, y }) => `${label} ${y.toPrecision(3)}`).join(', ')}\n`,
-      )
-    }
   } finally {
     await peer.end()
   }
-  return curves
+  return SWEEPS.map(({ xs, ...sweep }) => ({
+    ...sweep,
+    points: xs.map((point) => ({
+      ...point,
+      y: median(points.find(({ id, x }) => id === sweep.id && x === point.x)?.ys ?? []),
+    })),
+  }))
 }

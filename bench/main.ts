@@ -1,33 +1,42 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus, release, type as system } from 'node:os'
+import { availableParallelism, cpus, release, type as system, totalmem } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { chart } from './chart.js'
 import { measureGrowth } from './growth.js'
-import { json, type Report, type Result, resultOf, table } from './report.js'
-import { ROWS, type Row } from './rows.js'
+import { installPythonPeers, pythonVersions } from './python.js'
+import { json, type Report, type Result, resultOf, sections } from './report.js'
+import { PEERS, peersOf, QUICK_PEERS, ROWS, type Row } from './rows.js'
 import { inTurns } from './run.js'
 
 const HELP = `npm run bench [-- options]
 
-Measures farpool and its peers: Python's Pool, pools for Node, a queue on Redis, the raw transport. Leaves out peers that
-need a missing program (python3, redis-server). Prints a table, and writes the table, all figures and a chart to --out.
+Measures farpool and its peers: the pools of Python and Node, a queue on Redis, the raw transport. Leaves out peers that need
+a missing program (python3, redis-server). Prints the tables, and writes the tables, all figures and a chart to --out.
 
-  --quick         fewer turns and smaller counts: takes about a minute, and is less exact
+  --quick         few rows, few peers, one turn and smaller counts: takes a minute or two, and is less exact
   --rows IDS      only these rows, with commas between them: ${ROWS.map(({ id }) => id).join(', ')}
+  --peers NAMES   only these peers, with commas between them: ${Object.keys(PEERS)
+    .filter((name) => !name.includes(','))
+    .join(', ')}
   --no-growth     no curves of the growth of the cost
   --turns N       how often each row is measured (default: 5; with --quick: 1)
   --out FOLDER    default: bench/out
+  --docs          also writes the figures into docs/performance.md and docs/performance/
 `
+
+const DOCS = fileURLToPath(new URL('../../docs/performance', import.meta.url))
 
 const { values } = parseArgs({
   options: {
     quick: { type: 'boolean', default: false },
     rows: { type: 'string' },
+    peers: { type: 'string' },
     'no-growth': { type: 'boolean', default: false },
     turns: { type: 'string', default: '' },
     out: { type: 'string', default: fileURLToPath(new URL('../out', import.meta.url)) },
+    docs: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 })
@@ -36,35 +45,68 @@ if (values.help) process.stdout.write(HELP)
 else await main()
 
 async function main(): Promise<void> {
+  if (values.docs && (values.quick || values.rows || values.peers || values['no-growth']))
+    throw new Error('--docs needs all rows and all peers')
+  const rows = chosenRows()
+  const peers = chosenPeers()
+  if (peers.some((name) => PEERS[name]?.[0] === 'venv')) installPythonPeers()
   const turns = Number(values.turns || (values.quick ? 1 : 5))
+  const results: Result[] = []
+  for (const row of rows) {
+    const chosen = peersOf(row).filter((peer) => peers.includes(peer))
+    if (chosen.length === 0) continue
+    process.stderr.write(`${row.title} …\n`)
+    const plan = { peers: chosen, turns, countOf: (peer: string) => countOf(row, peer) }
+    results.push(resultOf(row, await inTurns(row, plan)))
+  }
   const report: Report = {
     date: new Date().toISOString().slice(0, 10),
-    machine: `${availableParallelism()} cores (${cpus()[0]?.model.trim()}), ${system()} ${release()}`,
+    machine: `${availableParallelism()} cores (${cpus()[0]?.model.trim()}), ${(totalmem() / 1024 ** 3).toFixed(0)} GiB, ${system()} ${release()}`,
     versions: versions(),
     turns,
-    results: await measureRows(turns),
-    growth:
-      values['no-growth'] || values.quick ? [] : await measureGrowth(Math.min(3, turns), Number.POSITIVE_INFINITY),
+    results,
+    growth: values['no-growth'] || values.quick ? [] : await measureGrowth(turns),
   }
-  mkdirSync(values.out, { recursive: true })
-  writeFileSync(`${values.out}/table.md`, table(report))
-  writeFileSync(`${values.out}/figures.json`, json(report))
-  writeFileSync(`${values.out}/chart.svg`, chart(report))
-  process.stdout.write(`\n${table(report)}`)
+  const text = sections(report)
+  const markdown = `${[...text.values()].join('\n\n')}\n`
+  write(values.out, report)
+  writeFileSync(`${values.out}/table.md`, markdown)
+  if (values.docs) {
+    write(DOCS, report)
+    fill(`${DOCS}.md`, text)
+  }
+  process.stdout.write(`\n${markdown}`)
 }
 
-async function measureRows(turns: number): Promise<Result[]> {
+function write(folder: string, report: Report): void {
+  mkdirSync(folder, { recursive: true })
+  writeFileSync(`${folder}/figures.json`, json(report))
+  writeFileSync(`${folder}/chart.svg`, chart(report))
+}
+
+/** Replaces the text between the two marks of each section. */
+function fill(file: string, text: ReadonlyMap<string, string>): void {
+  const filled = [...text].reduce(
+    (page, [id, section]) =>
+      page.replace(new RegExp(`(<!-- ${id} -->\n)[^]*?(?=<!-- /${id} -->)`), (_, mark) => `${mark}${section.trim()}\n`),
+    readFileSync(file, 'utf8'),
+  )
+  writeFileSync(file, filled)
+}
+
+function chosenRows(): readonly Row[] {
   const asked = values.rows?.split(',')
   const unknown = asked?.filter((id) => !ROWS.some((row) => row.id === id)) ?? []
   if (unknown.length > 0)
     throw new Error(`no row ${unknown.join(', ')}; the rows are: ${ROWS.map(({ id }) => id).join(', ')}`)
-  const results: Result[] = []
-  for (const row of ROWS) {
-    if (asked && !asked.includes(row.id)) continue
-    process.stderr.write(`${row.title} …\n`)
-    results.push(resultOf(row, await inTurns(row.peers, row.id, (peer) => countOf(row, peer), turns)))
-  }
-  return results
+  return ROWS.filter((row) => (asked ? asked.includes(row.id) : row.quick || !values.quick))
+}
+
+/** A name stands for all numbers of workers of this peer. */
+function chosenPeers(): readonly string[] {
+  const asked = values.peers?.split(',')
+  if (!asked) return values.quick ? QUICK_PEERS : Object.keys(PEERS)
+  return Object.keys(PEERS).filter((peer) => asked.includes(String(peer.split(',')[0])))
 }
 
 function countOf({ n, fewer }: Row, peer: string): number {
@@ -75,11 +117,12 @@ function countOf({ n, fewer }: Row, peer: string): number {
 function versions(): Record<string, string> {
   const installed = (name: string) =>
     JSON.parse(readFileSync(new URL(`../node_modules/${name}/package.json`, import.meta.url), 'utf8')).version
-  const names = ['@grpc/grpc-js', 'piscina', 'tinypool', 'workerpool', 'bullmq']
+  const names = ['@grpc/grpc-js', 'piscina', 'tinypool', 'workerpool', 'poolifier', 'bullmq']
   return {
     Node: process.version,
     ...program('Python', 'python3', ['--version'], /[\d.]+/),
     ...program('Redis', 'redis-server', ['--version'], /(?<=v=)[\d.]+/),
+    ...pythonVersions(),
     ...Object.fromEntries(names.map((name) => [name, installed(name)])),
   }
 }

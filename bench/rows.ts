@@ -2,21 +2,35 @@
 export interface Row {
   readonly id: string
   readonly title: string
+  /** What the peers are asked to run; the `id` by default. */
+  readonly run?: string
   /** The number of calls or items in one run. Slow peers, in `fewer`, get a smaller number. */
   readonly n: number
   readonly fewer?: Readonly<Record<string, number>>
-  /** The unit of all figures of this row. */
-  readonly unit: string
-  /** A smaller figure is better. */
-  readonly less?: true
-  readonly figures: readonly string[]
-  /** farpool first. */
-  readonly peers: readonly string[]
+  /** `calls`: 10,000 lone calls before the first turn. `none`: every turn has a new process. Default: two turns. */
+  readonly warmUp?: 'calls' | 'none'
+  /** The unit of each figure. */
+  readonly figures: Readonly<Record<string, string>>
+  /** The peers that stand beside `farpool local` and beside `farpool remote`. Without the list, that side does not run. */
+  readonly local?: readonly string[]
+  readonly remote?: readonly string[]
+  /** Or: a section of the report that lists all figures of these peers. */
+  readonly section?: 'cold' | 'scale'
+  readonly peers?: readonly string[]
   readonly targets: readonly Target[]
+  /** How long a task takes, in milliseconds. */
+  readonly taskMs?: number
+  /** The row also appears in the section on CPU time. */
+  readonly cpu?: true
+  /** The row is a part of `--quick`. */
+  readonly quick?: true
 }
+
+export type Side = 'local' | 'remote'
 
 /** A bound for farpool's figure divided by a peer's. */
 export interface Target {
+  readonly side: Side
   readonly figure: string
   readonly peer: string
   /** The name of the peer's figure, if it is different. */
@@ -27,152 +41,231 @@ export interface Target {
   readonly added?: true
 }
 
-/** The command of each peer. */
+/** The numbers of workers for the question of how many one server can feed. */
+const SCALE = [2, 8, 32, 64, 128]
+const workers = (count: number) => `farpool remote, ${count} workers`
+
+/** The command of each peer. `venv` is the Python that has the packages of requirements.txt. */
 export const PEERS: Readonly<Record<string, readonly string[]>> = {
-  farpool: ['node', 'farpool.js'],
-  'farpool server': ['node', 'farpool-server.js'],
-  'farpool server, 1k': ['node', 'farpool-server.js'],
+  'farpool local': ['node', 'farpool.js', 'local'],
+  'farpool remote': ['node', 'farpool.js', 'remote'],
+  'farpool remote, 1k': ['node', 'farpool.js', 'remote'],
+  ...Object.fromEntries(SCALE.map((count) => [workers(count), ['node', 'farpool.js', 'remote', `${count}`]])),
+  'farpool local, 64 workers': ['node', 'farpool.js', 'local', '64'],
   'farpool growth': ['node', 'farpool-growth.js'],
-  'CPython Pool': ['python3', 'cpython.py'],
+  'CPython Pool': ['python3', 'pools.py', 'cpython'],
+  'CPython Pool, 64 workers': ['python3', 'pools.py', 'cpython', '64'],
+  ProcessPoolExecutor: ['python3', 'pools.py', 'executor'],
+  mpire: ['venv', 'pools.py', 'mpire'],
+  joblib: ['venv', 'pools.py', 'joblib'],
+  'Ray Pool': ['venv', 'pools.py', 'ray'],
   'grpc-js unary': ['node', 'grpc.js', 'unary'],
   'grpc-js stream': ['node', 'grpc.js', 'stream'],
   socket: ['node', 'socket.js'],
   piscina: ['node', 'piscina.js'],
   tinypool: ['node', 'tinypool.js'],
+  'tinypool, 64 workers': ['node', 'tinypool.js', '64'],
   workerpool: ['node', 'workerpool.js'],
+  poolifier: ['node', 'poolifier.js'],
   BullMQ: ['node', 'bullmq.js'],
   'bare Node': ['node', 'bare.js'],
 }
 
-const NODE_POOLS = ['piscina', 'tinypool', 'workerpool']
-const RAW = ['grpc-js unary', 'grpc-js stream', 'socket']
-const rate = ['rate'] as const
+/** The peers of `--quick`: none that has to be installed for Python. */
+export const QUICK_PEERS: readonly string[] = [
+  ...['farpool local', 'farpool remote', 'CPython Pool', 'tinypool', 'grpc-js stream', 'bare Node'],
+  ...[workers(2), workers(8)],
+]
 
-const map = (id: string, title: string, n: number, least: number): Row => ({
+/** The peers that a row measures, each once. */
+export const peersOf = ({ local, remote, peers = [] }: Row): string[] => [
+  ...new Set([
+    ...(local ? ['farpool local'] : []),
+    ...(remote ? ['farpool remote'] : []),
+    ...[...(local ?? []), ...(remote ?? []), ...peers],
+  ]),
+]
+
+const PYTHON_POOLS = ['CPython Pool', 'ProcessPoolExecutor', 'mpire', 'joblib', 'Ray Pool']
+const NODE_POOLS = ['piscina', 'tinypool', 'workerpool', 'poolifier']
+const RAW = ['grpc-js unary', 'grpc-js stream', 'socket']
+
+const map = (id: string, title: string, n: number, least: number, slow: Row['fewer'] & {}): Row => ({
   id,
   title,
   n,
-  unit: 'items/s',
-  figures: rate,
-  peers: ['farpool', 'CPython Pool'],
-  targets: [{ figure: 'rate', peer: 'CPython Pool', atLeast: least }],
+  fewer: slow,
+  figures: { rate: 'items/s' },
+  local: PYTHON_POOLS,
+  remote: ['CPython Pool', 'Ray Pool'],
+  targets: [{ side: 'local', figure: 'rate', peer: 'CPython Pool', atLeast: least }],
+})
+const CHUNKED = { joblib: 100_000, 'Ray Pool': 200_000 }
+const SINGLE = { joblib: 10_000, 'Ray Pool': 1_000, ProcessPoolExecutor: 30_000 }
+
+const scale = (ms: number): Row => ({
+  id: `scale-${ms}`,
+  title: `tasks that sleep ${ms} ms`,
+  run: `sleep-${ms}`,
+  n: 60_000,
+  // Enough for two seconds.
+  fewer: Object.fromEntries(SCALE.map((count) => [workers(count), Math.min(60_000, (count * 2_000) / ms)])),
+  figures: {
+    rate: 'tasks/s',
+    ideal: 'of workers ÷ time',
+    'cpu server': 'µs per task',
+    'server busy': 'cores',
+    'cpu all': 'µs per task',
+  },
+  taskMs: ms,
+  section: 'scale',
+  peers: SCALE.map(workers),
+  targets: [],
+  ...(ms === 1 && { quick: true }),
 })
 
 export const ROWS: readonly Row[] = [
   {
     id: 'sequence',
     title: 'apply, one after another',
-    n: 4_000,
-    fewer: { BullMQ: 500 },
-    unit: 'calls/s',
-    figures: rate,
-    peers: ['farpool', 'CPython Pool', ...RAW, ...NODE_POOLS, 'BullMQ'],
+    n: 5_000,
+    fewer: { BullMQ: 500, 'Ray Pool': 500, joblib: 500 },
+    warmUp: 'calls',
+    figures: { rate: 'calls/s', p50: 'µs', p99: 'µs' },
+    local: [...PYTHON_POOLS, ...NODE_POOLS],
+    remote: [...RAW, 'BullMQ', 'Ray Pool'],
     targets: [
-      { figure: 'rate', peer: 'CPython Pool', atLeast: 1.3 },
-      { figure: 'rate', peer: 'grpc-js unary', atLeast: 2.5 },
+      { side: 'local', figure: 'rate', peer: 'CPython Pool', atLeast: 1.3 },
+      { side: 'remote', figure: 'rate', peer: 'grpc-js unary', atLeast: 2.5 },
+      { side: 'remote', figure: 'p50', peer: 'grpc-js stream', atMost: 1.5, added: true },
+      { side: 'remote', figure: 'p99', peer: 'grpc-js stream', atMost: 2, added: true },
     ],
+    cpu: true,
+    quick: true,
   },
   {
     id: 'burst',
     title: 'applyAsync, burst of 100k',
     n: 100_000,
-    fewer: { 'grpc-js unary': 20_000, tinypool: 30_000, workerpool: 30_000, BullMQ: 5_000 },
-    unit: 'calls/s',
-    figures: rate,
-    peers: ['farpool', 'CPython Pool', ...RAW, ...NODE_POOLS, 'BullMQ'],
+    fewer: {
+      ...{ 'grpc-js unary': 20_000, BullMQ: 5_000, tinypool: 30_000, workerpool: 30_000, poolifier: 30_000 },
+      ...{ ProcessPoolExecutor: 30_000, joblib: 10_000, 'Ray Pool': 2_000 },
+    },
+    figures: { rate: 'calls/s' },
+    local: [...PYTHON_POOLS, ...NODE_POOLS],
+    remote: [...RAW, 'BullMQ', 'Ray Pool'],
     targets: [
-      { figure: 'rate', peer: 'CPython Pool', atLeast: 4 },
-      { figure: 'rate', peer: 'tinypool', atLeast: 8 },
-      { figure: 'rate', peer: 'workerpool', atLeast: 8 },
-      { figure: 'rate', peer: 'grpc-js unary', atLeast: 10 },
+      { side: 'local', figure: 'rate', peer: 'CPython Pool', atLeast: 4 },
+      { side: 'local', figure: 'rate', peer: 'tinypool', atLeast: 8 },
+      { side: 'local', figure: 'rate', peer: 'workerpool', atLeast: 8 },
+      { side: 'remote', figure: 'rate', peer: 'grpc-js unary', atLeast: 10 },
     ],
+    cpu: true,
+    quick: true,
   },
-  map('map-integers', 'map of 1M integers, default chunks', 1_000_000, 1.2),
-  map('map-floats', 'map of 1M floats, default chunks', 1_000_000, 1.2),
-  map('map-strings', 'map of 1M short strings, default chunks', 1_000_000, 1.2),
-  map('map-1', 'map of 100k, chunksize 1', 100_000, 2.5),
-  map('imap-1', 'imap of 100k, chunksize 1', 100_000, 2.5),
-  map('imap-unordered-1000', 'imapUnordered of 1M, chunksize 1000', 1_000_000, 1),
+  { ...map('map-integers', 'map of 1M integers, default chunks', 1_000_000, 1.2, CHUNKED), quick: true },
+  map('map-floats', 'map of 1M floats, default chunks', 1_000_000, 1.2, CHUNKED),
+  map('map-strings', 'map of 1M short strings, default chunks', 1_000_000, 1.2, CHUNKED),
+  map('map-1', 'map of 100k, chunksize 1', 100_000, 2.5, SINGLE),
+  { ...map('imap-1', 'imap of 100k, chunksize 1', 100_000, 2.5, SINGLE), cpu: true, quick: true },
+  {
+    ...map('imap-unordered-1000', 'imapUnordered of 1M, chunksize 1000', 1_000_000, 1, CHUNKED),
+    // ProcessPoolExecutor has no unordered map with chunks.
+    local: PYTHON_POOLS.filter((peer) => peer !== 'ProcessPoolExecutor'),
+  },
   {
     id: 'echo',
     title: '1 MiB echo, 4 in flight',
     n: 200,
     fewer: { tinypool: 12, workerpool: 16 },
-    unit: 'MiB/s',
-    figures: rate,
-    peers: ['farpool', 'CPython Pool', ...RAW, ...NODE_POOLS],
+    figures: { rate: 'MiB/s' },
+    local: [...PYTHON_POOLS, ...NODE_POOLS],
+    remote: [...RAW, 'Ray Pool'],
     targets: [
-      { figure: 'rate', peer: 'grpc-js stream', atLeast: 0.8 },
-      { figure: 'rate', peer: 'workerpool', atLeast: 20 },
+      { side: 'remote', figure: 'rate', peer: 'grpc-js stream', atLeast: 0.8 },
+      { side: 'local', figure: 'rate', peer: 'workerpool', atLeast: 20 },
     ],
+    quick: true,
   },
   {
     id: 'work',
     title: '10 ms of work, 2 processes',
     n: 400,
-    unit: 'calls/s',
-    figures: rate,
-    peers: ['farpool', 'bare Node'],
-    targets: [{ figure: 'rate', peer: 'bare Node', atLeast: 0.97 }],
+    warmUp: 'calls',
+    figures: { rate: 'calls/s' },
+    local: ['bare Node', ...NODE_POOLS],
+    remote: ['bare Node'],
+    targets: [
+      { side: 'local', figure: 'rate', peer: 'bare Node', atLeast: 0.97 },
+      { side: 'remote', figure: 'rate', peer: 'bare Node', atLeast: 0.97 },
+    ],
   },
   {
-    id: 'latency',
-    title: 'a lone apply',
-    n: 4_000,
-    unit: 'ms',
-    less: true,
-    figures: ['p50', 'p99'],
-    peers: ['farpool', 'grpc-js stream', 'socket'],
+    id: 'open',
+    title: 'pool of 2, open to first result',
+    n: 1,
+    figures: { ms: 'ms' },
+    local: ['bare Node', 'CPython Pool', ...NODE_POOLS],
+    remote: ['bare Node'],
+    targets: [{ side: 'remote', figure: 'ms', peer: 'bare Node', atMost: 2.5 }],
+    quick: true,
+  },
+  {
+    id: 'memory',
+    title: 'resident memory, idle',
+    n: 1,
+    figures: { worker: 'MiB', server: 'MiB', caller: 'MiB' },
+    local: ['bare Node'],
+    remote: ['bare Node'],
     targets: [
-      { figure: 'p50', peer: 'grpc-js stream', atMost: 1.5, added: true },
-      { figure: 'p99', peer: 'grpc-js stream', atMost: 2, added: true },
+      { side: 'local', figure: 'worker', peer: 'bare Node', atMost: 1.15 },
+      { side: 'remote', figure: 'worker', peer: 'bare Node', atMost: 1.15 },
+      { side: 'remote', figure: 'server', peer: 'bare Node', peerFigure: 'worker', atMost: 1.6 },
     ],
   },
   {
     id: 'fair',
     title: "a lone apply under another client's 1M tasks",
     n: 1_000_000,
-    unit: 'ms; tasks in the queue',
-    less: true,
-    figures: ['p50', 'p99', 'queued'],
-    peers: ['farpool server'],
+    figures: { p50: 'µs', p99: 'µs', queued: 'tasks in the queue' },
+    remote: [],
     targets: [],
-  },
-  {
-    id: 'open',
-    title: 'own pool of 2, open to first result',
-    n: 1,
-    unit: 'ms',
-    less: true,
-    figures: ['ms'],
-    peers: ['farpool server', 'bare Node'],
-    targets: [{ figure: 'ms', peer: 'bare Node', atMost: 2.5 }],
-  },
-  {
-    id: 'memory',
-    title: 'resident memory, idle',
-    n: 1,
-    unit: 'MiB',
-    less: true,
-    figures: ['worker', 'server', 'rss'],
-    peers: ['farpool server', 'bare Node'],
-    targets: [
-      { figure: 'worker', peer: 'bare Node', peerFigure: 'rss', atMost: 1.15 },
-      { figure: 'server', peer: 'bare Node', peerFigure: 'rss', atMost: 1.6 },
-    ],
   },
   {
     id: 'queue',
     title: 'a queue of 1M tasks',
     n: 1_000_000,
-    fewer: { 'farpool server, 1k': 1_000 },
-    unit: 'µs per task; server memory after : before',
-    less: true,
-    figures: ['us', 'rss'],
-    peers: ['farpool server', 'farpool server, 1k'],
+    fewer: { 'farpool remote, 1k': 1_000 },
+    figures: { us: 'µs per task', rss: 'server memory after : before' },
+    remote: ['farpool remote, 1k'],
     targets: [
-      { figure: 'us', peer: 'farpool server, 1k', atMost: 1.3 },
-      { figure: 'rss', peer: '', atMost: 1.3 },
+      { side: 'remote', figure: 'us', peer: 'farpool remote, 1k', atMost: 1.3 },
+      { side: 'remote', figure: 'rss', peer: '', atMost: 1.3 },
     ],
   },
+  {
+    id: 'cold',
+    title: 'the first 1,000 lone calls of a program',
+    run: 'sequence',
+    n: 1_000,
+    warmUp: 'none',
+    figures: { mean: 'µs per call', p50: 'µs', p99: 'µs' },
+    section: 'cold',
+    peers: ['farpool local', 'farpool remote', 'CPython Pool', 'tinypool'],
+    targets: [],
+    quick: true,
+  },
+  {
+    id: 'cold-64',
+    title: 'the first seconds of 64 workers with tasks that sleep 1 ms, 256 in flight',
+    run: 'seconds',
+    n: 256,
+    warmUp: 'none',
+    figures: { 'second 1': 'tasks/s', 'second 2': 'tasks/s', 'second 3': 'tasks/s' },
+    section: 'cold',
+    peers: ['farpool local, 64 workers', workers(64), 'CPython Pool, 64 workers', 'tinypool, 64 workers'],
+    targets: [],
+  },
+  scale(1),
+  scale(10),
 ]

@@ -1,9 +1,9 @@
 import { fork, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
+import { rssOf } from '../cpu.js'
 import { work } from './functions.js'
-import { answer, type Figures, rate, WORK_ROUNDS } from './peer.js'
+import { answer, rate, WORK_ROUNDS } from './peer.js'
 
 /** The baseline without a pool: the speed, the start and the memory of plain Node processes. */
 if (process.argv[2] === 'worker') {
@@ -18,6 +18,8 @@ if (process.argv[2] === 'worker') {
 
   await answer(
     {
+      // It has no calls, so nothing to warm up.
+      sequence: async () => ({}),
       work: (n) => {
         while (children.length < 2) children.push(fork(main, ['worker']))
         return rate(n, () =>
@@ -34,14 +36,14 @@ if (process.argv[2] === 'worker') {
         await Promise.all([start(), start()].map((child) => once(child, 'exit')))
         return { ms: performance.now() - began }
       },
-      memory: async (): Promise<Figures> => {
+      memory: async () => {
         const child = spawn(process.execPath, ['-e', 'process.stdout.write("up"); setInterval(() => {}, 1e6)'])
         await once(child.stdout, 'data')
         // Its memory settles shortly after the start.
         await new Promise((resolve) => setTimeout(resolve, 1_000))
-        const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
+        const worker = rssOf(child.pid ?? 0)
         child.kill()
-        return { rss: Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024 }
+        return { worker }
       },
     },
     () => {

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Queue, QueueEvents, Worker } from 'bullmq'
-import { answer, burst, rate, sequence } from './peer.js'
+import { answer, burst, latency, rate } from './peer.js'
 
 /** BullMQ with two worker processes. Starts its own Redis: in memory, on a Unix socket. */
 const connectionTo = (path: string) => ({ path, maxRetriesPerRequest: null })
@@ -21,6 +21,8 @@ if (process.argv[2] === 'worker') {
   const settings = ['--port', '0', '--unixsocket', path, '--save', '', '--appendonly', 'no']
   // The clients retry until Redis is up.
   const redis = spawn('redis-server', settings, { stdio: 'ignore' })
+  redis.on('error', () => process.exit(1))
+  await new Promise((resolve) => redis.once('spawn', resolve))
   const main = fileURLToPath(import.meta.url)
   // Redis ends with this process, also after an error.
   process.on('exit', () => {
@@ -40,7 +42,7 @@ if (process.argv[2] === 'worker') {
   await call(0)
   await answer(
     {
-      sequence: (n) => rate(n, () => sequence(n, call)),
+      sequence: (n) => latency(n, call),
       burst: (n) => rate(n, () => burst(n, call)),
     },
     async () => {

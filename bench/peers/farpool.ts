@@ -1,49 +1,60 @@
 import { fileURLToPath } from 'node:url'
 import { client } from '../built.js'
-import { answer, burst, IN_FLIGHT, inFlight, input, latency, MIB, rate, sequence, WORK_ROUNDS } from './peer.js'
+import { rssOf } from '../cpu.js'
+import { answer, callRows, input, type RunRow, rate } from './peer.js'
+import { serverRows } from './server-rows.js'
+import { BenchServer } from './with-server.js'
 
+/** farpool with a pool in this program (`local`), or with a server in another process, on TCP (`remote`). */
+const [, , side = 'local', count = '2'] = process.argv
+const processes = Number(count)
 const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
+type Functions = typeof import('./functions.js')
 
-const pool = await client.Pool.local<typeof import('./functions.js')>(FUNCTIONS, { processes: 2 })
+const server = side === 'remote' ? await BenchServer.start(processes) : undefined
+const pool = server
+  ? new client.Pool<Functions>(server.address)
+  : await client.Pool.local<Functions>(FUNCTIONS, { processes })
+await pool.info()
 
 const drain = async (results: AsyncIterable<unknown>) => {
   for await (const _ of results);
 }
 
-await answer(
-  {
-    sequence: (n) => rate(n, () => sequence(n, (i) => pool.apply('noop', [i]))),
-    latency: (n) => latency(n, (i) => pool.apply('noop', [i])),
-    burst: (n) => rate(n, () => burst(n, (i) => pool.applyAsync('noop', [i]))),
-    'map-integers': (n) => {
-      const items = input.integers(n)
-      return rate(n, () => pool.map('noop', items))
-    },
-    'map-floats': (n) => {
-      const items = input.floats(n)
-      return rate(n, () => pool.map('noop', items))
-    },
-    'map-strings': (n) => {
-      const items = input.strings(n)
-      return rate(n, () => pool.map('noop', items))
-    },
-    'map-1': (n) => {
-      const items = input.integers(n)
-      return rate(n, () => pool.map('noop', items, { chunksize: 1 }))
-    },
-    'imap-1': (n) => {
-      const items = input.integers(n)
-      return rate(n, () => drain(pool.imap('noop', items)))
-    },
-    'imap-unordered-1000': (n) => {
-      const items = input.integers(n)
-      return rate(n, () => drain(pool.imapUnordered('noop', items, { chunksize: 1000 })))
-    },
-    echo: (n) => {
-      const bytes = new Uint8Array(MIB).fill(7)
-      return rate(n, () => inFlight(n, IN_FLIGHT, () => pool.apply('echo', [bytes])))
-    },
-    work: (n) => rate(n, () => burst(n, () => pool.applyAsync('work', [WORK_ROUNDS]))),
+const mapRow =
+  <T>(inputOf: (n: number) => T[], body: (items: T[]) => Promise<unknown>): RunRow =>
+  (n) => {
+    const items = inputOf(n)
+    return rate(n, () => body(items))
+  }
+const map = (items: unknown[]) => pool.map('noop', items)
+
+const rows: Record<string, RunRow> = {
+  ...callRows((name, value) => pool.applyAsync(name as 'noop', [value]), processes),
+  'map-integers': mapRow(input.integers, map),
+  'map-floats': mapRow(input.floats, map),
+  'map-strings': mapRow(input.strings, map),
+  'map-1': mapRow(input.integers, (items) => pool.map('noop', items, { chunksize: 1 })),
+  'imap-1': mapRow(input.integers, (items) => drain(pool.imap('noop', items))),
+  'imap-unordered-1000': mapRow(input.integers, (items) =>
+    drain(pool.imapUnordered('noop', items, { chunksize: 1000 })),
+  ),
+  open: async () => {
+    const began = performance.now()
+    await using own = server
+      ? new client.Pool<Functions>(server.address, { processes: 2 })
+      : await client.Pool.local<Functions>(FUNCTIONS, { processes: 2 })
+    await own.apply('noop', [0])
+    return { ms: performance.now() - began }
   },
-  () => pool.terminate(),
-)
+  memory: async () => {
+    const { workers } = await pool.info()
+    const own = { worker: rssOf(workers[0]?.pid ?? 0), caller: rssOf(process.pid) }
+    return server ? { ...own, server: rssOf(server.pid) } : own
+  },
+}
+
+await answer(server ? { ...rows, ...serverRows(pool, server) } : rows, async () => {
+  await pool.terminate()
+  await server?.stop()
+})

@@ -1,6 +1,4 @@
-import { cpuUsage } from 'node:process'
-
-/** The functions that every peer runs in its workers. cpython.py has its own copies. */
+/** The functions that every peer runs in its workers. pools.py has its own copies. */
 
 export const noop = (value: unknown): unknown => value
 
@@ -13,6 +11,9 @@ export function work(rounds: number): number {
   return x
 }
 
-export const rss = (): number => process.memoryUsage.rss()
+const never = new Int32Array(new SharedArrayBuffer(4))
 
-export const cpu = (): number => cpuUsage().user + cpuUsage().system
+/** Keeps the worker for this time without using its CPU. */
+export function sleep(ms: number): void {
+  Atomics.wait(never, 0, 0, ms)
+}

@@ -19,8 +19,8 @@ const method = (path: string, stream: boolean): MethodDefinition<Buffer, Buffer>
 
 export const DEFINITION = { unary: method('/Echo/Unary', false), stream: method('/Echo/Stream', true) }
 
-/** Runs an echo server that ends with the process that forked it. */
-export async function serveEcho(address: string): Promise<void> {
+/** Runs an echo server that ends with the process that forked it, and sends that process its address. */
+export async function serveEcho(): Promise<void> {
   const server = new Server({ 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 })
   server.addService(DEFINITION, {
     unary: (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => callback(null, call.request),
@@ -30,9 +30,11 @@ export async function serveEcho(address: string): Promise<void> {
       call.on('error', () => {})
     },
   })
-  await new Promise<void>((resolve, reject) =>
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error) => (error ? reject(error) : resolve())),
+  const port = await new Promise<number>((resolve, reject) =>
+    server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, bound) =>
+      error ? reject(error) : resolve(bound),
+    ),
   )
   process.on('disconnect', () => process.exit(0))
-  process.send?.('ready')
+  process.send?.(`127.0.0.1:${port}`)
 }

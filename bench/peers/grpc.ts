@@ -1,21 +1,16 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Client, credentials } from '@grpc/grpc-js'
 import { DEFINITION, serveEcho } from './grpc-echo.js'
-import { answer, IN_FLIGHT, inFlight, latency, MIB, rate, sequence } from './peer.js'
+import { answer, IN_FLIGHT, inFlight, latency, MIB, rate } from './peer.js'
 
-/** Raw @grpc/grpc-js: another process echoes each message, over a Unix socket as Pool.local uses. */
+/** Raw @grpc/grpc-js: another process echoes each message, over TCP as `farpool remote`. */
 if (process.argv[2] === 'server') {
-  await serveEcho(String(process.argv[3]))
+  await serveEcho()
 } else {
-  const folder = mkdtempSync(join(tmpdir(), 'farpool-bench-'))
-  const address = `unix:${join(folder, 'socket')}`
-  const server = fork(fileURLToPath(import.meta.url), ['server', address])
-  await once(server, 'message')
+  const server = fork(fileURLToPath(import.meta.url), ['server'])
+  const [address] = await once(server, 'message')
   const unlimited = { 'grpc.max_receive_message_length': -1, 'grpc.max_send_message_length': -1 }
   const client = new Client(address, credentials.createInsecure(), unlimited)
 
@@ -43,17 +38,13 @@ if (process.argv[2] === 'server') {
   const call = process.argv[2] === 'stream' ? bidi : unary
   await answer(
     {
-      sequence: (n) => rate(n, () => sequence(n, () => call(small))),
-      latency: (n) => latency(n, () => call(small)),
+      sequence: (n) => latency(n, () => call(small)),
       burst: (n) => rate(n, () => inFlight(n, LANES, () => call(small))),
       echo: (n) => {
         const bytes = Buffer.alloc(MIB, 7)
         return rate(n, () => inFlight(n, IN_FLIGHT, () => call(bytes)))
       },
     },
-    () => {
-      server.kill()
-      rmSync(folder, { recursive: true, force: true })
-    },
+    () => server.kill(),
   )
 }

@@ -1,22 +1,15 @@
 import { fileURLToPath } from 'node:url'
 import { Tinypool } from 'tinypool'
-import { answer, burst, IN_FLIGHT, inFlight, MIB, rate, sequence } from './peer.js'
+import { answerWithPool } from './peer.js'
 
-const pool = new Tinypool({
-  runtime: 'child_process',
-  filename: fileURLToPath(new URL('functions.js', import.meta.url)),
-  minThreads: 2,
-  maxThreads: 2,
+await answerWithPool({
+  open: (processes) =>
+    new Tinypool({
+      runtime: 'child_process',
+      filename: fileURLToPath(new URL('functions.js', import.meta.url)),
+      minThreads: processes,
+      maxThreads: processes,
+    }),
+  call: (pool, name, value) => pool.run(value, { name }),
+  close: (pool) => pool.destroy(),
 })
-
-await answer(
-  {
-    sequence: (n) => rate(n, () => sequence(n, (i) => pool.run(i, { name: 'noop' }))),
-    burst: (n) => rate(n, () => burst(n, (i) => pool.run(i, { name: 'noop' }))),
-    echo: (n) => {
-      const bytes = new Uint8Array(MIB).fill(7)
-      return rate(n, () => inFlight(n, IN_FLIGHT, () => pool.run(bytes, { name: 'echo' })))
-    },
-  },
-  () => pool.destroy(),
-)

@@ -1,25 +1,20 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const MAIN = fileURLToPath(new URL('server.js', import.meta.url))
 
-/** A farpool server in another process, on a Unix socket. */
+/** A farpool server in another process, on a TCP port of this machine. */
 export class BenchServer {
   private constructor(
     readonly address: string,
-    private readonly folder: string,
     private readonly child: ReturnType<typeof fork>,
   ) {}
 
   static async start(processes: number): Promise<BenchServer> {
-    const folder = mkdtempSync(join(tmpdir(), 'farpool-bench-'))
-    const child = fork(MAIN, [`unix:${join(folder, 'socket')}`, String(processes)])
+    const child = fork(MAIN, ['server', String(processes)])
     const [address] = await once(child, 'message')
-    return new BenchServer(address, folder, child)
+    return new BenchServer(address, child)
   }
 
   get pid(): number {
@@ -29,10 +24,5 @@ export class BenchServer {
   async stop(): Promise<void> {
     this.child.disconnect()
     await once(this.child, 'exit')
-    rmSync(this.folder, { recursive: true, force: true })
   }
 }
-
-/** Resident memory in MiB. */
-export const rssOf = (pid: number): number =>
-  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024
