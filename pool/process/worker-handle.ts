@@ -179,6 +179,7 @@ export class WorkerHandle {
     const pieces = this.#commands.takePieces()
     const { input } = this.process
     if (!input.writable) return
+    if (pieces.length === 1) return void input.write(pieces[0])
     input.cork()
     for (const piece of pieces) input.write(piece)
     input.uncork()

@@ -9,8 +9,9 @@
  * Where the launcher has given the worker a shared file, a large frame may be in that file. The highest bit of the length
  * then is set, and instead of the message the socket carries its place: 4 bytes, big-endian.
  *
- * Generated code writes and reads most messages. Task and Done, of which there is one for each task, are written and read
- * by hand (decision 0002). Payloads stay encoded: they are views on the received frame.
+ * Generated code writes and reads most messages. Task, Started and Done, of which there is one for each task, are written
+ * and read by hand (decision 0002). The fields that the tasks of a Run share rarely change from one Run to the next: both
+ * ends keep the last ones. Payloads stay encoded: they are views on the received frame.
  */
 
 import { type Done, FromWorker, Run, type Task, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
@@ -33,12 +34,15 @@ const PLACE_BYTES = 4
 
 // The protobuf tags of the fields that are written and read by hand: field number * 8 + wire type.
 const TO_WORKER_RUN = 0x12
+const RUN_BEGIN_BY = 0x39
 const RUN_TASKS = 0x42
 const TASK_TASK = 0x08
 const TASK_ATTEMPT = 0x10
 const TASK_ARGS = 0x1a
 const TASK_CHUNK = 0x22
+const FROM_WORKER_STARTED = 0x1a
 const FROM_WORKER_DONE = 0x22
+const STARTED_TASK = 0x08
 const DONE_TASK = 0x08
 const DONE_PAYLOAD = 0x12
 const DONE_RUN_MS = 0x2d
@@ -54,6 +58,7 @@ export function writeToWorker(writer: ProtoWriter, command: ToWorkerFrame, file?
 
 /** Appends the frame of a report; as `writeToWorker`. */
 export function writeFromWorker(writer: ProtoWriter, report: FromWorkerFrame, file?: SharedFileWriter): void {
+  if (report.$case === 'started') return writeStarted(writer, report.value.task)
   const done = report.$case === 'done' ? report.value : undefined
   if (done?.payload && done.failures.length === 0 && !done.status) writeResult(writer, done, done.payload, file)
   else writeFrame(writer, FromWorker.encode({ kind: report }).finish())
@@ -93,9 +98,37 @@ function writeLarge(
   }
 }
 
+/** What the tasks of a Run share, without `begin_by`. */
+type RunHead = Omit<Run, 'tasks' | 'beginBy'>
+
+/** A longer head is not kept: its arguments would stay in memory. */
+const KEEP_HEAD_BYTES = 256
+
+/** The last head that was written, and its encoding. */
+let lastWritten: { readonly head: RunHead; readonly bytes: Uint8Array } | undefined
+
+/** Bound values are compared by identity. */
+const isSameHead = (a: RunHead, b: RunHead): boolean =>
+  a.function === b.function &&
+  a.kwargs === b.kwargs &&
+  (a.args === b.args || (a.args.length === 0 && b.args.length === 0)) &&
+  a.replyKind === b.replyKind &&
+  a.spread === b.spread &&
+  a.failFast === b.failFast
+
+function encodeHead(run: Run): Uint8Array {
+  if (lastWritten && isSameHead(lastWritten.head, run)) return lastWritten.bytes
+  const bytes = Run.encode({ ...run, beginBy: 0, tasks: [] }).finish()
+  if (bytes.length <= KEEP_HEAD_BYTES) lastWritten = { head: run, bytes }
+  return bytes
+}
+
+/** A tag of one byte and eight bytes. */
+const DOUBLE_FIELD_BYTES = 9
+
 function writeRun(writer: ProtoWriter, run: Run, file: SharedFileWriter | undefined): void {
-  const head = Run.encode({ ...run, tasks: [] }).finish()
-  let size = head.length
+  const head = encodeHead(run)
+  let size = head.length + (run.beginBy === 0 ? 0 : DOUBLE_FIELD_BYTES)
   for (const task of run.tasks) size += sizeOfField(sizeOfTask(task))
   writeLarge(writer, sizeOfField(size), file, (to) => writeRunMessage(to, run, head, size))
 }
@@ -103,6 +136,7 @@ function writeRun(writer: ProtoWriter, run: Run, file: SharedFileWriter | undefi
 function writeRunMessage(writer: ProtoWriter, run: Run, head: Uint8Array, size: number): void {
   writer.head(TO_WORKER_RUN, size)
   writer.raw(head)
+  writer.double(RUN_BEGIN_BY, run.beginBy)
   for (const task of run.tasks) {
     writer.head(RUN_TASKS, sizeOfTask(task))
     writer.number(TASK_TASK, task.task)
@@ -116,6 +150,13 @@ function sizeOfTask({ task, attempt, args, chunk }: Task): number {
   let size = sizeOfNumber(task) + sizeOfNumber(attempt)
   for (const arg of args) size += sizeOfField(arg.length)
   return chunk ? size + sizeOfField(chunk.length) : size
+}
+
+function writeStarted(writer: ProtoWriter, task: number): void {
+  const size = sizeOfNumber(task)
+  writeHeader(writer, sizeOfField(size))
+  writer.head(FROM_WORKER_STARTED, size)
+  writer.number(STARTED_TASK, task)
 }
 
 /** The size of a float field: a tag of one byte and four bytes. */
@@ -136,24 +177,60 @@ function writeResult(
   })
 }
 
+/** The last head that was read: its bytes, and its fields. */
+let lastRead: { readonly bytes: Uint8Array; readonly head: Run } | undefined
+
 /** The command in a frame without its header; undefined for a kind that only newer servers send. @throws Error */
 export function decodeToWorker(frame: Uint8Array): ToWorkerFrame | undefined {
   if (frame[0] !== TO_WORKER_RUN) return ToWorker.decode(frame).kind
   const message = new ProtoReader(frame, 1).bytes()
+  const known = lastRead && startsWith(message, lastRead.bytes) ? lastRead : undefined
+  const run = (known && decodeTasks(message, known.bytes.length)) ?? decodeTasks(message, headLength(message))
+  // writeRun puts begin_by and the tasks last. Another writer may not, and then generated code reads the frame.
+  if (!run) return ToWorker.decode(frame).kind
+  const head = known?.bytes.length === run.headLength ? known.head : decodeHead(message.subarray(0, run.headLength))
+  return { $case: 'run', value: { ...head, beginBy: run.beginBy, tasks: run.tasks } }
+}
+
+const startsWith = (message: Uint8Array, head: Uint8Array): boolean => {
+  if (message.length < head.length) return false
+  for (let at = 0; at < head.length; at++) if (message[at] !== head[at]) return false
+  return true
+}
+
+/** How many bytes come before begin_by and the tasks. */
+function headLength(message: Uint8Array): number {
   const reader = new ProtoReader(message)
-  const tasks: Task[] = []
-  let headLength = message.length
   while (reader.more) {
     const at = reader.position
     const tag = reader.tag()
-    if (tag === RUN_TASKS) {
-      if (tasks.length === 0) headLength = at
-      tasks.push(decodeTask(reader.message()))
-    } else if (tasks.length === 0) reader.skip(tag)
-    // writeRun puts the tasks last. Another writer may not, and then generated code reads the frame.
-    else return ToWorker.decode(frame).kind
+    if (tag === RUN_BEGIN_BY || tag === RUN_TASKS) return at
+    reader.skip(tag)
   }
-  return { $case: 'run', value: { ...Run.decode(message.subarray(0, headLength)), tasks } }
+  return message.length
+}
+
+function decodeHead(bytes: Uint8Array): Run {
+  const keeps = bytes.length <= KEEP_HEAD_BYTES
+  // A copy of its own: a view would keep everything that the socket has read with it.
+  const own = keeps ? Uint8Array.from(bytes) : bytes
+  const head = Run.decode(own)
+  if (keeps) lastRead = { bytes: own, head }
+  return head
+}
+
+/** begin_by and the tasks, which come after the head; undefined if anything else comes there. */
+function decodeTasks(message: Uint8Array, headLength: number) {
+  const reader = new ProtoReader(message, headLength)
+  const tasks: Task[] = []
+  let beginBy = 0
+  while (reader.more) {
+    const tag = reader.tag()
+    if (tag === RUN_TASKS) tasks.push(decodeTask(reader.message()))
+    else if (tag === RUN_BEGIN_BY && tasks.length === 0) beginBy = reader.double()
+    else return undefined
+  }
+  return { headLength, beginBy, tasks }
 }
 
 function decodeTask(reader: ProtoReader): Task {
@@ -171,7 +248,16 @@ function decodeTask(reader: ProtoReader): Task {
 
 /** The report in a frame without its header; undefined for a kind that only newer workers send. @throws Error */
 export function decodeFromWorker(frame: Uint8Array): FromWorkerFrame | undefined {
-  return decodeResult(frame) ?? FromWorker.decode(frame).kind
+  return decodeStarted(frame) ?? decodeResult(frame) ?? FromWorker.decode(frame).kind
+}
+
+/** A Started, which has no other field than the task; undefined for every other frame. */
+function decodeStarted(frame: Uint8Array): FromWorkerFrame | undefined {
+  if (frame[0] !== FROM_WORKER_STARTED) return undefined
+  const reader = new ProtoReader(frame, 1).message()
+  if (!reader.more || reader.tag() !== STARTED_TASK) return undefined
+  const task = reader.varint()
+  return reader.more ? undefined : { $case: 'started', value: { task } }
 }
 
 /** A Done with a result, which has no other fields than these three; undefined for every other frame. */

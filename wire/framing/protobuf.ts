@@ -51,6 +51,14 @@ export class ProtoWriter {
     this.#length = this.#bytes.writeFloatLE(value, this.#length)
   }
 
+  /** A field that holds a double. The default, 0, is not written. */
+  double(tag: number, value: number): void {
+    if (value === 0) return
+    this.#reserve(18)
+    this.#varint(tag)
+    this.#length = this.#bytes.writeDoubleLE(value, this.#length)
+  }
+
   /** A field that holds bytes, a text or a message. */
   bytes(tag: number, value: Uint8Array): void {
     this.head(tag, value.length)
@@ -226,6 +234,11 @@ export class ProtoReader {
   float(): number {
     const at = this.#fixed(4)
     return new DataView(this.buffer.buffer, this.buffer.byteOffset + at, 4).getFloat32(0, true)
+  }
+
+  double(): number {
+    const at = this.#fixed(8)
+    return new DataView(this.buffer.buffer, this.buffer.byteOffset + at, 8).getFloat64(0, true)
   }
 
   /** Steps over a field that the caller does not know, after its tag. */
