@@ -23,7 +23,7 @@ import {
   type ToWorkerFrame,
   writeFromWorker,
 } from '../wire/framing/frames.js'
-import { ProtoWriter } from '../wire/framing/protobuf.js'
+import { type Pieces, ProtoWriter } from '../wire/framing/protobuf.js'
 import { COMMANDS_PART, REPORTS_PART, SharedFileReader, SharedFileWriter } from '../wire/framing/shared-file.js'
 import { describeThrown } from './describe-error.js'
 import { decodePart } from './invoke.js'
@@ -75,11 +75,19 @@ class SocketReports implements Reports {
     const views = this.#writer.views()
     const written = this.#pending === undefined ? this.#writeNow(views) : 0
     if (written === this.#writer.length) return
-    const rest = Buffer.concat(views).subarray(written)
-    const pending = new Promise<void>((resolve) => this.socket.write(rest, () => resolve()))
+    const pending = this.#writeLater(this.#writer.takePieces().after(written))
     this.#pending = pending
     void pending.then(() => {
       if (this.#pending === pending) this.#pending = undefined
+    })
+  }
+
+  /** Resolves when the socket has taken all of it. */
+  #writeLater({ pieces }: Pieces): Promise<void> {
+    return new Promise((resolve) => {
+      this.socket.cork()
+      for (const piece of pieces) this.socket.write(piece, piece === pieces.at(-1) ? () => resolve() : undefined)
+      this.socket.uncork()
     })
   }
 

@@ -176,7 +176,7 @@ export class WorkerHandle {
   /** Writes the commands that were sent since the last flush. */
   flush(): void {
     if (this.#commands.length === 0) return
-    const pieces = this.#commands.takePieces()
+    const { pieces } = this.#commands.takePieces()
     const { input } = this.process
     if (!input.writable) return
     if (pieces.length === 1) return void input.write(pieces[0])

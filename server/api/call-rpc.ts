@@ -1,5 +1,6 @@
 import type { CallRequest, Session } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure } from '../../wire/failure.js'
+import type { Pieces } from '../../wire/framing/protobuf.js'
 import type { Call, Requests } from '../grpc/adapter.js'
 import { CallStream } from '../session/call-stream.js'
 import type { RpcContext } from './rpc-context.js'
@@ -9,7 +10,7 @@ export async function* callStream(
   context: RpcContext,
   requests: Requests<CallRequest>,
   call: Call,
-): AsyncGenerator<Uint8Array> {
+): AsyncGenerator<Pieces> {
   const opened = await open(context, requests, call)
   if (!opened) return
   const { calls, epoch, session } = opened

@@ -9,7 +9,7 @@ import {
   type ServerWritableStream,
 } from '@grpc/grpc-js'
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
-import { asBuffer } from '../../wire/framing/protobuf.js'
+import { asBuffer, Pieces } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS, UNSENT_BYTES } from '../../wire/protocol.js'
 import type { Reason } from '../../wire/reason.js'
 import { type Account, UNSENT_COPIES } from '../limits/memory-budget.js'
@@ -22,7 +22,10 @@ import type { InboundMemory } from './inbound.js'
 export type UnaryHandler<Req, Res> = (request: Req, call: Call) => Promise<Res>
 export type StreamHandler<Req, Res> = (request: Req, call: Call) => AsyncIterable<Res>
 /** Yields encoded messages. */
-export type DuplexHandler<Req> = (requests: Requests<Req>, call: Call) => AsyncIterable<Uint8Array>
+export type DuplexHandler<Req> = (requests: Requests<Req>, call: Call) => AsyncIterable<Pieces>
+
+/** An encoded message. */
+type Message = Uint8Array | Pieces
 
 /** What a handler knows of its call. */
 export interface Call {
@@ -156,22 +159,24 @@ export const bytesOnly = ({
   responseStream,
 }: Pick<MethodDefinition<never, never>, 'path' | 'requestStream' | 'responseStream'>): MethodDefinition<
   Uint8Array,
-  Uint8Array
+  Message
 > => ({
   path,
   requestStream,
   responseStream,
   requestSerialize: asBuffer,
   requestDeserialize: (bytes) => bytes,
-  responseSerialize: asBuffer,
+  responseSerialize: joined,
   responseDeserialize: (bytes) => bytes,
 })
+
+const joined = (message: Message): Buffer => (message instanceof Pieces ? message.joined() : asBuffer(message))
 
 export function unary<Req, Res>(
   codec: Codec<Req, Res>,
   handler: UnaryHandler<Req, Res>,
   options: AdapterOptions,
-): handleUnaryCall<Uint8Array, Uint8Array> {
+): handleUnaryCall<Uint8Array, Message> {
   return async (grpcCall, callback) => {
     const call = new ServerCall(grpcCall, options)
     try {
@@ -189,7 +194,7 @@ export function serverStreaming<Req, Res>(
   codec: Codec<Req, Res>,
   handler: StreamHandler<Req, Res>,
   options: AdapterOptions,
-): handleServerStreamingCall<Uint8Array, Uint8Array> {
+): handleServerStreamingCall<Uint8Array, Message> {
   return async (grpcCall) => {
     const call = new ServerCall(grpcCall, options)
     const responses = async function* () {
@@ -204,7 +209,7 @@ export function duplex<Req>(
   codec: RequestCodec<Req>,
   handler: DuplexHandler<Req>,
   options: AdapterOptions,
-): handleBidiStreamingCall<Uint8Array, Uint8Array> {
+): handleBidiStreamingCall<Uint8Array, Message> {
   return async (grpcCall) => {
     const call = new ServerCall(grpcCall, options)
     const requests: Requests<Req> = {
@@ -225,13 +230,13 @@ export function duplex<Req>(
   }
 }
 
-type ResponseStream = ServerWritableStream<Uint8Array, Uint8Array> | ServerDuplexStream<Uint8Array, Uint8Array>
+type ResponseStream = ServerWritableStream<Uint8Array, Message> | ServerDuplexStream<Uint8Array, Message>
 
 /** Writes what a handler yields, as fast as the peer reads it, and then the status. */
 async function respond(
   grpcCall: ResponseStream,
   call: ServerCall,
-  responses: AsyncIterable<Uint8Array>,
+  responses: AsyncIterable<Message>,
   options: AdapterOptions,
 ): Promise<void> {
   // A peer that resets the stream makes it fail. The handler hears of that by `cancelled`.
@@ -268,7 +273,7 @@ class ResponseWriter {
   }
 
   /** Resolves when the stream takes more, or never will. */
-  async write(message: Uint8Array): Promise<void> {
+  async write(message: Message): Promise<void> {
     if (this.#isOver || this.call.ended || this.stream.cancelled) return
     this.#count(message.length)
     let takesMore = this.stream.write(message, () => {

@@ -4,6 +4,7 @@ import { gunzip, inflate } from 'node:zlib'
 import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
 import { ChunkAssembler } from '../../wire/framing/chunk-assembler.js'
+import { Pieces } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import {
   type Account,
@@ -16,9 +17,10 @@ import {
 import { deadlineOf } from './call-headers.js'
 
 /**
- * Counts the memory of each call between the network and its handler, and refuses what the budget cannot hold. It hooks
- * into the objects that grpc-js makes for a call, because interceptors see messages only after they have arrived and
- * were unpacked. Everything private that it touches is declared in these two interfaces, and checked before use.
+ * Counts the memory of each call between the network and its handler, and refuses what the budget cannot hold. It also
+ * handles large messages better than grpc-js: they are assembled while they arrive, and sent in pieces. It hooks into the
+ * objects that grpc-js makes for a call, because interceptors see messages only after they have arrived and were
+ * unpacked. Everything private that it touches is declared in these two interfaces, and checked before use.
  */
 interface GrpcCallInternals {
   readonly stream: ServerHttp2Stream
@@ -27,6 +29,9 @@ interface GrpcCallInternals {
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>
   getPeer(): string
   getDeadline(): number
+  /** Encodes a message and puts the prefix in front of it. */
+  serializeMessage(message: unknown): Buffer
+  /** Writes to the stream what serializeMessage returns, unless the call is cancelled. */
   sendMessage(message: unknown, callback: () => void): void
   sendStatus(status: object): void
 }
@@ -101,7 +106,8 @@ export class InboundMemory {
     }
     this.#countRequest(internals, memory, requestStream)
     // The adapter counts the messages of a response stream, where it writes them.
-    if (!responseStream) countResponse(internals, memory)
+    if (responseStream) sendInPieces(internals)
+    else countResponse(internals, memory)
     countEnd(internals, memory)
     return same
   }
@@ -204,7 +210,7 @@ const reset = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP
 
 const isAsExpected = (internals: Partial<GrpcCallInternals>): internals is GrpcCallInternals =>
   isDeframer(internals.decoder) &&
-  [internals.decompressMessage, internals.sendMessage, internals.sendStatus].every(
+  [internals.decompressMessage, internals.serializeMessage, internals.sendMessage, internals.sendStatus].every(
     (method) => typeof method === 'function',
   )
 
@@ -261,6 +267,40 @@ function joinSmallPieces({ readPartialMessage: pieces }: Deframer): void {
   const isSmall = recent.reduce((sum, piece) => sum + piece.length, 0) < recent.length * PIECE_BYTES
   if (isSmall) pieces.splice(first, recent.length, Buffer.concat(recent))
   checked.set(pieces, pieces.length)
+}
+
+/**
+ * Writes the pieces of a message to the HTTP/2 stream as they are. grpc-js copies a message behind its prefix, and the pieces
+ * would be joined before: two copies and two new buffers for each large result, and the garbage collector starts for these.
+ */
+function sendInPieces(internals: GrpcCallInternals): void {
+  const { stream, serializeMessage, sendMessage } = internals
+  /** The message that is being sent, without its first piece. */
+  let rest: Uint8Array[] = []
+  internals.serializeMessage = (message) => {
+    if (!isInPieces(message)) return serializeMessage.call(internals, message)
+    const [first, ...others] = message.pieces
+    rest = others
+    return withPrefix(message.length, first)
+  }
+  internals.sendMessage = (message, callback) => {
+    if (!isInPieces(message)) return sendMessage.call(internals, message, callback)
+    // Corked, the pieces are one write of the stream, and the callback comes at the end of it.
+    stream.cork()
+    sendMessage.call(internals, message, callback)
+    for (const piece of rest.splice(0)) stream.write(piece)
+    stream.uncork()
+  }
+}
+
+const isInPieces = (message: unknown): message is Pieces => message instanceof Pieces && message.pieces.length > 1
+
+function withPrefix(length: number, first: Uint8Array = new Uint8Array()): Buffer {
+  const prefixed = Buffer.allocUnsafe(MESSAGE_PREFIX_BYTES + first.length)
+  prefixed.writeUInt8(0)
+  prefixed.writeUInt32BE(length, 1)
+  prefixed.set(first, MESSAGE_PREFIX_BYTES)
+  return prefixed
 }
 
 /** The end of an answer has not been read until its stream is closed. A server that drains waits for that. */

@@ -19,7 +19,7 @@ export const STREAM_BYTES = 64 * 1024 * 1024
 /** What an open HTTP/2 stream costs by itself. */
 const OPEN_CALL_BYTES = 8 * 1024
 
-/** grpc-js copies each message behind its prefix, and keeps both until the message is sent. */
+/** grpc-js copies each message behind its prefix, and keeps both until it is sent. A message in pieces counts as much. */
 export const UNSENT_COPIES = 2
 
 /** Default of --max-connections. Each takes a file descriptor and about 100 KiB. */

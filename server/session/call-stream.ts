@@ -2,7 +2,7 @@ import { type Client, failed, type Identity } from '../../pool/scheduler/task.js
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/framing/call-codec.js'
-import { ProtoWriter } from '../../wire/framing/protobuf.js'
+import { type Pieces, ProtoWriter } from '../../wire/framing/protobuf.js'
 import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS } from '../../wire/protocol.js'
 import { type CallContext, GroupTimeout, type JobTarget, OpenCalls, resolveJob } from '../calls/call-path.js'
 import type { Requests } from '../grpc/adapter.js'
@@ -126,11 +126,11 @@ export class CallStream implements Client {
   }
 
   /** The first message to the client of a session. */
-  greeting(): Uint8Array {
+  greeting(): Pieces {
     const writer = new ProtoWriter(16)
     writeReceived(writer, this.#received)
     writeMaxMessageBytes(writer, this.context.maxMessageBytes)
-    return writer.take()
+    return writer.takePieces()
   }
 
   /** Takes a message of the client. @throws Failure BAD_REQUEST if the ids of its calls do not grow. */
@@ -174,7 +174,7 @@ export class CallStream implements Client {
   }
 
   /** Waits for the next message of outcomes. Undefined if they have ended, or if a later stream takes them. */
-  async take(epoch: number): Promise<Uint8Array | undefined> {
+  async take(epoch: number): Promise<Pieces | undefined> {
     const message = await this.#outcomes.take(this.#taken + 1, () => this.#epoch !== epoch)
     if (this.#epoch !== epoch) return undefined
     if (message) this.#taken++

@@ -1,6 +1,6 @@
 import type { Outcome } from '../../pool/scheduler/task.js'
 import { writeOutcome, writeReceived } from '../../wire/framing/call-codec.js'
-import { ProtoWriter } from '../../wire/framing/protobuf.js'
+import { type Pieces, ProtoWriter, REFERENCE_BYTES } from '../../wire/framing/protobuf.js'
 import { FRAME_TARGET_BYTES } from '../../wire/protocol.js'
 import { itemFailures } from '../calls/call-path.js'
 
@@ -17,7 +17,7 @@ export class ReplayBuffer {
   /** The message being written. */
   readonly #writer = new ProtoWriter()
   /** Finished messages: those that were sent, then those that wait. */
-  readonly #messages: Buffer[] = []
+  readonly #messages: Pieces[] = []
   #messageBytes = 0
   #sentBytes = 0
   /** Messages that are gone: the number of the one before the first in #messages. */
@@ -45,7 +45,7 @@ export class ReplayBuffer {
   /** Ignored after the end. */
   push(id: number, outcome: Outcome): void {
     if (this.#end) return
-    writeOutcome(this.#writer, id, outcome.ok ? outcome.payload : undefined, itemFailures(0, outcome))
+    writeOutcome(this.#writer, id, outcome.ok ? keepable(outcome.payload) : undefined, itemFailures(0, outcome))
     if (this.#writer.length >= FRAME_TARGET_BYTES) this.#finishMessage()
     this.#wake?.()
   }
@@ -104,7 +104,7 @@ export class ReplayBuffer {
    * Waits for the message of this number. Undefined if everything has ended, or if `isReplaced` says that another stream
    * takes the messages now. Throws the error that ended it.
    */
-  async take(number: number, isReplaced: () => boolean): Promise<Buffer | undefined> {
+  async take(number: number, isReplaced: () => boolean): Promise<Pieces | undefined> {
     while (!isReplaced()) {
       const at = number - this.#acknowledged - 1
       if (at >= this.#messages.length && this.#writer.length > 0) this.#finishMessage()
@@ -127,6 +127,15 @@ export class ReplayBuffer {
     if (this.#toConfirm > this.#confirmed) writeReceived(this.#writer, this.#toConfirm)
     this.#confirmed = this.#toConfirm
     this.#messageBytes += this.#writer.length
-    this.#messages.push(this.#writer.take())
+    this.#messages.push(this.#writer.takePieces())
   }
+}
+
+/**
+ * A result that can be kept until the client has acknowledged it. A large one is a piece of its message and stays where the
+ * worker's report was read; it is copied if most of that buffer is something else, which nobody would count.
+ */
+function keepable(payload: Uint8Array): Uint8Array {
+  const isView = payload.length >= REFERENCE_BYTES && payload.buffer.byteLength > 2 * payload.length
+  return isView ? Buffer.from(payload) : payload
 }

@@ -99,7 +99,7 @@ export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Pr
       socket.on('error', () => {})
     }
     child.once('exit', () => reject(new Error('a bare worker ended before it was ready')))
-    for (const piece of writer.takePieces()) sockets[0]?.write(piece)
+    for (const piece of writer.takePieces().pieces) sockets[0]?.write(piece)
   })
   const took = performance.now() - from
   for (const socket of sockets) socket.destroy()

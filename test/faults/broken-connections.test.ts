@@ -47,6 +47,27 @@ describe('a client whose connection breaks', () => {
     expect(seen).toEqual(Array.from({ length: 3_000 }, (_, i) => i * i))
   })
 
+  it('again and again gets each large result unchanged, byte for byte', async () => {
+    await using pool = new Pool(relay.address)
+    /** Different in each call, and at each place of a value. */
+    const bytesOf = (call: number) => {
+      const words = new Uint32Array(8_000 + ((call * 70_001) % 500_000))
+      for (let i = 0; i < words.length; i++) words[i] = Math.imul(i + 1, 2_654_435_761) ^ call
+      return Buffer.from(words.buffer)
+    }
+    let done = 0
+    const lane = async (first: number) => {
+      for (let call = first; call < 160; call += 8) {
+        const value = bytesOf(call)
+        const result = (await pool.apply('identity', [value])) as Uint8Array
+        expect([call, value.equals(result)]).toEqual([call, true])
+        if (++done % 20 === 0) relay.cut()
+      }
+    }
+    await Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map(lane))
+    expect(done).toBe(160)
+  })
+
   it('for good while it is idle does not keep its program alive', async () => {
     const program = `
       import { Pool } from 'farpool'

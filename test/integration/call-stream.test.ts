@@ -50,6 +50,34 @@ describe('Call', () => {
     expect(outcomes[100]).toMatchObject({ payload: json([12, 14]), failures: [{ item: 1 }] })
   })
 
+  it('sends large and small results unchanged, whatever else travels in their messages', async () => {
+    const raw = (id: number, length: number): CallItem => ({
+      id,
+      args: [{ kind: { $case: 'raw', value: Buffer.alloc(length, id) } }],
+      chunk: undefined,
+    })
+    const lengths = [10, 40_000, 3, 32 * 1024, 300_000, 0, 1_200_000, 70_000, 1, 2_500_000]
+    const { error, outcomes } = await talk([
+      {
+        groups: [
+          group(
+            'identity',
+            lengths.concat(lengths, lengths).map((length, i) => raw(i + 1, length)),
+          ),
+        ],
+        cancelled: [],
+        ...alone,
+      },
+    ])
+    expect(error).toBeUndefined()
+    expect(outcomes).toHaveLength(3 * lengths.length)
+    for (const { id, payload } of outcomes) {
+      const { value } = (payload as { kind: { value: Uint8Array } }).kind
+      const sent = Buffer.alloc(lengths[(id - 1) % lengths.length] ?? 0, id)
+      expect([id, sent.equals(value)]).toEqual([id, true])
+    }
+  })
+
   it('fails only the calls with an unknown function or pool, a bad number, or a timeout', async () => {
     const { error, outcomes } = await talk([
       { groups: [group('nothing', [one(1)]), group('add', [one(2, 1)], { pool: 'mine' })], cancelled: [], ...alone },

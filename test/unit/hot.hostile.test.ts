@@ -200,7 +200,7 @@ describe('large values', () => {
         const common = { function: 'f', args: filled(second), kwargs: undefined, spread: false, replyKind: 0 }
         const tasks = [{ task: id, attempt: 1, args: filled(first), chunk: undefined }]
         writeToWorker(frames, { $case: 'run', value: { ...common, failFast: false, beginBy: 1, tasks } })
-        const kind = ToWorker.decode(Buffer.concat(frames.takePieces()).subarray(4)).kind
+        const kind = ToWorker.decode(frames.takePieces().joined().subarray(4)).kind
         if (kind?.$case !== 'run') throw new Error('it is not a run')
         expect(digest(kind.value.args)).toEqual(digest(filled(second)))
         expect(digest(kind.value.tasks[0]?.args ?? [])).toEqual(digest(filled(first)))

@@ -12,6 +12,53 @@ import {
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
 import { percentEncodedLength, truncateUtf8 } from '../../wire/truncate.js'
 
+/** Some are so large that they become pieces of their own. */
+const values = fc.array(
+  fc.oneof(
+    fc.uint8Array({ maxLength: 50 }),
+    fc.integer({ min: 30_000, max: 70_000 }).map((length) => new Uint8Array(length).fill(length % 251)),
+  ),
+  { maxLength: 6 },
+)
+
+describe('a message in pieces', () => {
+  const writerOf = (fields: readonly Uint8Array[]) => {
+    const writer = new ProtoWriter(8)
+    for (const field of fields) writer.bytes(0x0a, field)
+    return writer
+  }
+
+  it('has the bytes of the same message in one piece', () => {
+    fc.assert(
+      fc.property(values, (fields) => {
+        const whole = writerOf(fields).take()
+        const pieces = writerOf(fields).takePieces()
+        expect(pieces.length).toBe(whole.length)
+        expect(pieces.joined().equals(whole)).toBe(true)
+      }),
+    )
+  })
+
+  it('continues behind any byte', () => {
+    fc.assert(
+      fc.property(values, fc.double({ min: 0, max: 1, noNaN: true }), (fields, part) => {
+        const whole = writerOf(fields).take()
+        const at = Math.round(part * whole.length)
+        const rest = writerOf(fields).takePieces().after(at)
+        expect(rest.length).toBe(whole.length - at)
+        expect(rest.joined().equals(whole.subarray(at))).toBe(true)
+      }),
+    )
+  })
+
+  it('shares large values and copies small ones', () => {
+    const [small, large] = [new Uint8Array(100), new Uint8Array(100_000)]
+    const { pieces } = writerOf([small, large]).takePieces()
+    expect(pieces.map(({ length }) => length)).toEqual([106, 100_000])
+    expect(pieces[1]).toBe(large)
+  })
+})
+
 describe('a frame', () => {
   it('is read however the stream is split into pieces', () => {
     fc.assert(

@@ -148,7 +148,7 @@ export class CallRequestWriter {
   finish(): Buffer {
     this.#endGroup()
     for (const id of this.#cancelled) this.#items.number(REQUEST_CANCELLED, id)
-    this.#pieces.push(...this.#items.takePieces())
+    this.#pieces.push(...this.#items.takePieces().pieces)
     return this.#pieces.length === 1 ? (this.#pieces[0] as Buffer) : Buffer.concat(this.#pieces)
   }
 
@@ -156,7 +156,7 @@ export class CallRequestWriter {
     if (!this.#head) return
     const head = CallGroup.encode({ ...this.#head, calls: [] }).finish()
     const bytes = head.length + this.#items.length
-    const items = this.#items.takePieces()
+    const items = this.#items.takePieces().pieces
     this.#items.head(REQUEST_GROUPS, bytes)
     this.#pieces.push(this.#items.take(), head, ...items)
     this.#bytes += bytes

@@ -4,6 +4,7 @@
  * test/unit/hot.test.ts checks that both agree.
  *
  *     ProtoWriter      fields into one growing buffer, large values by reference
+ *     Pieces           a message that was written so: its bytes, not joined
  *     ProtoReader      fields of a message, in place
  *     decodeStrictly   a whole message by generated code, but strict
  *     checkFields      the number of fields of a message, before anything is made of it
@@ -11,11 +12,41 @@
 
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire'
 
-/** A larger value is not copied into the buffer but becomes a piece of its own. */
-const REFERENCE_BYTES = 32 * 1024
-
 /** A buffer that has grown larger is not kept for the next message. */
 const KEEP_BYTES = 512 * 1024
+
+/** A value of this size or more is not copied into the buffer but becomes a piece of its own. */
+export const REFERENCE_BYTES = 32 * 1024
+
+/** An encoded message. A large value in it is a piece of its own, so the value is not copied. */
+export class Pieces {
+  /** In bytes. */
+  readonly length: number
+
+  constructor(readonly pieces: readonly Uint8Array[]) {
+    let length = 0
+    for (const piece of pieces) length += piece.length
+    this.length = length
+  }
+
+  /** What follows the first `bytes`. */
+  after(bytes: number): Pieces {
+    let skip = bytes
+    const rest: Uint8Array[] = []
+    for (const piece of this.pieces) {
+      if (skip < piece.length) rest.push(piece.subarray(skip))
+      skip = Math.max(0, skip - piece.length)
+    }
+    return new Pieces(rest)
+  }
+
+  /** Its bytes in one buffer: a copy, unless there is only one piece. */
+  joined(): Buffer {
+    const [first] = this.pieces
+    if (this.pieces.length !== 1 || !first) return Buffer.concat(this.pieces, this.length)
+    return Buffer.from(first.buffer, first.byteOffset, first.length)
+  }
+}
 
 /** Writes fields, one after another. A writer is used for many messages. */
 export class ProtoWriter {
@@ -92,12 +123,12 @@ export class ProtoWriter {
   }
 
   /** The written bytes, in pieces that the writer does not touch again. Resets the writer. */
-  takePieces(): Uint8Array[] {
+  takePieces(): Pieces {
     if (this.#length > 0) this.#pieces.push(this.#copy())
     const pieces = this.#pieces
     this.#pieces = []
     this.reset()
-    return pieces
+    return new Pieces(pieces)
   }
 
   /** The written bytes in one buffer that the writer does not touch again. Resets the writer. */
