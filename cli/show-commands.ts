@@ -5,9 +5,7 @@ import {
   type ServiceClientConstructor,
   type ServiceError,
 } from '@grpc/grpc-js'
-import { loadSync } from '@grpc/proto-loader'
 import { Command, Option } from 'commander'
-import { protoPath } from 'grpc-health-check'
 import { Pool } from '../client/index.js'
 import { addressOption, count, jsonOption } from './command-options.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
@@ -89,7 +87,9 @@ export const healthCommand = () =>
       process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
     })
 
-function check(address: string, timeout: number): Promise<string> {
+async function check(address: string, timeout: number): Promise<string> {
+  // Loaded here, because every command loads this file, and a server needs neither.
+  const [{ loadSync }, { protoPath }] = await Promise.all([import('@grpc/proto-loader'), import('grpc-health-check')])
   const { grpc } = loadPackageDefinition(loadSync(protoPath, { enums: String })) as unknown as {
     grpc: { health: { v1: GrpcObject & { Health: ServiceClientConstructor } } }
   }

@@ -30,7 +30,7 @@ const FOLDERS: Record<string, string[]> = {
   'server/calls': ['server/limits'],
   'server/session': ['server/calls', 'server/grpc', 'server/limits'],
   'server/api': ['server/session', 'server/calls', 'server/grpc', 'server/limits'],
-  'server/ops': [],
+  'server/ops': ['server/grpc'],
 }
 
 const files = (folder: string): string[] =>

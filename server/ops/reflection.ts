@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { BinaryReader } from '@bufbuild/protobuf/wire'
 import type { Server } from '@grpc/grpc-js'
-import { ReflectionService } from '@grpc/reflection'
+import { addLazyService } from '../grpc/lazy-service.js'
 
 // The path is the same from the sources and from dist/: the build copies these files.
 const DESCRIPTOR_SETS = ['farpool.binpb', 'health.binpb'].map(
@@ -14,11 +15,22 @@ const DESCRIPTOR_SETS = ['farpool.binpb', 'health.binpb'].map(
  * file per package, leaves out the imports, and grpcurl cannot link its map fields.
  */
 export function addReflection(server: Server): void {
-  const fileDescriptorProtos = DESCRIPTOR_SETS.flatMap((set) => filesOf(readFileSync(set)))
-  // ReflectionService reads only the files of a definition. The format for enums requires no other field.
-  const definition = { format: 'Protocol Buffer 3 EnumDescriptorProto', type: {}, fileDescriptorProtos } as const
-  new ReflectionService({ farpool: definition }).addToServer(server)
+  addLazyService(server, METHODS, (server) => {
+    const { ReflectionService }: typeof import('@grpc/reflection') = require('@grpc/reflection')
+    const fileDescriptorProtos = DESCRIPTOR_SETS.flatMap((set) => filesOf(readFileSync(set)))
+    // ReflectionService reads only the files of a definition. The format for enums requires no other field.
+    const definition = { format: 'Protocol Buffer 3 EnumDescriptorProto', type: {}, fileDescriptorProtos } as const
+    new ReflectionService({ farpool: definition }).addToServer(server)
+  })
 }
+
+const METHODS = ['v1', 'v1alpha'].map((version) => ({
+  path: `/grpc.reflection.${version}.ServerReflection/ServerReflectionInfo`,
+  requestStream: true,
+  responseStream: true,
+}))
+
+const require = createRequire(import.meta.url)
 
 /** The files of a google.protobuf.FileDescriptorSet: its field 1, repeated. */
 function filesOf(descriptorSet: Buffer): Buffer[] {
