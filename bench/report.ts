@@ -31,14 +31,11 @@ export const resultOf = (row: Row, measured: ReadonlyMap<string, readonly Figure
 })
 
 /** farpool's figure divided by the peer's; undefined if the peer is missing. */
-export function ratioOf(
-  { medians }: Result,
-  { side, figure, peer, peerFigure = figure, added }: Target,
-): number | undefined {
+export function ratioOf({ medians }: Result, { side, figure, peer, peerFigure = figure }: Target): number | undefined {
   const ours = medians.get(`farpool ${side}`)?.[figure]
   const theirs = peer === '' ? 1 : medians.get(peer)?.[peerFigure]
   if (ours === undefined || theirs === undefined) return undefined
-  return (added ? ours - theirs : ours) / theirs
+  return ours / theirs
 }
 
 export function isMet({ atLeast = 0, atMost = Number.POSITIVE_INFINITY }: Target, ratio: number): boolean {
@@ -130,7 +127,7 @@ function cellsOf(result: Result, target: Target): string {
   return [
     target.peer || 'itself',
     theirs !== undefined ? short(theirs) : target.peer ? NOT_HERE : '',
-    ratio === undefined ? '' : `${short(ratio)} ×${target.added ? ' added' : ''}`,
+    ratio === undefined ? '' : `${short(ratio)} ×`,
     bound,
     ratio === undefined || bound === '' ? '' : isMet(target, ratio) ? 'met' : '**missed**',
   ].join(' | ')
