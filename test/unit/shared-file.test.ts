@@ -29,12 +29,13 @@ describe('a shared file', () => {
       const command = decodeToWorker(frame)
       if (command?.$case !== 'run') throw new Error('it is not a run')
       for (const { task, args } of command.value.tasks) {
-        seen.push([task, args[0]?.length ?? 0, args[0]?.every((byte) => byte === task) ?? false])
+        const [arg = Buffer.of()] = args
+        seen.push([task, arg.length, Buffer.alloc(arg.length, task).equals(arg)])
       }
     }, new SharedFileReader(fd, COMMANDS_PART))
     const sizes = [10, MIB, 300_000, 20, 3 * MIB, MIB, 5 * MIB, 2 * MIB, 30, 20 * MIB, MIB]
     let inSocket = 0
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 3; round++) {
       const writer = new ProtoWriter()
       for (const [at, size] of sizes.entries()) writeToWorker(writer, run(at, size), file)
       const bytes = writer.take()
@@ -44,8 +45,8 @@ describe('a shared file', () => {
       expect(seen.splice(0)).toEqual(sizes.map((size, task) => [task, size, true]))
     }
     // The frame of 20 MiB has no room in the file in any round; what has room depends on what the reader has read.
-    expect(inSocket).toBeGreaterThan(5 * 20 * MIB)
-    expect(inSocket).toBeLessThan(5 * 31 * MIB)
+    expect(inSocket).toBeGreaterThan(3 * 20 * MIB)
+    expect(inSocket).toBeLessThan(3 * 31 * MIB)
   })
 
   it('begins again at the front when everything has been read, and has no room before', () => {
