@@ -1,4 +1,5 @@
 import { GRACE_MS, modulePath, START_MS } from '../pool/defaults.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { badRequest } from './errors.js'
 import { checkCount, type OwnedPoolOptions } from './options.js'
 import { InProcessTransport, type LocalSettings, type OutputLine } from './transport/in-process-transport.js'
@@ -24,7 +25,10 @@ export interface LocalOptions extends OwnedPoolOptions {
   maxHeapMb?: number
 }
 
-/** The transport of Pool.local; `checkPoolOptions` has checked the options of every pool. @throws Failure if there is no such module; BadRequestError if an option is invalid. */
+/**
+ * The transport of Pool.local. `checkPoolOptions` has checked the options that every pool has.
+ * @throws Failure MODULE_LOAD_FAILED if there is no such module, BadRequestError if an option is invalid.
+ */
 export function localTransport(modules: readonly (string | URL)[], options: LocalOptions): InProcessTransport {
   const { output = 'inherit', graceMs = GRACE_MS, startTimeoutMs = START_MS, maxHeapMb } = options
   checkCount('graceMs', graceMs, 0)
@@ -33,8 +37,8 @@ export function localTransport(modules: readonly (string | URL)[], options: Loca
   if (modules.length === 0) throw badRequest('modules is an empty array; it must have at least one module')
   return new InProcessTransport({
     modules: modules.map(modulePath),
-    graceMs,
-    startTimeoutMs,
+    graceMs: Math.min(graceMs, MAX_TIMER_MS),
+    startTimeoutMs: Math.min(startTimeoutMs, MAX_TIMER_MS),
     maxHeapMb,
     print: printer(output),
   })
@@ -56,7 +60,7 @@ function callOutput(output: (line: OutputLine) => void, line: OutputLine): undef
   }
 }
 
-/** Writes that have not ended, for each stream. While there are any, an error of the stream is not the program's business. */
+/** Writes that have not ended, for each stream. While there are any, an error of the stream does not end the program. */
 const unwritten = { stdout: 0, stderr: 0 }
 
 /** If the stream is full, its worker waits, not this program. Where nobody reads any more, the text is lost. */
