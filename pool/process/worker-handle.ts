@@ -306,7 +306,9 @@ export class WorkerHandle {
     const { timer } = this.#state.kind === 'dead' ? {} : this.#state
     this.afterReading(() => {
       if (this.#state.kind !== 'running' || !timer || this.#state.timer !== timer) return
-      this.kill(`its modules and its initializer did not come to an end in ${startTimeoutMs} ms (--start-timeout, startTimeoutMs)`)
+      this.kill(
+        `its modules and its initializer did not come to an end in ${startTimeoutMs} ms (--start-timeout, startTimeoutMs)`,
+      )
     })
   }
 

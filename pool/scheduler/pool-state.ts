@@ -86,7 +86,8 @@ export function neverBegins(task: Task, exit: WorkerExit): Failure {
 /** How a worker ended, as the end of a sentence. */
 function describe({ error, oom, why, signal, exitCode }: WorkerExit): string {
   if (error) return `could not be started: ${error}`
-  if (oom === 'heap') return 'ran out of heap (a larger --max-heap-mb, or maxHeapMb of a local pool, gives its functions more)'
+  if (oom === 'heap')
+    return 'ran out of heap (a larger --max-heap-mb, or maxHeapMb of a local pool, gives its functions more)'
   if (oom === 'kernel') return 'was killed by the kernel: the machine or its container is out of memory'
   if (why) return `was killed: ${why}`
   return signal ? `was killed by ${signal}` : `exited with code ${exitCode ?? 'unknown'}`
