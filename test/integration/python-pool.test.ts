@@ -8,7 +8,6 @@ const farm = sharedFarm({ args: ['--processes', '2'] })
 /** Each method of Python's Pool, with both encodings and both transports. */
 describe.each([
   { encoding: 'cbor', transport: 'local' },
-  { encoding: 'json', transport: 'local' },
   { encoding: 'cbor', transport: 'stream' },
   { encoding: 'json', transport: 'stream' },
   { encoding: 'cbor', transport: 'unary' },
