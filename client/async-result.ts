@@ -139,20 +139,20 @@ export class AsyncResult<T> implements PromiseLike<T> {
     if (this.#state.kind !== 'pending') return
     this.#state = state
     this.#ticket = undefined
-    if (state.kind === 'fulfilled') this.#call(this.callbacks.callback, state.value)
-    else if (state.kind === 'rejected') this.#call(this.callbacks.errorCallback, state.error)
+    if (state.kind === 'fulfilled') callBack(this.callbacks.callback, state.value)
+    else if (state.kind === 'rejected') callBack(this.callbacks.errorCallback, state.error)
     const waiting = this.#waiting
     this.#waiting = undefined
     if (waiting) for (const onSettled of waiting) onSettled()
   }
+}
 
-  /** A callback that throws becomes a warning of the process. It ends neither the call nor the program. */
-  #call<V>(callback: ((value: V) => void) | undefined, value: V): void {
-    try {
-      callback?.(value)
-    } catch (error) {
-      process.emitWarning(error instanceof Error ? error : String(error), { type: 'FarpoolCallbackError' })
-    }
+/** Calls a user's callback. One that throws becomes a warning of the process; it ends neither the call nor the program. */
+export function callBack<V>(callback: ((value: V) => void) | undefined, value: V): void {
+  try {
+    callback?.(value)
+  } catch (error) {
+    process.emitWarning(error instanceof Error ? error : String(error), { type: 'FarpoolCallbackError' })
   }
 }
 

@@ -1,5 +1,6 @@
 import { GRACE_MS, modulePath, START_MS } from '../pool/defaults.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
+import { callBack } from './async-result.js'
 import { badRequest } from './errors.js'
 import { checkCount, type OwnedPoolOptions } from './options.js'
 import { InProcessTransport, type LocalSettings, type OutputLine } from './transport/in-process-transport.js'
@@ -47,17 +48,8 @@ export function localTransport(modules: readonly (string | URL)[], options: Loca
 function printer(output: Required<LocalOptions>['output']): LocalSettings['print'] {
   if (output === 'ignore') return () => undefined
   if (output === 'inherit') return printHere
-  if (typeof output === 'function') return (line) => callOutput(output, line)
+  if (typeof output === 'function') return (line) => void callBack(output, line)
   throw badRequest(`output is ${JSON.stringify(output)}; it must be 'inherit', 'ignore' or a function`)
-}
-
-/** A function that throws becomes a warning of the process, as other callbacks do. */
-function callOutput(output: (line: OutputLine) => void, line: OutputLine): undefined {
-  try {
-    output(line)
-  } catch (error) {
-    process.emitWarning(error instanceof Error ? error : String(error), { type: 'FarpoolCallbackError' })
-  }
 }
 
 /** Writes that have not ended, for each stream. While there are any, an error of the stream does not end the program. */

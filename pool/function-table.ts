@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { Failure } from '../wire/failure.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { FunctionInfo } from './process/worker-handle.js'
@@ -11,9 +12,11 @@ export class FunctionTable {
     this.byName = new Map(functions.map((info) => [info.name, info]))
   }
 
-  /** Sorted by name. */
+  /** Sorted by name, as callers see them: of a module only the file name, because its place is not their business. */
   get all(): FunctionInfo[] {
-    return [...this.byName.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
+    return [...this.byName.values()]
+      .map((info) => ({ ...info, module: basename(info.module) }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
   /** The failure of a call of a name that is not here: FUNCTION_NOT_FOUND, with the nearest names. */

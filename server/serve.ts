@@ -46,10 +46,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
-  const launcher = new NodeLauncher(
-    config.maxHeapMb === undefined ? [] : [`--max-old-space-size=${config.maxHeapMb}`],
-    config.workerNice,
-  )
+  const launcher = new NodeLauncher(config.maxHeapMb, config.workerNice)
   const engine = makeEngine(config, launcher, log)
   // The engine does not keep the program alive while the workers start, and while they end.
   const alive = setInterval(() => {}, MAX_TIMER_MS)

@@ -3,6 +3,7 @@ import type { ClientDuplexStream, ServiceError } from '@grpc/grpc-js'
 import { CallRequest, CallResponse, type ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
 import { CallRequestWriter, type GroupHead, isSameHead, readOutcomes } from '../../wire/framing/call-codec.js'
+import { bytesOf } from '../../wire/framing/protobuf.js'
 import {
   ACK_BYTES,
   ACK_MESSAGES,
@@ -420,9 +421,7 @@ class Outbox {
       queueMicrotask(() => this.onRefused(id, new Failure('BAD_REQUEST', message)))
       return
     }
-    let bytes = chunk?.length ?? 0
-    for (const arg of args) bytes += arg.length
-    const isLarge = bytes > LARGE_BYTES
+    const isLarge = bytesOf(args, chunk) > LARGE_BYTES
     const message = this.#fill(isLarge || (this.#filling?.fields ?? 0) + args.length > MAX_ARGS, id - 1)
     if (!message.head || !isSameHead(message.head, head)) message.begin(head)
     message.add(id, args, chunk)

@@ -1,4 +1,3 @@
-import { basename } from 'node:path'
 import { FunctionTable } from '../../pool/function-table.js'
 import { Pool } from '../../pool/pool.js'
 import { availableCpus } from '../../pool/process/available-cpus.js'
@@ -15,6 +14,7 @@ import {
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import { type GroupHead, headOf, isSameHead, NO_ARGS } from '../../wire/framing/call-codec.js'
+import { bytesOf } from '../../wire/framing/protobuf.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../../wire/protocol.js'
 import { VERSION } from '../../wire/version.js'
 import { type CallPort, CallWithDeadline } from './call-port.js'
@@ -110,7 +110,7 @@ export class InProcessTransport implements Transport, CallPort {
   /** Opens the one pool of this transport. */
   openPool(call: OpenPoolCall): Lease {
     const { maxHeapMb, print, ...settings } = this.settings
-    const launcher = new NodeLauncher(maxHeapMb === undefined ? [] : [`--max-old-space-size=${maxHeapMb}`])
+    const launcher = new NodeLauncher(maxHeapMb)
     const pool = new Pool('local', {
       ...settings,
       launcher,
@@ -164,7 +164,7 @@ export class InProcessTransport implements Transport, CallPort {
   }
 
   async functions(): Promise<readonly FunctionInfo[]> {
-    return this.#functions.all.map((info) => ({ ...info, module: basename(info.module) }))
+    return this.#functions.all
   }
 
   async poolInfo(): Promise<PoolView> {
@@ -270,8 +270,7 @@ class LocalCall implements Ticket, TaskOwner {
 }
 
 function checkSize(args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
-  let bytes = chunk?.length ?? 0
-  for (const arg of args) bytes += arg.length
+  const bytes = bytesOf(args, chunk)
   if (bytes <= MAX_CALL_BYTES) return
   const message = `the arguments of the call take ${bytes} bytes; a worker takes ${MAX_CALL_BYTES}`
   throw new Failure('PAYLOAD_TOO_LARGE', message)

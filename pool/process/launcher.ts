@@ -1,10 +1,11 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import { closeSync, openSync, statSync, unlinkSync } from 'node:fs'
+import { closeSync, statSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { threadId } from 'node:worker_threads'
+import { openNamelessFile } from './nameless-file.js'
 import { OrphanReaper, REAPER_PROGRAM } from './orphan-reaper.js'
 import { CrashReport, KernelOomKills } from './out-of-memory.js'
 import { lowerPriority } from './priority.js'
@@ -102,19 +103,21 @@ const nodeCommand = (flags: readonly string[], report: CrashReport, hasSharedFil
  * own, so a terminal's Ctrl-C does not reach it, and killing the group also ends what its functions have started.
  */
 export class NodeLauncher implements Launcher {
+  readonly #flags: readonly string[]
   readonly #kernelKills = new KernelOomKills()
   /** The file of the server's Unix socket: `INODE PATH`. */
   #socketFile: string | undefined
   #isClosed = false
 
   /**
-   * @param flags of Node, for every worker.
+   * @param maxHeapMb the largest JavaScript heap of a worker, in MiB; undefined for Node's own limit.
    * @param niceness added to this process's own, for `lowerPriority`; 0 to 19.
    */
   constructor(
-    private readonly flags: readonly string[] = [],
+    maxHeapMb?: number,
     private readonly niceness = 0,
   ) {
+    this.#flags = maxHeapMb === undefined ? [] : [`--max-old-space-size=${maxHeapMb}`]
     reaper?.enter()
   }
 
@@ -130,7 +133,7 @@ export class NodeLauncher implements Launcher {
       release()
       failed(error)
     }
-    const { file, args } = nodeCommand(this.flags, report, sharedFile !== undefined)
+    const { file, args } = nodeCommand(this.#flags, report, sharedFile !== undefined)
     let child: ChildProcess
     try {
       child = spawn(file, args, {
@@ -207,18 +210,9 @@ export class NodeLauncher implements Launcher {
 /** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
 const reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
 
-/** A file in memory without a name, so that nothing stays behind. Undefined where the system has none, or no room. */
-function openSharedFile(name: string): number | undefined {
-  if (process.platform !== 'linux') return undefined
-  const path = `/dev/shm/farpool-${process.pid}-${name}`
-  try {
-    const fd = openSync(path, 'wx+', 0o600)
-    unlinkSync(path)
-    return fd
-  } catch {
-    return undefined
-  }
-}
+/** A file in memory. Undefined where the system has none, or no room. */
+const openSharedFile = (name: string): number | undefined =>
+  process.platform === 'linux' ? openNamelessFile(`/dev/shm/farpool-${process.pid}-${name}`) : undefined
 
 /** Workers that all launchers of this thread have started. */
 let launched = 0

@@ -1,6 +1,7 @@
-import { closeSync, fstatSync, openSync, readFileSync, readSync, unlinkSync } from 'node:fs'
+import { closeSync, fstatSync, readFileSync, readSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { openNamelessFile } from './nameless-file.js'
 
 /** Where a worker finds its open files (Linux). Other systems cannot open a file descriptor again. */
 const FDS = '/proc/self/fd'
@@ -8,20 +9,15 @@ const REPORT_FD = 5
 
 /**
  * The diagnostic report that Node writes when a worker's heap is full: the only way to tell that end from an abort() of
- * native code. The file has no name any more when the worker starts, so nothing stays behind, whoever is killed.
+ * native code.
  */
 export class CrashReport {
   readonly #fd: number | undefined
 
   constructor(name: string) {
     if (process.platform !== 'linux') return
-    const path = join(tmpdir(), `farpool-report-${process.pid}-${name}`)
-    try {
-      this.#fd = openSync(path, 'wx+', 0o600)
-      unlinkSync(path)
-    } catch {
-      // No room for a file: then a full heap looks like any other crash.
-    }
+    // Without a file a full heap looks like any other crash.
+    this.#fd = openNamelessFile(join(tmpdir(), `farpool-report-${process.pid}-${name}`))
   }
 
   /** Flags of Node for the worker, whose file descriptor 5 must be `fd`. */

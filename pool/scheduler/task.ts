@@ -1,4 +1,5 @@
 import { Failure } from '../../wire/failure.js'
+import { bytesOf } from '../../wire/framing/protobuf.js'
 
 /**
  * The party that calls: the unit of fairness and of per-client limits. Today it is a connection
@@ -174,9 +175,7 @@ export class Task {
     this.chunk = chunk
     this.owner = owner
     this.key = key
-    let bytes = chunk?.length ?? 0
-    for (const arg of args) bytes += arg.length
-    this.bytes = bytes
+    this.bytes = bytesOf(args, chunk)
   }
 
   /** Forgets the current attempt's start, because the task goes back to the queue. */

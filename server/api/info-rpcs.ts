@@ -1,4 +1,3 @@
-import { basename } from 'node:path'
 import {
   type GetPoolRequest,
   type GetPoolResponse,
@@ -24,9 +23,8 @@ export async function getServerInfo({ engine, maxMessageBytes, version }: RpcCon
   }
 }
 
-/** ListFunctions. It gives only the file name of a module: its place on the server is nobody's business. */
 export async function listFunctions({ engine }: RpcContext): Promise<ListFunctionsResponse> {
-  return { functions: engine.functions.all.map((info) => ({ ...info, module: basename(info.module) })) }
+  return { functions: engine.functions.all }
 }
 
 const POOL_STATES = {

@@ -76,7 +76,7 @@ export async function terminate(context: RpcContext, request: TerminateRequest):
   return {}
 }
 
-/** The pool, if the caller may end it. Whoever knows the name of an owned pool owns it; the shared pool belongs to all. */
+/** The pool, if the caller may end it. A client that knows the name of an owned pool owns it; the shared pool belongs to all. */
 function endablePool({ engine, allowTerminate }: RpcContext, name: string, verb: string): EnginePool {
   const pool = engine.pool(name)
   if (!engine.isShared(pool) || allowTerminate) return pool

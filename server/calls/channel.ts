@@ -1,5 +1,5 @@
 /**
- * Values from callbacks, for one reader: what is pushed waits until it is taken. A channel has no limit; whoever pushes
+ * Values from callbacks, for one reader: what is pushed waits until it is taken. A channel has no limit; the code that pushes
  * bounds the number of values.
  */
 export class Channel<T> implements AsyncIterable<T> {

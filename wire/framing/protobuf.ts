@@ -362,5 +362,12 @@ function countFields(reader: ProtoReader, shape: Shape, max: number): number {
   return fields
 }
 
+/** How many bytes the arguments of a call, or its chunk, have. */
+export function bytesOf(args: readonly Uint8Array[], chunk: Uint8Array | undefined): number {
+  let bytes = chunk?.length ?? 0
+  for (const arg of args) bytes += arg.length
+  return bytes
+}
+
 /** The same bytes: grpc-js takes only Buffers. */
 export const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
