@@ -96,21 +96,11 @@ class Executor:
         self.pool.shutdown()
 
 
-class Mpire:
+class Mpire(CPython):
     def __init__(self):
         from mpire import WorkerPool
 
         self.pool = WorkerPool(PROCESSES, keep_alive=True)
-
-    def apply(self, function, value):
-        return self.pool.apply(function, (value,))
-
-    def apply_all(self, function, values):
-        for result in [self.pool.apply_async(function, (value,)) for value in values]:
-            result.get()
-
-    def map(self, values):
-        self.pool.map(noop, values)
 
     def map_1(self, values):
         self.pool.map(noop, values, chunk_size=1)
@@ -120,9 +110,6 @@ class Mpire:
 
     def imap_unordered_1000(self, values):
         return self.pool.imap_unordered(noop, values, chunk_size=1000)
-
-    def close(self):
-        self.pool.terminate()
 
 
 class Joblib:

@@ -1,6 +1,7 @@
 import { ApplyRequest, ApplyResponse, MapRequest } from '../../proto/gen/farpool/v1/pool_service.js'
 import { message } from '../support/raw-call.js'
 import type { RawAnswer } from '../support/raw-unary.js'
+import { json, request } from '../support/stub.js'
 
 /** Encoded requests, as a client of generated stubs sends them. */
 
@@ -8,22 +9,8 @@ export const APPLY = '/farpool.v1.PoolService/Apply'
 export const CALL = '/farpool.v1.PoolService/Call'
 export const IMAP = '/farpool.v1.PoolService/IMap'
 
-const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
-
-export function applyRequest(name: string, ...args: unknown[]): Uint8Array {
-  const request = {
-    pool: '',
-    function: name,
-    args: args.map(json),
-    kwargs: undefined,
-    replyKind: 0,
-    retries: 0,
-    queueTimeoutMs: 0,
-    runTimeoutMs: 0,
-    requestId: '',
-  }
-  return ApplyRequest.encode(request).finish()
-}
+export const applyRequest = (name: string, ...args: unknown[]): Uint8Array =>
+  ApplyRequest.encode(request(name, ...args)).finish()
 
 /** A Map or IMap with this number of chunks of one item. */
 export function mapMessage(name: string, chunks: number, item: unknown): MapRequest {

@@ -4,6 +4,7 @@ import { ApplyRequest } from '../../proto/gen/farpool/v1/pool_service.js'
 import { frame } from '../support/raw-call.js'
 import { RawClient } from '../support/raw-unary.js'
 import { Siege } from '../support/siege.js'
+import { call as plainCall } from '../support/stub.js'
 import { resultOf } from './requests.js'
 
 /** Values and names from a client that a worker must not trust. */
@@ -26,18 +27,7 @@ const cbor = (hex: string, repeated = ''): Kind => ({
 })
 const json = (text: string): Kind => ({ $case: 'json', value: text })
 const call = (name: string, kind: Kind, more: Partial<ApplyRequest> = {}) => {
-  const request = {
-    pool: '',
-    function: name,
-    args: [{ kind }],
-    kwargs: undefined,
-    replyKind: 0,
-    retries: 0,
-    queueTimeoutMs: 0,
-    runTimeoutMs: 0,
-    requestId: '',
-    ...more,
-  }
+  const request = { ...plainCall, function: name, args: [{ kind }], ...more }
   return client.send({ body: frame(ApplyRequest.encode(request).finish()) })
 }
 

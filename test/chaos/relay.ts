@@ -37,6 +37,12 @@ export class Relay implements AsyncDisposable {
     return relay
   }
 
+  /** A relay to a server at `host:port`. */
+  static to(address: string): Promise<Relay> {
+    const { hostname: host, port } = new URL(`http://${address}`)
+    return Relay.open({ host, port: Number(port) })
+  }
+
   get address(): string {
     return `127.0.0.1:${(this.#server.address() as AddressInfo).port}`
   }

@@ -1,27 +1,12 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { builtExample, runExample } from '../support/examples.js'
 import { ServerProcess } from '../support/server.js'
-
-const built = (name: string) => fileURLToPath(new URL(`../../dist/examples/${name}.js`, import.meta.url))
-
-async function run(name: string, ...args: string[]): Promise<string[]> {
-  const child = spawn(process.execPath, [built(name), ...args], { stdio: ['ignore', 'pipe', 'inherit'] })
-  let output = ''
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text
-  })
-  const [code] = await once(child, 'close')
-  expect([name, code]).toEqual([name, 0])
-  return output.trim().split('\n')
-}
 
 const listed = (line = '') => line.replace(/^\w+ /, '').split(',').map(Number)
 
 describe("the six programs of Python's Pool documentation", () => {
   it('(a) initializer with arguments, maxtasksperchild=2 over 5 tasks on 2 processes', async () => {
-    const lines = await run('pool/a-initializer')
+    const lines = await runExample('pool/a-initializer')
     const facts = lines.map((line) =>
       /^task (\d) ran in process (\d+), which was initialized 1 time as hello-7$/.exec(line),
     )
@@ -33,15 +18,15 @@ describe("the six programs of Python's Pool documentation", () => {
   })
 
   it('(b) apply_async with kwargs and a callback, then apply', async () => {
-    expect(await run('pool/b-apply')).toEqual(['callback 1025', 'get 1025', 'apply 8'])
+    expect(await runExample('pool/b-apply')).toEqual(['callback 1025', 'get 1025', 'apply 8'])
   })
 
   it('(c) map and map_async with chunksize=2 and a partial', async () => {
-    expect(await run('pool/c-map')).toEqual(['map 0,1,4,9,16,25,36', 'map_async 1,2,4,8,16,32,64'])
+    expect(await runExample('pool/c-map')).toEqual(['map 0,1,4,9,16,25,36', 'map_async 1,2,4,8,16,32,64'])
   })
 
   it('(d) imap and imap_unordered with chunksize=2, consumed after close()', async () => {
-    const [ordered, unordered, joined] = await run('pool/d-imap')
+    const [ordered, unordered, joined] = await runExample('pool/d-imap')
     const squares = [0, 1, 4, 9, 16, 25, 36, 49]
     expect(listed(ordered)).toEqual(squares)
     expect(listed(unordered).sort((a, b) => a - b)).toEqual(squares)
@@ -56,7 +41,7 @@ describe("the six programs of Python's Pool documentation", () => {
   })
 
   it('(e) map_async with wait(timeout), ready(), successful(), get(timeout)', async () => {
-    expect(await run('pool/e-async-result')).toEqual([
+    expect(await runExample('pool/e-async-result')).toEqual([
       'ready false',
       'TimeoutError: not yet',
       'get 300,300',
@@ -65,13 +50,13 @@ describe("the six programs of Python's Pool documentation", () => {
   })
 
   it('(f) starmap', async () => {
-    expect(await run('pool/f-starmap')).toEqual(['starmap 8,9,1', 'starmap_async 8,9,1'])
+    expect(await runExample('pool/f-starmap')).toEqual(['starmap 8,9,1', 'starmap_async 8,9,1'])
   })
 
   it('run on an existing server, too', async () => {
-    await using server = await ServerProcess.start(['--processes', '1'], [built('pool/functions')])
+    await using server = await ServerProcess.start(['--processes', '1'], [builtExample('pool/functions')])
     for (const name of ['a-initializer', 'c-map', 'd-imap']) {
-      const [first] = await run(`pool/${name}`, server.address)
+      const [first] = await runExample(`pool/${name}`, server.address)
       expect(first).toMatch(/^(task 0 ran|map 0,1,4|imap 0,1,4)/)
     }
   })

@@ -15,11 +15,6 @@ beforeEach(() => {
   file = folder.fresh()
 })
 
-const relayTo = (address: string): Promise<Relay> => {
-  const { hostname: host, port } = new URL(`http://${address}`)
-  return Relay.open({ host, port: Number(port) })
-}
-
 /** Runs a program in its own process; the two exchange messages. */
 function begun(program: string) {
   const child = spawn(process.execPath, ['--input-type=module', '--eval', program], {
@@ -33,7 +28,7 @@ describe('a client whose connection breaks', () => {
   const farm = sharedFarm({ args: ['--processes', '2'] })
   let relay: Relay
   beforeEach(async () => {
-    relay = await relayTo(farm.address)
+    relay = await Relay.to(farm.address)
   })
   afterEach(() => relay[Symbol.asyncDispose]())
 

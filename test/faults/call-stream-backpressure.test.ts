@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import type { CallItem, GetPoolResponse } from '../../proto/gen/farpool/v1/pool_service.js'
+import type { GetPoolResponse } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Status } from '../../proto/gen/google/rpc/status.js'
 import { sharedFarm } from '../support/farm.js'
 import { until } from '../support/server.js'
-import { alone, answer, json, mapRequest } from '../support/stub.js'
+import { alone, answer, group, one } from '../support/stub.js'
 
 /** The RPC Call, from a client of generated stubs that does not read. */
 
@@ -11,14 +11,6 @@ const farm = sharedFarm({ args: ['--processes', '2', '--grace', '200'] })
 
 describe('Call', () => {
   type Outcomes = { id: number; payload: unknown; failures: { status?: Status | undefined }[] }[]
-
-  const group = (name: string, calls: CallItem[], more = {}) => ({
-    ...mapRequest(name, []),
-    timeoutMs: 0,
-    calls,
-    ...more,
-  })
-  const one = (id: number, ...args: unknown[]): CallItem => ({ id, args: args.map(json), chunk: undefined })
 
   it('accepts no more calls while its client does not read outcomes', async () => {
     const stream = farm.stub.call()

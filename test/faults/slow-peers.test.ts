@@ -11,6 +11,10 @@ import { until } from '../support/server.js'
 
 const isIdle = ({ queued, running }: { queued: number; running: number }) => queued === 0 && running === 0
 
+/** The most memory that a process has had, in bytes. */
+const peakOf = (pid: number) =>
+  Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
+
 describe('a client that stops reading', () => {
   const CALLS = 6_144
   const BYTES = 64 * 1024
@@ -22,8 +26,7 @@ describe('a client that stops reading', () => {
       await using farm = await startFarm({ args: ['--processes', '2'] })
       const { server: slow, pool: watcher } = farm
       using connection = connectRaw(slow.address)
-      /** What the process has held at most, in bytes. */
-      const peak = () => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${slow.pid}/status`, 'utf8'))?.[1]) * 1024
+      const peak = () => peakOf(slow.pid)
       await watcher.map('identity', [1, 2])
       const before = peak()
       const { submitted } = (await watcher.info()).tasks
@@ -72,7 +75,7 @@ describe('a client that stops reading large results of small calls', () => {
       await using farm = await startFarm({ args: ['--processes', '2'] })
       const { server: slow, pool: watcher } = farm
       using connection = connectRaw(slow.address)
-      const peak = () => Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${slow.pid}/status`, 'utf8'))?.[1]) * 1024
+      const peak = () => peakOf(slow.pid)
       await watcher.map('identity', [1, 2])
       const before = peak()
       const call = connection.call()

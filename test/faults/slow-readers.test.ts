@@ -85,8 +85,7 @@ describe('an imap whose deadline passes while its client does not read', () => {
 describe('a draining server', () => {
   it.each(['unary', 'stream'] as const)('waits until a client has read a large answer (%s)', async (transport) => {
     await using server = await ServerProcess.start(['--processes', '1', '--drain', '30000'])
-    const { hostname, port } = new URL(`http://${server.address}`)
-    await using relay = await Relay.open({ host: hostname, port: Number(port) })
+    await using relay = await Relay.to(server.address)
     await using pool = new Pool(relay.address, { transport })
     await pool.apply('add', [1, 2])
     const answer = pool.apply('textOf', [48 * MIB])

@@ -15,16 +15,11 @@ beforeEach(() => {
 
 const lines = () => linesOf(file)
 
-const relayTo = (address: string): Promise<Relay> => {
-  const { hostname: host, port } = new URL(`http://${address}`)
-  return Relay.open({ host, port: Number(port) })
-}
-
 describe('a client whose connection breaks', () => {
   const farm = sharedFarm({ args: ['--processes', '2'] })
   let relay: Relay
   beforeEach(async () => {
-    relay = await relayTo(farm.address)
+    relay = await Relay.to(farm.address)
   })
   afterEach(() => relay[Symbol.asyncDispose]())
 

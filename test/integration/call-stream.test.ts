@@ -5,7 +5,7 @@ import type { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
 import { sharedFarm } from '../support/farm.js'
 import { until } from '../support/server.js'
-import { alone, answer, json, mapRequest } from '../support/stub.js'
+import { alone, answer, group, json, one } from '../support/stub.js'
 
 /** The RPC Call, from a client of nothing but generated stubs. */
 
@@ -27,13 +27,6 @@ describe('Call', () => {
     stream.end()
     return { error: await ended, outcomes: outcomes.sort((a, b) => a.id - b.id) }
   }
-  const group = (name: string, calls: CallItem[], more = {}) => ({
-    ...mapRequest(name, []),
-    timeoutMs: 0,
-    calls,
-    ...more,
-  })
-  const one = (id: number, ...args: unknown[]): CallItem => ({ id, args: args.map(json), chunk: undefined })
   const reasons = (outcomes: Outcomes) =>
     outcomes.map(({ failures }) => failures.map(({ status }) => status && statusToFailure(status).reason).join())
 

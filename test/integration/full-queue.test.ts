@@ -2,29 +2,16 @@ import { writeFileSync } from 'node:fs'
 import { type ServiceError, status } from '@grpc/grpc-js'
 import { LimitError, Pool } from 'farpool'
 import { afterAll, beforeEach, describe, expect, it } from 'vitest'
-import type { ApplyRequest } from '../../proto/gen/farpool/v1/pool_service.js'
 import { errorOf, waiting } from '../support/calls.js'
 import { sharedFarm } from '../support/farm.js'
 import { temporaryFolder, until } from '../support/server.js'
+import { request } from '../support/stub.js'
 
 const folder = temporaryFolder()
 afterAll(() => folder.remove())
 let file = ''
 beforeEach(() => {
   file = folder.fresh()
-})
-
-const request = (name: string, args: unknown[], more: Partial<ApplyRequest> = {}): ApplyRequest => ({
-  pool: '',
-  function: name,
-  args: args.map((value) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })),
-  kwargs: undefined,
-  replyKind: 0,
-  retries: 0,
-  queueTimeoutMs: 0,
-  runTimeoutMs: 0,
-  requestId: '',
-  ...more,
 })
 
 describe('a full queue', () => {
@@ -42,7 +29,7 @@ describe('a full queue', () => {
   it('refuses a call with QUEUE_FULL, RetryInfo and pushback', async () => {
     const results = await fill()
     const error = await new Promise<ServiceError>((resolve) => {
-      farm.stub.apply(request('add', [1, 1]), (failed) => resolve(failed as ServiceError))
+      farm.stub.apply(request('add', 1, 1), (failed) => resolve(failed as ServiceError))
     })
     expect([error.code, error.metadata.get('grpc-retry-pushback-ms')]).toEqual([status.RESOURCE_EXHAUSTED, ['100']])
     expect(error.details).toBe('2 tasks in the pool wait already; at most 2 may. Try again later')

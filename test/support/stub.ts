@@ -10,7 +10,7 @@ import {
   type ServiceDefinition,
   type ServiceError,
 } from '@grpc/grpc-js'
-import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { type CallItem, OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
 import { RPC_METHODS, type RpcMethod, type RpcMethods } from '../../wire/rpc-methods.js'
@@ -56,6 +56,15 @@ export const mapRequest = (name: string, chunks: unknown[][], more = {}) => ({
   onError: OnError.ON_ERROR_UNSPECIFIED,
   ...more,
 })
+
+/** Calls of one function in a stream of calls, and one of them. */
+export const group = (name: string, calls: CallItem[], more = {}) => ({
+  ...mapRequest(name, []),
+  timeoutMs: 0,
+  calls,
+  ...more,
+})
+export const one = (id: number, ...args: unknown[]): CallItem => ({ id, args: args.map(json), chunk: undefined })
 
 // biome-ignore lint/suspicious/noExplicitAny: the callbacks of ten methods, of which only the error matters here
 export type AnyCallback = (error: ServiceError | null, response: any) => void

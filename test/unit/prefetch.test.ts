@@ -26,6 +26,15 @@ const busy = (ranMs: number, facts: Facts = {}, options: Partial<SchedulerOption
 const submit = (scheduler: Scheduler, count: number, facts: Facts = {}) => submitMany(trace, scheduler, count, facts)
 const ids = (tasks: readonly Task[]) => tasks.map(({ id }) => id).join(' ')
 
+/** Two busy workers with two prefetched tasks each. */
+function prefetched() {
+  const { scheduler, running } = busy(0.01)
+  const waiting = submit(scheduler, 4)
+  scheduler.prefetch(NOW)
+  trace.look()
+  return { scheduler, running: running as [Task, Task], waiting: waiting as [Task, Task, Task, Task] }
+}
+
 describe('tasks are prefetched (P3)', () => {
   it('evenly, if their function has been short', () => {
     const { scheduler } = busy(0.01)
@@ -173,14 +182,6 @@ describe('a run queue', () => {
 })
 
 describe('a begin-by time that has passed (P8)', () => {
-  function prefetched() {
-    const { scheduler, running } = busy(0.01)
-    const waiting = submit(scheduler, 4)
-    scheduler.prefetch(NOW)
-    trace.look()
-    return { scheduler, running: running as [Task, Task], waiting: waiting as [Task, Task, Task, Task] }
-  }
-
   it('is noticed, and not before', () => {
     const { scheduler } = prefetched()
     expect(scheduler.hasPrefetched).toBe(true)
@@ -311,14 +312,6 @@ describe('the end of a run queue', () => {
 })
 
 describe('late tasks of a worker (P8)', () => {
-  function prefetched() {
-    const { scheduler, running } = busy(0.01)
-    const waiting = submit(scheduler, 4)
-    scheduler.prefetch(NOW)
-    trace.look()
-    return { scheduler, running: running as [Task, Task], waiting: waiting as [Task, Task, Task, Task] }
-  }
-
   it('stops prefetching for that worker until it has handed back the late tasks', () => {
     const { scheduler, waiting } = prefetched()
     scheduler.takeBackLate(1, LATE)
