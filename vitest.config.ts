@@ -17,7 +17,7 @@ export default defineConfig({
       {
         extends: true,
         test: {
-          // `npm test`: everything that needs no long wait and little memory, and a few seconds of each long suite.
+          // `npm test`: everything that needs no long wait and little memory.
           // Its files share two processes: loading the client and grpc-js for each file would cost a fifth of the time.
           name: 'quick',
           include: ['test/*.test.ts', 'test/{unit,integration}/**/*.test.ts', ...SHORT],

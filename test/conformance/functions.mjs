@@ -34,7 +34,7 @@ const aborted = (signal) =>
   })
 
 /** Does what the test asks for, in this order: leaves its pid in a file, waits for a file, ends as it is told. */
-export const act = async ({ mark, wait, fail, exit, value = null }) => {
+export const act = async ({ mark, wait, fail, exit, size, value = size ? textOf(size) : null }) => {
   if (mark) line(mark, process.pid)
   if (wait) {
     const { signal } = currentTask()
