@@ -35,6 +35,7 @@ COPY package.json LICENSE ./
 COPY --from=build /app/dist dist
 COPY proto/farpool proto/farpool
 COPY proto/google proto/google
+COPY proto/gen/*.binpb proto/gen/
 USER node
 WORKDIR /functions
 EXPOSE 50051

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { Command, CommanderError } from 'commander'
-import { VERSION } from '../wire/version.js'
+import { packageVersion } from '../wire/package.js'
 import { callCommand } from './call-command.js'
 import { Exit, fail } from './exit-codes.js'
 import { mapCommand } from './map-command.js'
@@ -9,7 +9,7 @@ import { functionsCommand, healthCommand, infoCommand } from './show-commands.js
 
 const program = new Command('farpool')
   .description("Python's multiprocessing.Pool, far away: functions in worker processes behind gRPC")
-  .version(VERSION)
+  .version(packageVersion())
   .addHelpText(
     'after',
     `

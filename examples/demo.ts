@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Pool, partial } from 'farpool'
 import { serve } from 'farpool/server'
-import { Progress } from '../cli/map-command.js'
 import { findFiles } from './data.js'
 
 type Functions = typeof import('./functions.js')
@@ -138,19 +137,21 @@ async function runAll(pool: Pool<Functions>, workers: number, title: string): Pr
   const facts: Facts = { pictureBytes: 0, thumbnailBytes: 0, words: 0, htmlBytes: 0, digests: '' }
   const seconds: number[] = []
   const everything = sum(operations.map(({ items }) => items))
-  const progress = new Progress(title.padEnd(`server, ${count(processes)}`.length))
+  const show = (done: number) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r${title}: ${Math.round((100 * done) / everything)} %`)
+  }
   let before = 0
   for (const { name, items, warmUp, run } of operations) {
     await Promise.all(Array.from({ length: 2 * workers }, () => warmUp(pool)))
     const started = performance.now()
-    await run(pool, facts, (done) => progress.update(before + done, (before + done) / everything))
+    await run(pool, facts, (done) => show(before + done))
     const took = (performance.now() - started) / 1000
     seconds.push(took)
     before += items
-    progress.update(before, before / everything)
+    show(before)
     if (!process.stderr.isTTY) console.log(`${title}: ${name}, ${items} items, ${took.toFixed(2)} s`)
   }
-  progress.end(before)
+  if (process.stderr.isTTY) process.stderr.write('\n')
   return { seconds, facts }
 }
 

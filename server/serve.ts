@@ -1,9 +1,9 @@
 import { Server } from '@grpc/grpc-js'
 import { Pools } from '../pool/pools.js'
 import { NodeLauncher } from '../pool/process/launcher.js'
+import { packageVersion } from '../wire/package.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
 import { encodePayload } from '../wire/values/payload.js'
-import { VERSION } from '../wire/version.js'
 import { RequestDeduplication } from './api/request-deduplication.js'
 import { addPoolService } from './api/service.js'
 import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
@@ -90,7 +90,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       maxMessageBytes: config.maxMessageBytes,
       maxQueuedPerClient: config.maxQueuedPerClient,
       allowTerminate: config.allowTerminate,
-      version: VERSION,
+      version: packageVersion(),
     },
     {
       maxMessageBytes: config.maxMessageBytes,

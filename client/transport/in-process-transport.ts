@@ -15,8 +15,8 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import { type GroupHead, headOf, isSameHead, NO_ARGS } from '../../wire/framing/call-codec.js'
 import { bytesOf } from '../../wire/framing/protobuf.js'
+import { packageVersion } from '../../wire/package.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../../wire/protocol.js'
-import { VERSION } from '../../wire/version.js'
 import { type CallPort, CallWithDeadline } from './call-port.js'
 import { ChunksRun } from './chunk-calls.js'
 import type {
@@ -160,7 +160,7 @@ export class InProcessTransport implements Transport, CallPort {
   async serverInfo(): Promise<ServerView> {
     const { runtime, options } = this.#opened
     const { processes, graceMs } = options
-    return { version: VERSION, runtime, processes, maxMessageBytes: MAX_CALL_BYTES, graceMs }
+    return { version: packageVersion(), runtime, processes, maxMessageBytes: MAX_CALL_BYTES, graceMs }
   }
 
   async functions(): Promise<readonly FunctionInfo[]> {

@@ -5,6 +5,7 @@ import { resolve } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { threadId } from 'node:worker_threads'
+import { packageFile } from '../../wire/package.js'
 import { openNamelessFile } from './nameless-file.js'
 import { OrphanReaper, REAPER_PROGRAM } from './orphan-reaper.js'
 import { CrashReport, KernelOomKills } from './out-of-memory.js'
@@ -63,8 +64,6 @@ export interface WorkerCommand {
   readonly args: readonly string[]
 }
 
-const WORKER_MAIN = fileURLToPath(new URL('../../worker/worker-main.js', import.meta.url))
-
 /** One V8 helper thread, not four: with four, a worker that makes much garbage takes the other workers' CPUs. */
 const ONE_HELPER_THREAD = process.env['NODE_OPTIONS']?.includes('--v8-pool-size') ? [] : ['--v8-pool-size=1']
 
@@ -93,7 +92,7 @@ const nodeCommand = (flags: readonly string[], report: CrashReport, hasSharedFil
     ...inheritedFlags(process.execArgv),
     ...flags,
     ...report.flags,
-    WORKER_MAIN,
+    fileURLToPath(packageFile('dist/worker/worker-main.js')),
     ...(hasSharedFile ? ['shared-file'] : []),
   ],
 })

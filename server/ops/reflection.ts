@@ -2,12 +2,10 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { BinaryReader } from '@bufbuild/protobuf/wire'
 import type { Server } from '@grpc/grpc-js'
+import { packageFile } from '../../wire/package.js'
 import { addLazyService } from '../grpc/lazy-service.js'
 
-// The path is the same from the sources and from dist/: the build copies these files.
-const DESCRIPTOR_SETS = ['farpool.binpb', 'health.binpb'].map(
-  (name) => new URL(`../../proto/gen/${name}`, import.meta.url),
-)
+const DESCRIPTOR_SETS = ['proto/gen/farpool.binpb', 'proto/gen/health.binpb']
 
 /**
  * Adds gRPC server reflection (v1 and v1alpha), so that grpcurl needs no .proto files. It serves the descriptor sets that
@@ -17,7 +15,7 @@ const DESCRIPTOR_SETS = ['farpool.binpb', 'health.binpb'].map(
 export function addReflection(server: Server): void {
   addLazyService(server, METHODS, (server) => {
     const { ReflectionService }: typeof import('@grpc/reflection') = require('@grpc/reflection')
-    const fileDescriptorProtos = DESCRIPTOR_SETS.flatMap((set) => filesOf(readFileSync(set)))
+    const fileDescriptorProtos = DESCRIPTOR_SETS.flatMap((set) => filesOf(readFileSync(packageFile(set))))
     // ReflectionService reads only the files of a definition. The format for enums requires no other field.
     const definition = { format: 'Protocol Buffer 3 EnumDescriptorProto', type: {}, fileDescriptorProtos } as const
     new ReflectionService({ farpool: definition }).addToServer(server)

@@ -21,7 +21,7 @@ async function runHarness<Report>(name: string, args: string[]): Promise<Report>
   const out = folder.path(`${name}.json`)
   // The histories of a run with violations stay in that folder.
   const env = { ...process.env, TMPDIR: folder.path('') }
-  await run(process.execPath, [path('dist/run.js'), '--out', out, ...args], { env }).catch(() => {})
+  await run(process.execPath, [path('dist/test/chaos/run.js'), '--out', out, ...args], { env }).catch(() => {})
   return JSON.parse(readFileSync(out, 'utf8'))
 }
 

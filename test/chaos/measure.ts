@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
+import { decodeFromWorker, FrameReader, writeToWorker } from '../../wire/framing/frames.js'
+import { ProtoWriter } from '../../wire/framing/protobuf.js'
 import type { ExecutionEvent, Fault } from './history.js'
 import { now } from './item.js'
 import { residentKiB } from './processes.js'
@@ -71,8 +73,6 @@ export const median = (numbers: readonly number[]): number =>
 
 /** Starts a worker without a server. Resolves with the milliseconds from its spawn to its `ready` message. */
 export async function startBareWorker(build: string, env: NodeJS.ProcessEnv): Promise<number> {
-  const { writeToWorker, FrameReader, decodeFromWorker } = await import(`file://${build}/wire/framing/frames.js`)
-  const { ProtoWriter } = await import(`file://${build}/wire/framing/protobuf.js`)
   const writer = new ProtoWriter()
   const value = {
     modules: [FUNCTIONS],

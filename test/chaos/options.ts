@@ -119,7 +119,7 @@ export function parseOptions(args: readonly string[]): Options | 'help' {
       serverKill: number('server-kill-every'),
       freeze: number('freeze-every'),
     },
-    build: values.build ?? fileURLToPath(new URL('../../../dist', import.meta.url)),
+    build: values.build ?? fileURLToPath(new URL('../../../../../dist', import.meta.url)),
     plant: values.plant,
     local: values.local ?? false,
     out: values.out,

@@ -1,41 +1,35 @@
-import { cpSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 export interface Bug {
-  readonly file: string
   readonly from: string
   readonly to: string
   readonly what: string
 }
 
-/** Bugs that the harness must find. Each replaces the first occurrence of `from` in one file of the build. */
+/** Bugs that the harness must find. Each replaces the first occurrence of `from` in each file of the build that has it. */
 export const BUGS = {
   'drop-outcome': {
-    file: 'pool/scheduler/scheduler.js',
     from: 'task.settle(outcome);',
     to: 'if (task.id % 101 !== 0) task.settle(outcome);',
     what: 'some tasks are never settled',
   },
   'rerun-started': {
-    file: 'pool/scheduler/scheduler.js',
-    from: 'if (task.started)\n                this.#crashed',
-    to: 'if (false)\n                this.#crashed',
+    from: 'if (task.started) this.#crashed',
+    to: 'if (false) this.#crashed',
     what: 'a task whose worker died runs again, although it had started',
   },
   'deaf-kill': {
-    file: 'pool/process/launcher.js',
-    from: "process.kill(-leader, 'SIGKILL')",
+    from: 'process.kill(-leader, "SIGKILL")',
     to: 'true',
     what: 'workers are not killed',
   },
   'no-reaper': {
-    file: 'pool/process/orphan-reaper.js',
     from: 'kill -9 "-$pid"',
     to: ':',
     what: 'the orphan reaper does not kill the workers of a killed server',
   },
   'no-turns': {
-    file: 'pool/scheduler/fair-queue.js',
     from: 'this.#open(task.job.client).push(task);',
     to: 'this.#open((globalThis.everybody ??= task.job.client)).push(task);',
     what: 'all clients share one queue; npm run neighbour finds this, npm run chaos does not',
@@ -55,10 +49,15 @@ export function plantBug(build: string, bug: Bug, folder: string): string {
   const copy = join(folder, 'dist')
   cpSync(build, copy, { recursive: true })
   cpSync(join(dirname(build), 'package.json'), join(folder, 'package.json'))
-  symlinkSync(join(dirname(build), 'node_modules'), join(folder, 'node_modules'))
-  const file = join(copy, bug.file)
-  const code = readFileSync(file, 'utf8')
-  if (!code.includes(bug.from)) throw new Error(`${bug.file} has no ${JSON.stringify(bug.from)} to change`)
-  writeFileSync(file, code.replace(bug.from, bug.to))
+  for (const name of ['node_modules', 'proto']) symlinkSync(join(dirname(build), name), join(folder, name))
+  const files = readdirSync(copy, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.js'))
+  let planted = false
+  for (const file of files.map((name) => join(copy, name))) {
+    const code = readFileSync(file, 'utf8')
+    if (!code.includes(bug.from)) continue
+    writeFileSync(file, code.replace(bug.from, bug.to))
+    planted = true
+  }
+  if (!planted) throw new Error(`no file of the build has ${JSON.stringify(bug.from)} to change`)
   return copy
 }

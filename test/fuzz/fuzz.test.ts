@@ -32,23 +32,20 @@ async function fuzz(name: string, ...args: string[]): Promise<{ code: number; sa
 }
 
 const RARE: Bug = {
-  file: 'server/api/apply-rpc.js',
-  from: 'const start = ()',
-  to: 'if (request.requestId !== "") setImmediate(() => { throw new Error("planted") });\n        const start = ()',
+  from: 'const start = () => startApply',
+  to: 'if (request.requestId !== "") setImmediate(() => { throw new Error("planted") }); const start = () => startApply',
   what: 'a call with a name ends the server, a little later',
 }
 
 const SILENT: Bug = {
-  file: 'server/grpc/adapter.js',
   from: 'callback(statusOf(error, options));',
   to: 'if (!String(error.message).includes("group")) callback(statusOf(error, options));',
   what: 'some refusals are never sent',
 }
 
 const FRAIL: Bug = {
-  file: 'wire/failure.js',
-  from: 'reason = readDetail(detail, facts) ?? reason;\n        }\n        catch {',
-  to: 'reason = readDetail(detail, facts) ?? reason;\n        }\n        catch (error) { throw error',
+  from: 'reason = readDetail(detail, facts) ?? reason;\n\t} catch {',
+  to: 'reason = readDetail(detail, facts) ?? reason;\n\t} catch (error) { throw error',
   what: 'details of a status that cannot be read end the client',
 }
 

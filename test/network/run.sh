@@ -27,4 +27,4 @@ fi
 cd "$(dirname "$0")/../.."
 node node_modules/vitest/vitest.mjs run test/network
 node node_modules/typescript/bin/tsc -p test/chaos
-node test/chaos/dist/run.js --seconds 20 --seed 3 --settle 180 --calm --partition-every 3000 --kill-every 700
+node test/chaos/dist/test/chaos/run.js --seconds 20 --seed 3 --settle 180 --calm --partition-every 3000 --kill-every 700

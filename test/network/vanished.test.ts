@@ -40,8 +40,8 @@ describe.skipIf(isNowhere)(`a machine that vanishes${notHere}`, () => {
       const file = (name: string) => `${folder.path('call')}-${name}`
       const client = runClient(
         `
-          const { Client, credentials } = await import('@grpc/grpc-js')
-          const { RPC_METHODS } = await import('./dist/wire/rpc-methods.js')
+          const { credentials, loadPackageDefinition } = (await import('@grpc/grpc-js')).default
+          const { loadSync } = (await import('@grpc/proto-loader')).default
           const file = (name) => ${JSON.stringify(file(''))} + name
           const address = ${JSON.stringify(server.address)}
           const mine = new Pool(address, { processes: 1 })
@@ -49,12 +49,9 @@ describe.skipIf(isNowhere)(`a machine that vanishes${notHere}`, () => {
           new Pool(address).applyAsync('untilAborted', [file('stream')])
           new Pool(address, { transport: 'unary' }).applyAsync('untilAborted', [file('unary')])
           new Pool(address).imapUnordered('untilAborted', [file('imap')]).next()
-          const zeros = { pool: '', kwargs: undefined, replyKind: 0, retries: 0, queueTimeoutMs: 0, runTimeoutMs: 0, requestId: '' }
-          const args = [{ kind: { $case: 'json', value: JSON.stringify(file('plain')) } }]
-          const stub = new Client(address, credentials.createInsecure())
-          const { path, requestSerialize, responseDeserialize } = RPC_METHODS.apply
-          const request = { ...zeros, function: 'untilAborted', args }
-          stub.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, () => {})
+          const proto = loadPackageDefinition(loadSync('farpool/v1/pool_service.proto', { includeDirs: ['proto'] }))
+          const stub = new proto.farpool.v1.PoolService(address, credentials.createInsecure())
+          stub.apply({ function: 'untilAborted', args: [{ json: JSON.stringify(file('plain')) }] }, () => {})
           new Pool(address).applyAsync('busyUntil', [file('never'), 0])
           mine.applyAsync('untilAborted', [file('own')])
           console.log(pids[0])

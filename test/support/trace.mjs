@@ -1,11 +1,13 @@
 // A program that traces calls: which source files run code during one apply, and one imap, over a real server with a
 // worker process. Prints {"apply": [...], "imap": [...]}, each a list of files of this repository.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { SourceMap } from 'node:module'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const DIST = new URL('../../dist/', import.meta.url).href
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const { Pool } = await import(`${DIST}client/index.js`)
 const { serve } = await import(`${DIST}server/index.js`)
 
@@ -55,10 +57,8 @@ try {
     const here = await tracer.stop()
     const there = JSON.parse(await pool.apply('stop'))
     const files = new Set()
-    for (const { url, functions } of here) {
-      if (url.startsWith(DIST) && functions.some(hasRun)) files.add(url.slice(DIST.length).replace(/\.js$/, '.ts'))
-    }
-    for (const { url, functions } of there) for (const file of filesOfBundle(url, functions)) files.add(file)
+    for (const { url, functions } of [...here.filter(({ url }) => url.startsWith(DIST)), ...there])
+      for (const file of filesOfBundle(url, functions)) files.add(file)
     return files
   }
 
@@ -88,12 +88,13 @@ function hasRun({ functionName, ranges, isBlockCoverage }) {
   return isBlockCoverage ? ranges.some(({ count }) => count > 0) : whole.count > 0
 }
 
-/** The worker is one file. The bundler leaves a comment with the path where each source file begins. */
+/** The source files of the functions that ran, by the source map of the build's file. */
 function filesOfBundle(url, functions) {
   const code = readFileSync(fileURLToPath(url), 'utf8')
-  const regions = [...code.matchAll(/^\/\/ (dist\/\S+\.js)$/gm)].map(({ index, 1: path }) => ({ index, path }))
-  return functions.filter(hasRun).flatMap(({ ranges }) => {
-    const region = regions.findLast(({ index }) => index <= ranges[0].startOffset)
-    return region ? [region.path.replace(/^dist\//, '').replace(/\.js$/, '.ts')] : []
+  const map = new SourceMap(JSON.parse(readFileSync(fileURLToPath(`${url}.map`), 'utf8')))
+  return functions.filter(hasRun).flatMap(({ ranges: [{ startOffset }] }) => {
+    const before = code.slice(0, startOffset).split('\n')
+    const { originalSource } = map.findEntry(before.length - 1, before.at(-1).length)
+    return originalSource ? [relative(ROOT, fileURLToPath(new URL(originalSource, url)))] : []
   })
 }
