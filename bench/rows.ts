@@ -102,8 +102,8 @@ const map = (id: string, title: string, n: number, least: readonly [number, numb
     { side: 'remote', figure: 'rate', peer: 'CPython Pool', atLeast: least[1] },
   ],
 })
-const CHUNKED = { joblib: 100_000, 'Ray Pool': 200_000 }
-const SINGLE = { joblib: 10_000, 'Ray Pool': 1_000, ProcessPoolExecutor: 30_000 }
+const CHUNKED = { joblib: 20_000, 'Ray Pool': 50_000, mpire: 200_000, ProcessPoolExecutor: 200_000 }
+const SINGLE = { joblib: 3_000, 'Ray Pool': 500, ProcessPoolExecutor: 10_000, mpire: 20_000 }
 
 const scale = (ms: number): Row => ({
   id: `scale-${ms}`,
@@ -149,8 +149,8 @@ export const ROWS: readonly Row[] = [
     title: 'applyAsync, burst of 100k',
     n: 100_000,
     fewer: {
-      ...{ 'grpc-js unary': 20_000, BullMQ: 5_000, tinypool: 30_000, workerpool: 30_000, poolifier: 30_000 },
-      ...{ ProcessPoolExecutor: 30_000, joblib: 10_000, 'Ray Pool': 2_000 },
+      ...{ 'grpc-js unary': 20_000, BullMQ: 2_000, tinypool: 30_000, workerpool: 30_000, poolifier: 30_000 },
+      ...{ ProcessPoolExecutor: 10_000, joblib: 2_000, 'Ray Pool': 1_000, mpire: 20_000 },
     },
     figures: { rate: 'calls/s' },
     local: [...PYTHON_POOLS, ...NODE_POOLS],
@@ -178,7 +178,7 @@ export const ROWS: readonly Row[] = [
     id: 'echo',
     title: '1 MiB echo, 4 in flight',
     n: 200,
-    fewer: { tinypool: 12, workerpool: 16 },
+    fewer: { tinypool: 12, workerpool: 16, joblib: 40, 'Ray Pool': 40 },
     figures: { rate: 'MiB/s' },
     local: [...PYTHON_POOLS, ...NODE_POOLS],
     remote: [...RAW, 'Ray Pool'],
