@@ -1,8 +1,9 @@
 import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { badRequest, errorOf } from './errors.js'
-import { checkTimeout } from './request.js'
+import { checkTimeout } from './options.js'
 import type { Pending, Ticket } from './transport/transport.js'
+import { unseen } from './unseen.js'
 
 /** The one setter is AsyncResult.#settle. */
 type State<T> =
@@ -16,8 +17,8 @@ type State<T> =
 const PENDING = { kind: 'pending' } as const
 
 export interface ResultCallbacks<T> {
-  readonly callback?: ((value: T) => void) | undefined
-  readonly errorCallback?: ((error: unknown) => void) | undefined
+  readonly callback?: ((value: T) => unknown) | undefined
+  readonly errorCallback?: ((error: unknown) => unknown) | undefined
 }
 
 /** Settles a result; a result that is settled stays as it is. These are functions, because users must not call them. */
@@ -27,14 +28,18 @@ export let reject: <T>(result: AsyncResult<T>, error: unknown) => void
 export let setTicket: <T>(result: AsyncResult<T>, ticket: Ticket) => void
 
 /**
- * The result of a call that is under way, as multiprocessing.pool.AsyncResult. It can also be awaited. A call that fails
- * causes no unhandled rejection if its result is never asked for.
+ * The result of a call that is under way, as multiprocessing.pool.AsyncResult. It can also be used as a promise. A call
+ * that fails causes no unhandled rejection if its result is never asked for; if the program drops such a result, that
+ * becomes a warning of the process, FarpoolUnseenError.
  */
-export class AsyncResult<T> implements PromiseLike<T> {
+export class AsyncResult<T> implements Promise<T> {
+  readonly [Symbol.toStringTag] = 'AsyncResult'
   #state: State<T> = PENDING
   /** Called when the call has ended, after the callbacks. */
   #waiting: Set<() => void> | undefined
   #ticket: Ticket | undefined
+  /** Whether somebody wants to know the outcome; before that, what to call when somebody does. */
+  #look: true | (() => void) | undefined
 
   /** @internal Pool makes results. */
   constructor(private readonly callbacks: ResultCallbacks<T>) {}
@@ -74,6 +79,7 @@ export class AsyncResult<T> implements PromiseLike<T> {
   /** Whether the call has ended without an error. @throws BadRequestError while the call is under way. */
   successful(): boolean {
     if (this.#state.kind === 'pending') throw badRequest('successful() was called before the result was ready')
+    this.#looked()
     return this.#state.kind === 'fulfilled'
   }
 
@@ -96,6 +102,16 @@ export class AsyncResult<T> implements PromiseLike<T> {
     return this.#promise().then(onFulfilled, onRejected)
   }
 
+  /** As Promise.catch. */
+  catch<B = never>(onRejected?: ((error: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
+    return this.#promise().catch(onRejected)
+  }
+
+  /** As Promise.finally. */
+  finally(onFinally?: (() => void) | null): Promise<T> {
+    return this.#promise().finally(onFinally)
+  }
+
   async #within(timeout: number): Promise<T> {
     if (await this.#ready(timeout)) return this.#promise()
     throw errorOf(new Failure('TASK_TIMEOUT', `the result was not there after ${timeout} ms; the call goes on`))
@@ -104,6 +120,7 @@ export class AsyncResult<T> implements PromiseLike<T> {
   /** Resolves with true when the call has ended, with false if it has not ended within the timeout. */
   async #ready(timeout: number | undefined): Promise<boolean> {
     checkTimeout(timeout)
+    this.#looked()
     if (this.#state.kind !== 'pending') return true
     return new Promise((resolve) => {
       const onSettled = () => {
@@ -119,7 +136,13 @@ export class AsyncResult<T> implements PromiseLike<T> {
     })
   }
 
+  #looked(): void {
+    if (typeof this.#look === 'function') this.#look()
+    this.#look = true
+  }
+
   #promise(): Promise<T> {
+    this.#looked()
     return new Promise((resolve, reject) => {
       const onSettled = () => {
         if (this.#state.kind === 'fulfilled') resolve(this.#state.value)
@@ -140,20 +163,38 @@ export class AsyncResult<T> implements PromiseLike<T> {
     this.#state = state
     this.#ticket = undefined
     if (state.kind === 'fulfilled') callBack(this.callbacks.callback, state.value)
-    else if (state.kind === 'rejected') callBack(this.callbacks.errorCallback, state.error)
+    else if (state.kind === 'rejected') {
+      if (this.callbacks.errorCallback) this.#looked()
+      callBack(this.callbacks.errorCallback, state.error)
+      if (this.#look === undefined) this.#look = unseen(this, state.error)
+    }
     const waiting = this.#waiting
     this.#waiting = undefined
     if (waiting) for (const onSettled of waiting) onSettled()
   }
 }
 
-/** Calls a user's callback. One that throws becomes a warning of the process; it ends neither the call nor the program. */
-export function callBack<V>(callback: ((value: V) => void) | undefined, value: V): void {
+/** Calls a user's callback. What it throws, or rejects with, becomes a warning; it ends neither the call nor the program. */
+export function callBack<V>(callback: ((value: V) => unknown) | undefined, value: V): void {
+  if (callback === undefined) return
   try {
-    callback?.(value)
+    const returned: unknown = callback(value)
+    if (isThenable(returned)) returned.then(undefined, warn)
   } catch (error) {
-    process.emitWarning(error instanceof Error ? error : String(error), { type: 'FarpoolCallbackError' })
+    warn(error)
   }
+}
+
+const isThenable = (value: unknown): value is PromiseLike<unknown> =>
+  typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+
+/** A warning of the process about an error in a function of the user, FarpoolCallbackError. */
+export function warn(error: unknown): void {
+  // The name of a warning that is an Error is that of the Error.
+  const warning = new Error(error instanceof Error ? error.message : String(error), { cause: error })
+  warning.name = 'FarpoolCallbackError'
+  if (error instanceof Error && error.stack) warning.stack = `${warning.name}: ${error.stack}`
+  process.emitWarning(warning)
 }
 
 /** The result of a request that is under way. */

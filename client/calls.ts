@@ -1,7 +1,9 @@
 import type { Failure } from '../wire/failure.js'
 import { AsyncResult, cancelledByCaller, fulfil, type ResultCallbacks, reject, setTicket } from './async-result.js'
 import type { Backing, Target } from './backing.js'
-import { toError } from './errors.js'
+import { pauseBefore } from './chunk.js'
+import { errorOf, toError } from './errors.js'
+import type { CallOptions, RetryOptions } from './options.js'
 import { decode } from './request.js'
 import { atDeadline, Resend } from './transport/resend.js'
 import {
@@ -96,10 +98,10 @@ export function startApply<T>(
   transport: Transport,
   backing: Backing,
   call: FunctionCall,
-  options: ResultCallbacks<T> & { readonly signal?: AbortSignal | undefined },
+  options: ResultCallbacks<T> & Pick<CallOptions, 'signal' | 'retry'>,
 ): AsyncResult<T> {
   const result = new AsyncResult<T>(options)
-  const apply = new Apply(calls, transport, call, result, options.signal)
+  const apply = new Apply(calls, transport, call, result, options)
   setTicket(result, apply)
   if (backing.known) apply.start(backing.known)
   else apply.startAt(backing.target())
@@ -118,15 +120,18 @@ const NOTHING = (): void => {}
 /**
  * One apply, from the encoded call to its AsyncResult.
  *
- *   waiting   not sent: the target is not known yet, or a pause runs before the call is sent again
+ *   waiting   not sent: the target is not known yet, or a pause runs before the call is sent or made again
  *   a Ticket  sent; the Ticket cancels it
  *   ended     the AsyncResult has the result or the error
  */
 class Apply<T> implements Sink, UnderWay {
   #state: 'waiting' | Ticket | 'ended' = 'waiting'
-  /** Stops the deadline of a call whose target is not known. */
+  /** Stops the deadline of a call whose target is not known, or the pause before the call is made again. */
   #stopTimer: () => void = NOTHING
   #resend: Resend | undefined
+  /** How often the call was made again. */
+  #attempts = 0
+  readonly #retry: RetryOptions | undefined
   readonly #stopListening: (() => void) | undefined
 
   constructor(
@@ -134,8 +139,9 @@ class Apply<T> implements Sink, UnderWay {
     private readonly transport: Transport,
     private readonly call: FunctionCall,
     private readonly result: AsyncResult<T>,
-    signal: AbortSignal | undefined,
+    { signal, retry }: Pick<CallOptions, 'signal' | 'retry'>,
   ) {
+    this.#retry = retry
     calls.add(this)
     if (!signal) return
     // Not at once: applyAsync() has to return first.
@@ -184,7 +190,19 @@ class Apply<T> implements Sink, UnderWay {
     if (this.#state === 'ended') return
     this.#resend ??= new Resend(this.call.deadline, this.transport)
     if (this.#resend.again(reason, () => this.start(this.call))) this.#state = 'waiting'
-    else this.#end(reason)
+    else if (!this.#makeAgain(errorOf(reason))) this.#end(reason)
+  }
+
+  /** Makes the call again after a pause and returns true, or returns false: the error is final. */
+  #makeAgain(error: unknown): boolean {
+    const pause = pauseBefore(this.#retry, this.#attempts, error)
+    if (pause === undefined || Date.now() + pause > (this.call.deadline ?? Number.POSITIVE_INFINITY)) return false
+    this.#attempts++
+    this.#state = 'waiting'
+    this.#resend = undefined
+    const timer = setTimeout(() => this.start(this.call), pause)
+    this.#stopTimer = () => clearTimeout(timer)
+    return true
   }
 
   #end(error: unknown): void {

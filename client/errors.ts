@@ -131,6 +131,7 @@ const CLASSES: Readonly<Partial<Record<Reason, new (message: string, facts: Erro
   QUEUE_FULL: LimitError,
   PAYLOAD_TOO_LARGE: LimitError,
   RESULT_TOO_LARGE: LimitError,
+  CHUNK_FULL: LimitError,
   TASK_TIMEOUT: TimeoutError,
   POOL_CLOSED: PoolClosedError,
   POOL_NOT_CLOSED: BadRequestError,

@@ -3,8 +3,11 @@ import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import type { Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
-import { errorOf } from './errors.js'
-import { type ChunkResult, checkTimeout, decodeChunk, type Encoding, encode, failedChunk } from './request.js'
+import { Chunk, type ChunkResult } from './chunk.js'
+import { errorOf, TimeoutError } from './errors.js'
+import { ProgressReport } from './map.js'
+import { checkTimeout, type ImapOptions, type ItemOutcome } from './options.js'
+import { deadlineAfter, type Encoding } from './request.js'
 import type { ChunkOutcome, FunctionCall, Pending, Transport } from './transport/transport.js'
 
 /** The results of imap or imapUnordered. */
@@ -47,17 +50,14 @@ export interface ImapCall {
   readonly call: FunctionCall
   readonly encoding: Encoding
   readonly ordered: boolean
-  readonly chunksize: number
-  readonly signal: AbortSignal | undefined
+  readonly options: ImapOptions
 }
 
-interface Chunk {
-  readonly items: number
-  /** The index of its first item in the input. */
-  readonly first: number
+/** A chunk that has no outcome yet. */
+interface Pulled {
+  readonly chunk: Chunk
   /** A time of performance.now(). */
   readonly pulledAt: number
-  readonly payload: Uint8Array
 }
 
 /** What next() of an iterator over `T` returns. */
@@ -99,7 +99,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #pulledChunks = 0
   #pulledItems = 0
   /** The chunks whose outcome has not arrived, by number. */
-  readonly #chunks = new Map<number, Chunk>()
+  readonly #chunks = new Map<number, Pulled>()
   /** The numbers of the chunks that the next request sends. */
   #batch: number[] = []
   readonly #requests = new Set<Pending<void>>()
@@ -114,6 +114,12 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #lastNext: Promise<unknown> = Promise.resolve()
   #waitingNexts = 0
   #stopListening: () => void = () => {}
+  readonly #chunksize: number
+  readonly #progress: ProgressReport | undefined
+  /** The number of items, if the input tells it or has ended. */
+  #total: number | undefined
+  /** The pauses before chunks are sent again. */
+  readonly #pauses = new Set<NodeJS.Timeout>()
 
   constructor(
     input: Iterable<unknown> | AsyncIterable<unknown>,
@@ -123,8 +129,12 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     private readonly imap: ImapCall,
   ) {
     this.#input = Symbol.asyncIterator in input ? input[Symbol.asyncIterator]() : input[Symbol.iterator]()
+    const { signal, chunksize = 1, onProgress } = imap.options
+    this.#chunksize = chunksize
+    this.#progress = onProgress && new ProgressReport(onProgress)
+    this.#total = sizeOf(input)
     calls.add(this)
-    if (imap.signal) this.#stopListening = onAbort(imap.signal, this)
+    if (signal) this.#stopListening = onAbort(signal, this)
     target.then(
       ({ processes }) => this.#window.fit(processes),
       // The first request fails with this error.
@@ -246,7 +256,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
       const items: unknown[] = []
       try {
         // The imap may end while an asynchronous input is being read; then no more items are pulled.
-        while (this.#state.kind === 'pulling' && items.length < this.imap.chunksize) {
+        while (this.#state.kind === 'pulling' && items.length < this.#chunksize) {
           const step = this.#input.next()
           const { done, value } = step instanceof Promise ? await step : (step as IteratorResult<unknown>)
           if (done) {
@@ -266,7 +276,9 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
 
   /** An error of the input is ignored if the imap has ended: the consumer has left, or got another error. */
   #inputEnded(lastError: LastError): void {
-    if (this.#state.kind === 'pulling') this.#become({ kind: 'draining', lastError })
+    if (this.#state.kind !== 'pulling') return
+    this.#total = this.#pulledItems
+    this.#become({ kind: 'draining', lastError })
   }
 
   #add(items: readonly unknown[]): void {
@@ -275,28 +287,35 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     const first = this.#pulledItems
     this.#pulledItems += items.length
     this.#window.pulled()
-    let payload: Uint8Array
-    try {
-      payload = encode(items, this.imap.encoding, `item ${first}`)
-    } catch (error) {
-      // The chunk is not sent; its error is thrown at the place of its results.
-      return this.#arrived(number, failedChunk(items.length, error))
-    }
-    this.#chunks.set(number, { items: items.length, first, pulledAt: performance.now(), payload })
+    const chunk = new Chunk(items, first, this.imap.encoding, this.imap.options.retry)
+    this.#chunks.set(number, { chunk, pulledAt: performance.now() })
+    // The errors of items that cannot be encoded are thrown at the places of their results.
+    if (chunk.hasEnded) return this.#arrived(number, chunk)
+    this.#enqueue(number, chunk)
+  }
+
+  #enqueue(number: number, { payload }: Chunk): void {
     this.#window.sent(payload.length)
+    // A chunk with a timeout is a request of its own, which the deadline ends.
+    if (this.imap.options.timeout !== undefined) return this.#send([number])
     this.#batch.push(number)
-    if (this.#batch.length === 1) queueMicrotask(() => this.#send())
+    if (this.#batch.length === 1) {
+      queueMicrotask(() => {
+        const numbers = this.#batch
+        this.#batch = []
+        this.#send(numbers)
+      })
+    }
   }
 
   /** Sends the chunks that were pulled in this turn of the event loop as one request. */
-  #send(): void {
-    const numbers = this.#batch
-    this.#batch = []
+  #send(numbers: readonly number[]): void {
     if (this.#state.kind === 'ended') return
-    const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.payload ?? [])
+    const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.chunk.payload ?? [])
+    const deadline = deadlineAfter(this.imap.options.timeout)
     const start = ({ pool }: Target): Pending<void> => {
       const request = this.transport.chunks(
-        { ...this.imap.call, pool, spread: false, failFast: false, chunks },
+        { ...this.imap.call, deadline, pool, spread: false, failFast: false, chunks },
         (outcome) => this.#onOutcome(numbers[outcome.chunk], outcome),
       )
       const outcome = request.outcome.catch((reason: Failure) => {
@@ -307,21 +326,48 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     }
     const request = this.calls.run(this.target, start)
     this.#requests.add(request)
-    void request.outcome.catch((error: unknown) => this.#fail(error)).finally(() => this.#requests.delete(request))
+    void request.outcome
+      .catch((error: unknown) => {
+        if (deadline !== undefined && isTimeout(error)) this.#timedOut(numbers, error)
+        else this.#fail(error)
+      })
+      .finally(() => this.#requests.delete(request))
   }
 
   #onOutcome(number: number | undefined, outcome: ChunkOutcome): void {
-    const chunk = number === undefined ? undefined : this.#chunks.get(number)
-    if (number === undefined || !chunk) return
-    this.#chunks.delete(number)
-    this.#window.arrived(chunk.payload.length, performance.now() - chunk.pulledAt, this.#wake.length > 0)
-    this.#arrived(number, decodeChunk(outcome, chunk.items, chunk.first))
+    const pulled = number === undefined ? undefined : this.#chunks.get(number)
+    if (number === undefined || !pulled) return
+    const { chunk, pulledAt } = pulled
+    this.#window.arrived(chunk.payload.length, performance.now() - pulledAt, this.#wake.length > 0)
+    const pause = chunk.settle(outcome)
+    if (pause === undefined) this.#arrived(number, chunk)
+    else this.#sendAgain(number, chunk, pause)
   }
 
-  #arrived(number: number, results: ChunkResult): void {
+  #sendAgain(number: number, chunk: Chunk, pauseMs: number): void {
+    const timer = setTimeout(() => {
+      this.#pauses.delete(timer)
+      this.#enqueue(number, chunk)
+    }, pauseMs)
+    this.#pauses.add(timer)
+  }
+
+  /** The items of the chunk, which has one request, fail; the iteration goes on. */
+  #timedOut(numbers: readonly number[], error: unknown): void {
+    for (const number of numbers) {
+      const chunk = this.#chunks.get(number)?.chunk
+      chunk?.fail(error)
+      if (chunk) this.#arrived(number, chunk)
+    }
+  }
+
+  #arrived(number: number, chunk: Chunk): void {
+    this.#chunks.delete(number)
     if (this.#state.kind === 'ended') return
-    if (this.imap.ordered) this.#ready.push(...this.#order.push(number, results))
-    else this.#ready.push(results)
+    this.#progress?.add(chunk.items.length, this.#total)
+    const result = this.imap.options.settle ? outcomesOf(chunk.result) : chunk.result
+    if (this.imap.ordered) this.#ready.push(...this.#order.push(number, result))
+    else this.#ready.push(result)
     this.#checkEnd()
     this.#wakeAll()
   }
@@ -348,6 +394,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #end(lastError: LastError): void {
     this.#become({ kind: 'ended', lastError })
     this.#chunks.clear()
+    for (const timer of this.#pauses) clearTimeout(timer)
     this.#stopListening()
     this.calls.remove(this)
     this.#wakeAll()
@@ -356,6 +403,28 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #wakeAll(): void {
     for (const wake of this.#wake.splice(0)) wake()
   }
+}
+
+/** With `settle`: the outcomes of the items take the place of their results. */
+function outcomesOf({ first, values, errors }: ChunkResult): ChunkResult {
+  const outcomes = Array.from(values, (value, at): ItemOutcome<unknown> => {
+    const index = first + at
+    return errors?.has(at)
+      ? { index, status: 'rejected', reason: errors.get(at) }
+      : { index, status: 'fulfilled', value }
+  })
+  return { first, values: outcomes, errors: undefined }
+}
+
+const isTimeout = (error: unknown): boolean => error instanceof TimeoutError
+
+/** The number of items, of an array, a Set, a Map, a typed array. */
+function sizeOf(input: object | string): number | undefined {
+  for (const name of ['length', 'size']) {
+    const size: unknown = typeof input === 'object' ? Reflect.get(input, name) : undefined
+    if (typeof size === 'number') return size
+  }
+  return undefined
 }
 
 /** The window grows if chunks come back within this time while the consumer waits for them. */

@@ -1,5 +1,6 @@
 /** The public API of the TypeScript client. */
 export { AsyncResult } from './async-result.js'
+export { Caller } from './caller.js'
 export {
   BadRequestError,
   CancelledError,
@@ -23,10 +24,26 @@ export type {
   AsyncOptions,
   CallOptions,
   ImapOptions,
+  ItemOutcome,
   MapAsyncOptions,
   MapOptions,
   PoolOptions,
+  Progress,
+  RetryOptions,
 } from './options.js'
 export { Pool } from './pool-client.js'
 export { partial } from './request.js'
-export type { AnyModule, Args, Bound, FunctionName, FunctionRef, Item, Kwargs, Result, StarItem } from './typed.js'
+export type {
+  AnyModule,
+  Bound,
+  CallArgs,
+  FunctionName,
+  FunctionRef,
+  Functions,
+  Item,
+  Kwargs,
+  Result,
+  StarItem,
+  Unsendable,
+  Wire,
+} from './typed.js'

@@ -2,7 +2,7 @@ import { GRACE_MS, modulePath, START_MS } from '../pool/defaults.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { callBack } from './async-result.js'
 import { badRequest } from './errors.js'
-import { checkCount, type OwnedPoolOptions } from './options.js'
+import type { OwnedPoolOptions } from './options.js'
 import { InProcessTransport, type LocalSettings, type OutputLine } from './transport/in-process-transport.js'
 
 export type { OutputLine } from './transport/in-process-transport.js'
@@ -27,14 +27,11 @@ export interface LocalOptions extends OwnedPoolOptions {
 }
 
 /**
- * The transport of Pool.local. `checkPoolOptions` has checked the options that every pool has.
+ * The transport of Pool.local. `checkOptions` has checked the options.
  * @throws Failure MODULE_LOAD_FAILED if there is no such module, BadRequestError if an option is invalid.
  */
 export function localTransport(modules: readonly (string | URL)[], options: LocalOptions): InProcessTransport {
   const { output = 'inherit', graceMs = GRACE_MS, startTimeoutMs = START_MS, maxHeapMb } = options
-  checkCount('graceMs', graceMs, 0)
-  checkCount('startTimeoutMs', startTimeoutMs, 0)
-  checkCount('maxHeapMb', maxHeapMb)
   if (modules.length === 0) throw badRequest('modules is an empty array; it must have at least one module')
   return new InProcessTransport({
     modules: modules.map(modulePath),

@@ -1,54 +1,42 @@
 import { defaultChunksize } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
-import { type AsyncResult, type ResultCallbacks, resultOf } from './async-result.js'
+import { type AsyncResult, callBack, resultOf } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
-import type { MapOptions } from './options.js'
-import { decodeChunk, type Encoding, encode } from './request.js'
-import type { ChunkOutcome, FunctionCall, Pending, Transport } from './transport/transport.js'
+import { Chunk } from './chunk.js'
+import type { MapAsyncOptions, Progress } from './options.js'
+import type { Encoding } from './request.js'
+import type { FunctionCall, Pending, Transport } from './transport/transport.js'
 
 /** A request of a map is sent when its chunks have this size; the next one is encoded while it is under way. */
 const REQUEST_TARGET_BYTES = 512 * 1024
 
+/** Without a `chunksize`, a chunk with more bytes than this is cut. */
+const CHUNK_MAX_BYTES = 8 * 1024 * 1024
+
 /** A map, without its input. */
 export interface MapCall<R> {
-  /** Checks and encodes the function and its bound arguments. */
-  readonly call: () => FunctionCall
+  /** Its pool is not set yet. */
+  readonly call: FunctionCall
   /** Each item is an array of arguments (starmap). */
   readonly spread: boolean
   readonly encoding: Encoding
-  readonly options: MapOptions & ResultCallbacks<R[]>
+  readonly options: MapAsyncOptions<R[]>
 }
 
-/** Starts a map or starmap. If its input or an option is invalid, its result fails. `R`: the type of one result. */
+/** Starts a map or starmap. `R`: the type of one result. */
 export function startMap<R>(
   calls: Calls,
   transport: Transport,
   backing: Backing,
-  input: Iterable<unknown>,
+  items: readonly unknown[],
   map: MapCall<R>,
 ): AsyncResult<R[]> {
   const { options } = map
-  let items: unknown[]
-  let call: FunctionCall
-  try {
-    items = [...input]
-    call = map.call()
-  } catch (error) {
-    return resultOf(endedRequest(Promise.reject(error)), options)
-  }
-  if (items.length === 0) return resultOf(endedRequest(Promise.resolve<R[]>([])), options)
-  const start = (target: Target) => new MapRequests(transport, { ...call, pool: target.pool }, map, items, target)
+  if (items.length === 0) return resultOf({ outcome: Promise.resolve<R[]>([]), cancel: () => {} }, options)
+  const start = (target: Target) =>
+    new MapRequests(transport, { ...map.call, pool: target.pool }, map, items, target.processes)
   return resultOf(calls.run(backing.target(), start, options.signal), options)
-}
-
-const endedRequest = <T>(outcome: Promise<T>): Pending<T> => ({ outcome, cancel: () => {} })
-
-interface Chunk {
-  readonly payload: Uint8Array
-  readonly items: number
-  /** The index of its first item in the input. */
-  readonly first: number
 }
 
 /**
@@ -61,10 +49,13 @@ interface Chunk {
  */
 class MapRequests<R> implements Pending<R[]> {
   readonly outcome: Promise<R[]>
-  /** Of all requests that were sent. */
-  readonly #outcomes: Promise<void>[] = []
+  /** Of the requests that are under way, or wait to be sent again. */
+  readonly #outcomes = new Set<Promise<void>>()
+  #sentRequests = 0
   /** The requests that can be cancelled. */
   readonly #underWay = new Set<Pending<void>>()
+  /** Ends the pauses before chunks are sent again. */
+  readonly #pauses = new Set<() => void>()
   readonly #results: R[]
   /** The errors of the items that failed, by index. */
   readonly #errors = new Map<number, unknown>()
@@ -72,16 +63,19 @@ class MapRequests<R> implements Pending<R[]> {
   #ended: Failure | undefined
   /** With `failFast`: the error of the first item that failed. */
   #firstError: unknown
+  readonly #progress: ProgressReport | undefined
 
   constructor(
     private readonly transport: Transport,
     private readonly call: FunctionCall,
     private readonly map: MapCall<R>,
     private readonly items: readonly unknown[],
-    { processes }: Target,
+    processes: number,
   ) {
+    const { options } = map
+    this.#progress = options.onProgress && new ProgressReport(options.onProgress)
     this.#results = new Array(items.length)
-    this.outcome = this.#run(map.options.chunksize ?? defaultChunksize(items.length, processes))
+    this.outcome = this.#run(options.chunksize ?? defaultChunksize(items.length, processes))
   }
 
   cancel(reason: Failure): void {
@@ -89,21 +83,23 @@ class MapRequests<R> implements Pending<R[]> {
     const underWay = [...this.#underWay]
     this.#underWay.clear()
     for (const request of underWay) request.cancel(reason)
+    for (const end of [...this.#pauses]) end()
   }
 
   async #run(chunksize: number): Promise<R[]> {
     try {
-      for (const chunks of encodeRequests(this.items, chunksize, this.map.encoding)) {
+      for (const chunks of this.#requests(chunksize)) {
         // Lets the request before this one leave.
-        if (this.#outcomes.length > 0) await new Promise(setImmediate)
+        if (this.#sentRequests > 0) await new Promise(setImmediate)
         if (this.#ended) throw this.#ended
         this.#send(chunks)
       }
-      await Promise.all(this.#outcomes)
+      while (this.#outcomes.size > 0) await Promise.all(this.#outcomes)
+      if (this.#ended) throw this.#ended
     } catch (error) {
       const cause = this.#firstError ?? this.#ended ?? error
       this.cancel(new Failure('CANCELLED', 'another request of the map has failed'))
-      await Promise.allSettled(this.#outcomes)
+      while (this.#outcomes.size > 0) await Promise.allSettled(this.#outcomes)
       throw cause
     }
     const errors = this.#errors
@@ -112,7 +108,41 @@ class MapRequests<R> implements Pending<R[]> {
     return this.#results
   }
 
+  /** Encodes the items chunk by chunk, and groups the chunks into requests. A large chunk is a request of its own. */
+  *#requests(chunksize: number): Iterable<Chunk[]> {
+    let chunks: Chunk[] = []
+    let bytes = 0
+    for (let first = 0; first < this.items.length; first += chunksize) {
+      for (const chunk of this.#chunksOf(first, Math.min(this.items.length, first + chunksize))) {
+        if (chunk.hasEnded) {
+          this.#take(chunk)
+          continue
+        }
+        chunks.push(chunk)
+        bytes += chunk.payload.length
+        if (bytes < REQUEST_TARGET_BYTES) continue
+        yield chunks
+        chunks = []
+        bytes = 0
+      }
+    }
+    if (chunks.length > 0) yield chunks
+  }
+
+  /** @throws EncodingError if an item cannot be encoded; with `settle` that is the outcome of the item. */
+  #chunksOf(from: number, to: number): Chunk[] {
+    const { chunksize, settle, retry } = this.map.options
+    const chunk = new Chunk(this.items.slice(from, to), from, this.map.encoding, retry)
+    if (chunk.error !== undefined && !settle) throw chunk.error
+    if (chunksize !== undefined || to - from === 1 || chunk.payload.length <= CHUNK_MAX_BYTES) return [chunk]
+    const parts = Math.min(to - from, Math.ceil(chunk.payload.length / CHUNK_MAX_BYTES) + 1)
+    const size = Math.ceil((to - from) / parts)
+    const starts = Array.from({ length: Math.ceil((to - from) / size) }, (_, part) => from + part * size)
+    return starts.flatMap((start) => this.#chunksOf(start, Math.min(to, start + size)))
+  }
+
   #send(chunks: readonly Chunk[]): void {
+    this.#sentRequests++
     const request = this.transport.chunks(
       {
         ...this.call,
@@ -120,44 +150,73 @@ class MapRequests<R> implements Pending<R[]> {
         failFast: this.map.options.failFast ?? false,
         chunks: chunks.map(({ payload }) => payload),
       },
-      (outcome) => this.#onOutcome(chunks[outcome.chunk], outcome),
+      (outcome) => {
+        const chunk = chunks[outcome.chunk]
+        if (!chunk) return
+        const pause = chunk.settle(outcome)
+        if (pause === undefined) this.#take(chunk)
+        else this.#sendAgain(chunk, pause)
+      },
     )
     this.#underWay.add(request)
-    const outcome = request.outcome.finally(() => this.#underWay.delete(request))
-    this.#outcomes.push(outcome)
-    outcome.catch((reason: Failure) => {
-      // Calls of other requests may have started.
-      this.#ended ??= this.#outcomes.length > 1 ? reason.ofOneAmongMany() : reason
-    })
+    this.#track(
+      request.outcome
+        .finally(() => this.#underWay.delete(request))
+        .catch((reason: Failure) => {
+          // Calls of other requests may have started.
+          this.#ended ??= this.#sentRequests > 1 ? reason.ofOneAmongMany() : reason
+          throw this.#ended
+        }),
+    )
   }
 
-  #onOutcome(chunk: Chunk | undefined, outcome: ChunkOutcome): void {
-    if (!chunk) return
-    const { values, errors } = decodeChunk(outcome, chunk.items, chunk.first)
-    for (let at = 0; at < values.length; at++) this.#results[chunk.first + at] = values[at] as R
+  #sendAgain(chunk: Chunk, pauseMs: number): void {
+    const pause = new Promise<void>((resolve) => {
+      const end = () => {
+        clearTimeout(timer)
+        this.#pauses.delete(end)
+        resolve()
+      }
+      const timer = setTimeout(end, pauseMs)
+      this.#pauses.add(end)
+    })
+    this.#track(
+      pause.then(() => {
+        if (!this.#ended) this.#send([chunk])
+      }),
+    )
+  }
+
+  #track(outcome: Promise<void>): void {
+    this.#outcomes.add(outcome)
+    const forget = () => void this.#outcomes.delete(outcome)
+    outcome.then(forget, forget)
+  }
+
+  #take(chunk: Chunk): void {
+    const { first, values, errors } = chunk.result
+    for (let at = 0; at < values.length; at++) this.#results[first + at] = values[at] as R
+    this.#progress?.add(values.length, this.items.length)
     if (!errors) return
-    for (const [at, error] of errors) this.#errors.set(chunk.first + at, error)
+    for (const [at, error] of errors) this.#errors.set(first + at, error)
     if (!this.map.options.failFast || this.#firstError !== undefined) return
-    this.#firstError = errors.values().next().value
+    this.#firstError = chunk.error
     this.cancel(new Failure('CANCELLED', 'another item of the map has failed'))
   }
 }
 
-/** Encodes the items chunk by chunk, and groups the chunks into requests. A large chunk is a request of its own. */
-function* encodeRequests(items: readonly unknown[], chunksize: number, encoding: Encoding): Iterable<Chunk[]> {
-  let chunks: Chunk[] = []
-  let bytes = 0
-  for (let first = 0; first < items.length; first += chunksize) {
-    const chunk = items.slice(first, first + chunksize)
-    const payload = encode(chunk, encoding, `items ${first} to ${first + chunk.length - 1}`)
-    chunks.push({ payload, items: chunk.length, first })
-    bytes += payload.length
-    if (bytes < REQUEST_TARGET_BYTES) continue
-    yield chunks
-    chunks = []
-    bytes = 0
+/** Counts the items that have ended, for `onProgress`. */
+export class ProgressReport {
+  readonly #startedAt = performance.now()
+  #done = 0
+
+  constructor(private readonly onProgress: (progress: Progress) => unknown) {}
+
+  add(items: number, total: number | undefined): void {
+    this.#done += items
+    const seconds = (performance.now() - this.#startedAt) / 1000
+    callBack(this.onProgress, { done: this.#done, total, rate: seconds > 0 ? this.#done / seconds : 0 })
   }
-  if (chunks.length > 0) yield chunks
 }
 
 const settled = (value: unknown, errors: ReadonlyMap<number, unknown>, at: number): PromiseSettledResult<unknown> =>

@@ -1,3 +1,4 @@
+import { nearest } from '../wire/nearest.js'
 import { badRequest } from './errors.js'
 
 /** The options of multiprocessing.Pool, with Python's names. With any of them, the Pool opens a pool of its own. */
@@ -25,11 +26,23 @@ export interface ClientOptions {
 
 export type PoolOptions = OwnedPoolOptions & ClientOptions
 
+/** When a call that failed is made again. Only for functions that may run twice. */
+export interface RetryOptions {
+  /** How often at most; an integer of 0 or more. */
+  times: number
+  /** The pause before the first of them, in milliseconds. Default: 0. */
+  delay?: number
+  /** Each pause is this many times as long as the one before; 1 or more. Default: 1. */
+  backoff?: number
+  /** Whether the call is made again after this error. Default: after every RemoteError, which is what functions throw. */
+  on?: (error: unknown) => boolean
+}
+
 /** The options of every call. A time of more than 24.8 days counts as no limit. */
 export interface CallOptions {
   /**
    * How long the call may take in all, in milliseconds: in the queue and running. After it, the call fails with
-   * TimeoutError and the server cancels it. Default: no limit.
+   * TimeoutError and the server cancels it. For imap and imapUnordered: how long each chunk may take. Default: no limit.
    */
   timeout?: number
   /** How long the call, or each chunk of a map, may wait for a worker, in milliseconds. Default: no limit. */
@@ -49,17 +62,41 @@ export interface CallOptions {
    * Default: the number that the function's module sets, otherwise 0.
    */
   retries?: number
+  /**
+   * Makes the call, or the items of a map that failed, again if the function throws. The client does that: `timeout`
+   * covers all attempts. Default: never.
+   */
+  retry?: RetryOptions
 }
 
 export interface AsyncOptions<R> extends CallOptions {
-  /** Called once with the result, before `get` resolves. */
-  callback?: (value: R) => void
-  /** Called once with the error, before `get` rejects. */
-  errorCallback?: (error: unknown) => void
+  /** Called once with the result, before `get` resolves. What it throws, or rejects with, becomes a warning. */
+  callback?: (value: R) => unknown
+  /** Called once with the error, before `get` rejects. What it throws, or rejects with, becomes a warning. */
+  errorCallback?: (error: unknown) => unknown
 }
 
-export interface MapOptions extends CallOptions {
-  /** The number of items in a task; an integer of 1 or more. Default: ceil(items / (4 × processes)), as in Python. */
+/** How far a map or imap has come. */
+export interface Progress {
+  /** How many items have ended, with a result or an error. */
+  done: number
+  /** The number of items; undefined while an imap does not know the end of its input. */
+  total: number | undefined
+  /** Items that ended per second, since the call began. */
+  rate: number
+}
+
+/** The options of map, starmap, imap and imapUnordered. */
+export interface ItemsOptions extends CallOptions {
+  /** Called when a chunk has ended. What it throws, or rejects with, becomes a warning. */
+  onProgress?: (progress: Progress) => unknown
+}
+
+export interface MapOptions extends ItemsOptions {
+  /**
+   * The number of items in a task; an integer of 1 or more. Default: ceil(items / (4 × processes)), as in Python, but
+   * fewer if they have more than 8 MiB in all.
+   */
   chunksize?: number
   /**
    * True: the map fails as soon as one item fails, and the rest is cancelled. False (default): all items run; then the map
@@ -72,10 +109,20 @@ export interface MapOptions extends CallOptions {
 
 export interface MapAsyncOptions<R> extends MapOptions, AsyncOptions<R> {}
 
-export interface ImapOptions extends Omit<CallOptions, 'timeout'> {
+export interface ImapOptions extends ItemsOptions {
   /** The number of items in a task; an integer of 1 or more. Default: 1, as in Python. */
   chunksize?: number
+  /**
+   * True: yield an outcome for each item, with its index in the input, so that a `for await` goes on behind an item that
+   * failed. Default: false.
+   */
+  settle?: boolean
 }
+
+/** What imap and imapUnordered yield with `settle`. */
+export type ItemOutcome<R> =
+  | { readonly index: number; readonly status: 'fulfilled'; readonly value: R }
+  | { readonly index: number; readonly status: 'rejected'; readonly reason: unknown }
 
 /** Whether the options ask for a pool of this client's own. */
 export const isOwned = (options: PoolOptions): boolean =>
@@ -84,32 +131,131 @@ export const isOwned = (options: PoolOptions): boolean =>
   options.initargs !== undefined ||
   options.maxtasksperchild !== undefined
 
-/** Checks the options of a pool, once. @throws BadRequestError for the first that is invalid. */
-export function checkPoolOptions(options: PoolOptions): void {
-  checkCount('processes', options.processes)
-  checkCount('maxtasksperchild', options.maxtasksperchild)
-  const { initializer, initargs, encoding, transport } = options
-  if (initializer !== undefined && (typeof initializer !== 'string' || initializer === '')) {
-    throw badRequest(
-      `initializer is ${JSON.stringify(initializer) ?? typeof initializer}; it must be the name of a function`,
-    )
-  }
-  if (initargs !== undefined && !Array.isArray(initargs)) {
-    throw badRequest(`initargs is a ${typeof initargs}; it must be an array`)
-  }
-  if (initargs !== undefined && initializer === undefined) {
-    throw badRequest('initargs were given without an initializer')
-  }
-  if (encoding !== undefined && encoding !== 'cbor' && encoding !== 'json') {
-    throw badRequest(`encoding is ${JSON.stringify(encoding)}; it must be 'cbor' or 'json'`)
-  }
-  if (transport !== undefined && transport !== 'stream' && transport !== 'unary') {
-    throw badRequest(`transport is ${JSON.stringify(transport)}; it must be 'stream' or 'unary'`)
-  }
+/** What an option must be: a test, and the words for the message. */
+interface Rule {
+  readonly test: (value: unknown) => boolean
+  readonly must: string
+}
+type Rules = Readonly<Record<string, Rule>>
+
+const atLeast = (least: number): Rule => ({
+  test: (value) => Number.isSafeInteger(value) && (value as number) >= least,
+  must: `must be an integer, ${least} or more`,
+})
+const oneOf = (...values: readonly string[]): Rule => ({
+  test: (value) => values.includes(value as string),
+  must: `must be ${values.map((value) => `'${value}'`).join(' or ')}`,
+})
+const ofType = (type: 'boolean' | 'function'): Rule => ({
+  test: (value) => typeof value === type,
+  must: `must be a ${type}`,
+})
+const MILLISECONDS: Rule = {
+  test: (value) => typeof value === 'number' && value >= 0,
+  must: 'must be a number of milliseconds, 0 or more',
 }
 
-/** @throws BadRequestError if the count is given and is not an integer of at least `least`. */
-export function checkCount(name: string, value: number | undefined, least = 1): void {
-  if (value === undefined || (Number.isSafeInteger(value) && value >= least)) return
-  throw badRequest(`${name} is ${String(value)}; it must be an integer, ${least} or more`)
+const OWNED_POOL: Rules = {
+  processes: atLeast(1),
+  initializer: {
+    test: (value) => typeof value === 'string' && value !== '',
+    must: 'must be the name of a function that a module exports',
+  },
+  initargs: { test: Array.isArray, must: 'must be an array of arguments' },
+  maxtasksperchild: atLeast(1),
+}
+const ENCODING: Rules = { encoding: oneOf('cbor', 'json') }
+const REMOTE_POOL: Rules = { ...OWNED_POOL, ...ENCODING, transport: oneOf('stream', 'unary') }
+const LOCAL_POOL: Rules = {
+  ...OWNED_POOL,
+  ...ENCODING,
+  output: {
+    test: (value) => value === 'inherit' || value === 'ignore' || typeof value === 'function',
+    must: "must be 'inherit', 'ignore' or a function",
+  },
+  graceMs: atLeast(0),
+  startTimeoutMs: atLeast(0),
+  maxHeapMb: atLeast(1),
+}
+const RETRY: Rules = {
+  times: atLeast(0),
+  delay: MILLISECONDS,
+  backoff: { test: (value) => typeof value === 'number' && value >= 1, must: 'must be a number, 1 or more' },
+  on: ofType('function'),
+}
+const CALL: Rules = {
+  timeout: MILLISECONDS,
+  queueTimeout: MILLISECONDS,
+  runTimeout: MILLISECONDS,
+  signal: {
+    // Not by its class: a program may have several realms.
+    test: (value) => typeof value === 'object' && value !== null && 'aborted' in value && 'addEventListener' in value,
+    must: 'must be an AbortSignal',
+  },
+  retries: atLeast(0),
+  retry: { test: isObject, must: 'must be an object, such as { times: 2 }' },
+}
+const CALLBACKS: Rules = { callback: ofType('function'), errorCallback: ofType('function') }
+const ITEMS: Rules = { ...CALL, chunksize: atLeast(1), settle: ofType('boolean'), onProgress: ofType('function') }
+
+/** The options that each method takes. */
+const RULES = {
+  'new Pool': REMOTE_POOL,
+  'Pool.local': LOCAL_POOL,
+  with: CALL,
+  apply: { ...CALL, ...CALLBACKS },
+  map: { ...ITEMS, failFast: ofType('boolean'), ...CALLBACKS },
+  imap: ITEMS,
+} as const satisfies Record<string, Rules>
+
+/**
+ * Checks the options of a method or a pool.
+ * @throws BadRequestError for the first option that is invalid or not known.
+ */
+export function checkOptions(method: keyof typeof RULES, options: unknown): void {
+  check(method, 'options', RULES[method], options)
+}
+
+function check(method: string, what: string, rules: Rules, options: unknown): void {
+  if (!isObject(options)) throw badRequest(`the ${what} of ${method} are ${described(options)}; they must be an object`)
+  for (const name in options) {
+    const value = options[name]
+    const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
+    if (rule === undefined) throw badRequest(unknownOption(method, name, Object.keys(rules)))
+    if (value !== undefined && !rule.test(value)) throw badRequest(`${name} is ${described(value)}; it ${rule.must}`)
+  }
+  if (options['initargs'] !== undefined && options['initializer'] === undefined) {
+    throw badRequest('initargs were given without an initializer')
+  }
+  const { retry } = options
+  if (retry === undefined || rules === RETRY) return
+  check(method, 'retry options', RETRY, retry)
+  if ((retry as RetryOptions).times === undefined) throw badRequest(`retry has no times; it ${atLeast(0).must}`)
+}
+
+function unknownOption(method: string, name: string, known: readonly string[]): string {
+  const [near] = nearest(name, known)
+  return `${method} has no option ${name}; ${near ? `did you mean ${near}?` : `it has ${known.join(', ')}`}`
+}
+
+/** An object of options or keyword arguments: no array, no Map, no Date. */
+export function isObject(value: unknown): value is Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
+  return Object.prototype.toString.call(value) === '[object Object]'
+}
+
+/** A wrong value, for a message. */
+export function described(value: unknown): string {
+  if (typeof value === 'string') return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value)
+  if (typeof value === 'function') return `the function ${value.name || '(without a name)'}`
+  if (Array.isArray(value)) return `an array of ${value.length}`
+  if (typeof value !== 'object' || value === null) return String(value)
+  const name = Object.getPrototypeOf(value)?.constructor?.name
+  return name && name !== 'Object' ? `a ${name}` : 'an object'
+}
+
+/** @throws BadRequestError if the time is given and is not a number of milliseconds, 0 or more. */
+export function checkTimeout(timeout: unknown): void {
+  if (timeout === undefined || MILLISECONDS.test(timeout)) return
+  throw badRequest(`timeout is ${described(timeout)}; it ${MILLISECONDS.must}`)
 }

@@ -4,8 +4,8 @@ import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { decodePayload, encodePayload } from '../wire/values/payload.js'
 import { EncodeError } from '../wire/values/value-errors.js'
 import { badRequest, errorOf } from './errors.js'
-import { type CallOptions, checkCount } from './options.js'
-import type { ChunkOutcome, FunctionCall } from './transport/transport.js'
+import { type CallOptions, described, isObject } from './options.js'
+import type { FunctionCall } from './transport/transport.js'
 import type { Bound, Kwargs } from './typed.js'
 
 /** From a user's call to an encoded request, and from an encoded outcome to the user's values. */
@@ -35,10 +35,41 @@ export function partial<
 >(fn: Bound<N, B>, args?: A, kwargs?: Kwargs): Bound<N, readonly [...B, ...A]>
 export function partial(fn: string | Bound, args: readonly unknown[] = [], kwargs?: Kwargs): Bound {
   const bound = boundOf(fn)
+  checkArgs(args)
+  checkKwargs(kwargs)
   return new BoundFunction(bound.name, [...bound.args, ...args], mergeKwargs(bound.kwargs, kwargs))
 }
 
-const boundOf = (fn: string | Bound): Bound => (typeof fn === 'string' ? new BoundFunction(fn, [], undefined) : fn)
+/** @throws BadRequestError if it is neither a name nor a partial. */
+function boundOf(fn: unknown): Bound {
+  if (typeof fn === 'string') return new BoundFunction(fn, [], undefined)
+  if (isBound(fn)) return fn
+  const hint =
+    typeof fn === 'function'
+      ? `the function runs in another process, where it has a name: ${JSON.stringify(fn.name || 'its name')}`
+      : 'it must be the name of a function, or a partial'
+  throw badRequest(`the function is ${described(fn)}; ${hint}`)
+}
+
+/** Not by its class: a program may have two copies of farpool. */
+const isBound = (fn: unknown): fn is Bound =>
+  typeof fn === 'object' &&
+  fn !== null &&
+  'name' in fn &&
+  typeof fn.name === 'string' &&
+  'args' in fn &&
+  Array.isArray(fn.args) &&
+  'kwargs' in fn &&
+  (fn.kwargs === undefined || isObject(fn.kwargs))
+
+function checkArgs(args: unknown): asserts args is readonly unknown[] {
+  if (!Array.isArray(args)) throw badRequest(`args is ${described(args)}; it must be an array of arguments`)
+}
+
+function checkKwargs(kwargs: unknown): void {
+  if (kwargs === undefined || isObject(kwargs)) return
+  throw badRequest(`kwargs is ${described(kwargs)}; it must be an object of keyword arguments`)
+}
 
 /** For equal keys the second value counts. */
 function mergeKwargs(first: Kwargs | undefined, second: Kwargs | undefined): Kwargs | undefined {
@@ -46,8 +77,8 @@ function mergeKwargs(first: Kwargs | undefined, second: Kwargs | undefined): Kwa
 }
 
 /**
- * The fields of every request that calls a function, checked and encoded. The pool is set later.
- * @throws BadRequestError if an option or an argument is invalid, EncodingError if a value cannot be encoded.
+ * The fields of every request that calls a function, encoded. The pool is set later. `checkOptions` has checked the options.
+ * @throws BadRequestError if the function or an argument is invalid, EncodingError if a value cannot be encoded.
  */
 export function functionCall(
   fn: string | Bound,
@@ -57,13 +88,9 @@ export function functionCall(
   kwargs?: Kwargs,
 ): FunctionCall {
   const { retries, timeout, queueTimeout, runTimeout } = options
-  if (retries !== undefined) checkCount('retries', retries, 0)
-  checkTimeout(timeout)
-  checkTimeout(queueTimeout, 'queueTimeout')
-  checkTimeout(runTimeout, 'runTimeout')
   const bound = boundOf(fn)
-  if (typeof bound?.name !== 'string') throw badRequest(`the function is ${String(fn)}; it must be a name or a partial`)
-  if (!Array.isArray(args)) throw badRequest(`args is a ${typeof args}; it must be an array of arguments`)
+  checkArgs(args)
+  checkKwargs(kwargs)
   return {
     pool: '',
     function: bound.name,
@@ -77,22 +104,17 @@ export function functionCall(
   }
 }
 
-/** @throws BadRequestError if the time is given and is not a number of milliseconds, 0 or more. */
-export function checkTimeout(value: number | undefined, name = 'timeout'): void {
-  if (value === undefined || (typeof value === 'number' && value >= 0)) return
-  throw badRequest(`${name} is ${String(value)}; it must be a number of milliseconds, 0 or more`)
-}
-
 /** @throws BadRequestError if the input of a map is not iterable; that of an imap may also be an async iterable. */
 export function checkInput(input: unknown, mode: 'sync' | 'sync or async'): void {
   const object = Object(input)
   if (typeof object[Symbol.iterator] === 'function') return
   if (mode === 'sync or async' && typeof object[Symbol.asyncIterator] === 'function') return
-  throw badRequest(`the input is ${input === null ? 'null' : `a ${typeof input}`}; it must be iterable`)
+  const what = mode === 'sync' ? 'an array or another iterable' : 'an iterable or an async iterable'
+  throw badRequest(`the input is ${described(input)}; it must be ${what} of items`)
 }
 
 /** The Unix time, in milliseconds, of the deadline of a call that starts now; undefined for no limit. */
-const deadlineAfter = (timeout: number | undefined): number | undefined =>
+export const deadlineAfter = (timeout: number | undefined): number | undefined =>
   timeout === undefined || timeout > MAX_TIMER_MS ? undefined : Date.now() + timeout
 
 /** A timeout as it is sent: 0 means no limit, so less than 1 ms becomes 1. */
@@ -132,43 +154,4 @@ export function decode(payload: Uint8Array): unknown {
     const { message } = asFailure(error)
     throw errorOf(new Failure('PAYLOAD_DECODE_FAILED', `the result cannot be decoded: ${message}`, { started: true }))
   }
-}
-
-/** The outcome of a chunk, decoded. */
-export interface ChunkResult {
-  /** One value for each item, in order; undefined if the item failed. */
-  readonly values: readonly unknown[]
-  /** The errors of the items that failed, by the item's place in the chunk; undefined if none failed. */
-  readonly errors: ReadonlyMap<number, unknown> | undefined
-}
-
-/** @param first the index of the chunk's first item in the whole input. */
-export function decodeChunk({ payload, failures }: ChunkOutcome, items: number, first: number): ChunkResult {
-  const errors = new Map<number, unknown>()
-  for (const { item, failure } of failures) {
-    if (item !== undefined) errors.set(item, errorOf(failure, first + item))
-    else for (let at = 0; at < items; at++) errors.set(at, errorOf(failure, first + at))
-  }
-  let values: unknown
-  try {
-    values = payload && payload.length > 0 ? decode(payload) : []
-    if (!Array.isArray(values) || values.length !== items - errors.size) {
-      throw errorOf(new Failure('INTERNAL', `a chunk of ${items} items came back with another number of results`))
-    }
-  } catch (error) {
-    return failedChunk(items, error)
-  }
-  return errors.size === 0 ? { values, errors: undefined } : { values: spread(values, items, errors), errors }
-}
-
-/** A chunk of which every item has failed with this error. */
-export const failedChunk = (items: number, error: unknown): ChunkResult => ({
-  values: new Array(items),
-  errors: new Map(Array.from({ length: items }, (_, item) => [item, error])),
-})
-
-/** The payload holds only the results of the items that succeeded: puts each at the place of its item. */
-function spread(values: readonly unknown[], items: number, errors: ReadonlyMap<number, unknown>): unknown[] {
-  let taken = 0
-  return Array.from({ length: items }, (_, item) => (errors.has(item) ? undefined : values[taken++]))
 }

@@ -13,7 +13,16 @@ export const START_MS = 60_000
 
 /** The absolute path of a module: a path from the working directory, or a file: URL. @throws Failure MODULE_LOAD_FAILED. */
 export function modulePath(module: string | URL): string {
-  const path = module instanceof URL || module.startsWith('file:') ? fileURLToPath(module) : resolve(module)
+  const given: unknown = module
+  if (!(given instanceof URL) && (typeof given !== 'string' || given === '')) {
+    const what = typeof given === 'string' ? '""' : given instanceof Object ? 'an object' : String(given)
+    throw new Failure('BAD_REQUEST', `the module is ${what}; it must be a path or a URL`)
+  }
+  const isUrl = given instanceof URL || /^[a-z][a-z+.-]+:/i.test(given)
+  if (isUrl && !String(given).startsWith('file:')) {
+    throw new Failure('BAD_REQUEST', `the module is ${given}; it must be a path or a file: URL`)
+  }
+  const path = isUrl ? fileURLToPath(given) : resolve(given as string)
   if (existsSync(path)) return path
   throw new Failure('MODULE_LOAD_FAILED', `there is no module ${path}`)
 }

@@ -61,6 +61,8 @@ export const REASONS = {
   QUEUE_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
   PAYLOAD_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: false },
   RESULT_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: true },
+  /** An item of a chunk: the results of the items before it fill a message. The TypeScript client sends it again. */
+  CHUNK_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
   TASK_TIMEOUT: { code: 'DEADLINE_EXCEEDED' },
   POOL_CLOSED: { code: 'FAILED_PRECONDITION', started: false },
   POOL_NOT_CLOSED: { code: 'FAILED_PRECONDITION', started: false },

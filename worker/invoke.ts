@@ -27,6 +27,8 @@ export interface Invocation {
   }
   /** Whether failures carry stacks. */
   readonly stacks: boolean
+  /** A chunk stops when its results have about this many bytes: the items behind them are not run. */
+  readonly fullBytes: number
 }
 
 /**
@@ -76,7 +78,10 @@ interface FailedItem {
   readonly failure: Failure
 }
 
-async function invokeChunk({ call, run, task, running, stacks }: Invocation, chunk: Uint8Array): Promise<Done> {
+async function invokeChunk(
+  { call, run, task, running, stacks, fullBytes }: Invocation,
+  chunk: Uint8Array,
+): Promise<Done> {
   const bound = decodeBound(run, [])
   const { kind: chunkKind, value } = decodePart(chunk, 'the chunk')
   const items = chunkKind === 'raw' ? [value] : value
@@ -84,7 +89,7 @@ async function invokeChunk({ call, run, task, running, stacks }: Invocation, chu
     throw new Failure('BAD_REQUEST', `a chunk holds ${typeName(items)}; it must hold an array of items`)
   }
   const kind = replyKind(run.replyKind, chunkKind)
-  const results: unknown[] = []
+  const results = new Results(fullBytes)
   const failures: FailedItem[] = []
   const callItem = itemCaller(call, bound, run.spread)
   const pauses = new Pauses()
@@ -92,17 +97,19 @@ async function invokeChunk({ call, run, task, running, stacks }: Invocation, chu
   for (let item = 0; item < items.length; ) {
     try {
       const pending = callItems(callItem, items, item, Math.min(items.length, item + pauses.stride), results)
-      if (pending !== undefined) results.push(await pending)
+      if (pending !== undefined) results.add(await pending)
     } catch (error) {
-      failures.push({ item: results.length + failures.length, failure: functionFailure(error, stacks) })
+      failures.push({ item: results.values.length + failures.length, failure: functionFailure(error, stacks) })
     }
-    item = results.length + failures.length
-    if (running.isAborted || (run.failFast && failures.length > 0)) break
+    item = results.values.length + failures.length
+    if (results.areFull || running.isAborted || (run.failFast && failures.length > 0)) break
     if (!pauses.isDue(item)) continue
     if (item < items.length) running.progress(item)
     await new Promise(setImmediate)
   }
-  const payload = encodeResults(results, failures, kind)
+  const ran = results.values.length + failures.length
+  const payload = encodeResults(results.values, failures, kind)
+  if (results.areFull) for (let item = ran; item < items.length; item++) failures.push({ item, failure: CHUNK_FULL })
   return {
     task: task.task,
     payload,
@@ -114,21 +121,58 @@ async function invokeChunk({ call, run, task, running, stacks }: Invocation, chu
   }
 }
 
+const CHUNK_FULL = new Failure(
+  'CHUNK_FULL',
+  'the item was not run: the results before it fill a message; send it in another chunk',
+)
+
+/** The results of the items of a chunk. */
+class Results {
+  readonly values: unknown[] = []
+  #bytes = 0
+
+  constructor(private readonly fullBytes: number) {}
+
+  get areFull(): boolean {
+    return this.#bytes >= this.fullBytes
+  }
+
+  add(value: unknown): void {
+    this.values.push(value)
+    if (typeof value !== 'number') this.#bytes += roughBytes(value)
+  }
+}
+
+/** The bytes of the texts and byte arrays in a value, two levels deep: what a large result usually consists of. */
+function roughBytes(value: unknown, depth = 2): number {
+  if (typeof value === 'string') return value.length
+  if (typeof value !== 'object' || value === null) return 0
+  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return value.byteLength
+  if (depth === 0) return 0
+  let bytes = 0
+  if (Array.isArray(value)) for (const part of value) bytes += roughBytes(part, depth - 1)
+  else if (isPlain(value)) for (const name in value) bytes += roughBytes(value[name], depth - 1)
+  return bytes
+}
+
+/** A getter may run any code. */
+const isPlain = (value: object): value is Record<string, unknown> => Object.getPrototypeOf(value) === Object.prototype
+
 /**
  * Calls the function with the items from `at` to before `to`, and adds the results. Stops at the first result that has to
- * be awaited, and returns it.
+ * be awaited, and returns it, and when the results are full.
  */
 function callItems(
   callItem: (item: unknown) => unknown,
   items: readonly unknown[],
   at: number,
   to: number,
-  results: unknown[],
+  results: Results,
 ): PromiseLike<unknown> | undefined {
-  for (; at < to; at++) {
+  for (; at < to && !results.areFull; at++) {
     const result = callItem(items[at])
     if (isThenable(result)) return result
-    results.push(result)
+    results.add(result)
   }
   return undefined
 }

@@ -130,7 +130,8 @@ export class TaskRunner {
     const running = new RunningTask(task.task, task.attempt, this.#onProgress)
     this.#running = running
     current.task = running
-    const pending = invoke({ call: loaded.call, run, task, running, stacks: this.init.stacks })
+    const { stacks } = this.init
+    const pending = invoke({ call: loaded.call, run, task, running, stacks, fullBytes: this.#maxResultBytes / 2 })
     const done = this.#checkSize(pending instanceof Promise ? await pending : pending)
     this.#running = undefined
     current.task = undefined
@@ -144,11 +145,13 @@ export class TaskRunner {
   /** A result that no message to a client can carry does not leave the worker. */
   #checkSize(done: Done): Done {
     const bytes = done.payload?.length ?? 0
-    const { maxResultBytes } = this.init
-    const most = Math.min(maxResultBytes || MAX_RESULT_BYTES, MAX_RESULT_BYTES)
-    if (bytes <= most) return done
-    const message = `the result has ${bytes} bytes; the limit is ${most}`
+    if (bytes <= this.#maxResultBytes) return done
+    const message = `the result has ${bytes} bytes; the limit is ${this.#maxResultBytes}`
     return failedDone(done.task, new Failure('RESULT_TOO_LARGE', message))
+  }
+
+  get #maxResultBytes(): number {
+    return Math.min(this.init.maxResultBytes || MAX_RESULT_BYTES, MAX_RESULT_BYTES)
   }
 
   /** Asks the server to replace a worker whose memory is above the limit. */

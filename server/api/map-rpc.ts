@@ -87,7 +87,8 @@ async function collect(
 /** If the result has a failure, drops what is not done and throws it. */
 export function failFast(run: RequestRun, result: RunResult): void {
   const failure = run.failureOf(result)
-  if (!failure) return
+  // An item that was not run can be sent again.
+  if (!failure || failure.reason === 'CHUNK_FULL') return
   run.end(new Failure('CANCELLED', 'another item of the map has failed'))
   throw failure
 }

@@ -95,7 +95,7 @@ describe('a call', () => {
   it.each([
     ['args', () => farm.pool.apply('add', 'ab' as never)],
     ['input', () => farm.pool.map('add', 5 as never)],
-    ['function', () => farm.pool.apply(undefined as never)],
+    ['function', () => Reflect.apply(farm.pool.apply, farm.pool, [undefined])],
     ['timeout', () => farm.pool.apply('add', [1], undefined, { timeout: -1 })],
     ['timeout', () => farm.pool.apply('add', [1], undefined, { timeout: Number.NaN })],
     ['retries', () => farm.pool.apply('add', [1], undefined, { retries: 0.5 })],

@@ -486,7 +486,7 @@ describe.each(['local', 'stream', 'unary'] as const)('over %s', (transport) => {
         await expect(open({ processes: count })).rejects.toBeInstanceOf(BadRequestError)
         await expect(open({ maxtasksperchild: count })).rejects.toBeInstanceOf(BadRequestError)
         expect(() => pool.imap('add', [1], { chunksize: count })).toThrow(
-          `chunksize is ${bad}; it must be an integer, 1 or more`,
+          `chunksize is ${typeof bad === 'string' ? `"${bad}"` : bad}; it must be an integer, 1 or more`,
         )
         await expect(pool.map('add', [1], { chunksize: count })).rejects.toBeInstanceOf(BadRequestError)
         expect((await pool.info()).processes).toBe(2)

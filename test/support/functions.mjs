@@ -1,6 +1,6 @@
 // The functions that most tests call.
 import { spawn } from 'node:child_process'
-import { appendFileSync, existsSync, rmSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { configure, currentTask } from 'farpool/worker'
 
@@ -203,6 +203,22 @@ export const slowWith = (file) => {
 
 export const bytesOf = (length) => new Uint8Array(length)
 export const textOf = (length) => 'x'.repeat(length)
+export const appendAndFill = (file, length) => {
+  appendFileSync(file, '\n')
+  return textOf(length)
+}
+
+/** Appends a line to the file, and throws until it has so many lines; for ever if no number is given. */
+export const appendAndThrow = (file, lines = Number.POSITIVE_INFINITY) => {
+  appendFileSync(file, '\n')
+  if (readFileSync(file, 'utf8').length < lines) throw new RangeError('not yet')
+  return lines
+}
+export const throwOdd = (x) => {
+  if (x % 2 === 1) throw new RangeError(`${x} is odd`)
+  return x
+}
+export const neverOdd = (x) => (x % 2 === 1 ? never() : x)
 
 // Functions with options in their module.
 export const twiceRetried = configure((attempt) => crashUntilAttempt(attempt), { retries: 2 })

@@ -1,0 +1,177 @@
+import { Failure } from '../wire/failure.js'
+import { warn } from './async-result.js'
+import { errorOf, FarpoolError, RemoteError } from './errors.js'
+import type { RetryOptions } from './options.js'
+import { decode, type Encoding, encode } from './request.js'
+import type { ChunkOutcome } from './transport/transport.js'
+
+/** The outcome of all items of a chunk. */
+export interface ChunkResult {
+  /** The index of the first item in the input. */
+  readonly first: number
+  /** One value for each item, in order; undefined if the item failed. */
+  readonly values: readonly unknown[]
+  /** The errors of the items that failed, by the item's place in the chunk; undefined if none failed. */
+  readonly errors: ReadonlyMap<number, unknown> | undefined
+}
+
+/**
+ * The items of one chunk of a map or imap, until each has a result or an error. Usually that takes one request. Items that
+ * were not run, because the results before them were large, and items that `retry` makes again, are sent once more.
+ */
+export class Chunk {
+  /** What is sent: `#sent`, encoded. */
+  payload: Uint8Array = NOTHING
+  /** The places of the items in the payload; undefined for all. */
+  #sent: readonly number[] | undefined
+  #values: unknown[] | undefined
+  /** By place. */
+  #errors: Map<number, unknown> | undefined
+  #attempts = 0
+
+  /**
+   * Encodes the items. Those that cannot be encoded have failed; `hasEnded` if these are all.
+   * @param first the index of the first item in the input.
+   */
+  constructor(
+    readonly items: readonly unknown[],
+    readonly first: number,
+    private readonly encoding: Encoding,
+    private readonly retry: RetryOptions | undefined,
+  ) {
+    try {
+      this.payload = encode(items, encoding, 'the items')
+    } catch {
+      this.#encodeEach(items.map((_, place) => place))
+    }
+  }
+
+  /** Whether every item has a result or an error. */
+  get hasEnded(): boolean {
+    return this.payload.length === 0
+  }
+
+  get result(): ChunkResult {
+    return { first: this.first, values: this.#values ?? new Array(this.items.length), errors: this.#errors }
+  }
+
+  /** The first error of an item, if one has failed. */
+  get error(): unknown {
+    return this.#errors?.get(Math.min(...this.#errors.keys()))
+  }
+
+  /**
+   * The outcome of the payload has arrived.
+   * @returns the pause in milliseconds after which the new payload has to be sent; undefined if the chunk has ended.
+   */
+  settle({ payload, failures }: ChunkOutcome): number | undefined {
+    const count = this.#sent?.length ?? this.items.length
+    const errors = new Map<number, unknown>()
+    for (const { item, failure } of failures) {
+      const failed = item === undefined ? Array.from({ length: count }, (_, at) => at) : [item]
+      for (const at of failed) errors.set(at, errorOf(failure, this.#index(at)))
+    }
+    let values: unknown
+    try {
+      values = payload && payload.length > 0 ? decode(payload) : []
+      if (!Array.isArray(values) || values.length !== count - errors.size) {
+        throw errorOf(new Failure('INTERNAL', `a chunk of ${count} items came back with another number of results`))
+      }
+    } catch (error) {
+      for (let at = 0; at < count; at++) errors.set(at, error)
+      values = []
+    }
+    return this.#take(values as unknown[], errors, count)
+  }
+
+  /** All items that have no outcome yet fail with this error. */
+  fail(error: unknown): void {
+    const count = this.#sent?.length ?? this.items.length
+    for (let at = 0; at < count; at++) this.#failed(this.#place(at), error)
+    this.payload = NOTHING
+  }
+
+  #take(values: unknown[], errors: ReadonlyMap<number, unknown>, count: number): number | undefined {
+    if (errors.size === 0 && this.#sent === undefined) {
+      this.#values = values
+      this.payload = NOTHING
+      return undefined
+    }
+    this.#values ??= new Array(this.items.length)
+    const again: number[] = []
+    let taken = 0
+    let pause = 0
+    for (let at = 0; at < count; at++) {
+      const place = this.#place(at)
+      if (!errors.has(at)) {
+        this.#values[place] = values[taken++]
+        continue
+      }
+      const error = errors.get(at)
+      const wait = isNotRun(error) ? 0 : pauseBefore(this.retry, this.#attempts, error)
+      if (wait === undefined) {
+        this.#failed(place, error)
+      } else {
+        again.push(place)
+        pause = Math.max(pause, wait)
+      }
+    }
+    if (![...errors.values()].every(isNotRun)) this.#attempts++
+    this.payload = NOTHING
+    if (again.length > 0) this.#encodeEach(again)
+    return this.hasEnded ? undefined : pause
+  }
+
+  #encodeEach(places: readonly number[]): void {
+    this.#sent = places.filter((place) => {
+      try {
+        encode(this.items[place], this.encoding, `item ${this.first + place}`)
+        return true
+      } catch (error) {
+        this.#failed(place, error)
+        return false
+      }
+    })
+    const items = this.#sent.map((place) => this.items[place])
+    this.payload = items.length > 0 ? encode(items, this.encoding, 'the items') : NOTHING
+  }
+
+  #failed(place: number, error: unknown): void {
+    this.#errors ??= new Map()
+    this.#errors.set(place, error)
+  }
+
+  #place(at: number): number {
+    return this.#sent?.[at] ?? at
+  }
+
+  #index(at: number): number {
+    return this.first + this.#place(at)
+  }
+}
+
+const NOTHING = new Uint8Array()
+
+/** The item was not run: the results of the items before it fill a message. */
+const isNotRun = (error: unknown): boolean => error instanceof FarpoolError && error.reason === 'CHUNK_FULL'
+
+/**
+ * The pause before a call is made again, in milliseconds.
+ * @param attempts how often it was made again before.
+ * @returns undefined if the error is final.
+ */
+export function pauseBefore(retry: RetryOptions | undefined, attempts: number, error: unknown): number | undefined {
+  if (retry === undefined || attempts >= retry.times) return undefined
+  const { delay = 0, backoff = 1, on = (thrown: unknown) => thrown instanceof RemoteError } = retry
+  try {
+    return isFinal(error) || !on(error) ? undefined : delay * backoff ** attempts
+  } catch (thrown) {
+    warn(thrown)
+    return undefined
+  }
+}
+
+/** The caller has ended the call, or no later attempt can be better. */
+const isFinal = (error: unknown): boolean =>
+  error instanceof FarpoolError &&
+  ['CANCELLED', 'POOL_TERMINATED', 'POOL_CLOSED', 'BAD_REQUEST', 'ARGUMENT_ENCODE_FAILED'].includes(error.reason)
