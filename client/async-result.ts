@@ -33,7 +33,6 @@ export let setTicket: <T>(result: AsyncResult<T>, ticket: Ticket) => void
  * becomes a warning of the process, FarpoolUnseenError.
  */
 export class AsyncResult<T> implements Promise<T> {
-  readonly [Symbol.toStringTag] = 'AsyncResult'
   #state: State<T> = PENDING
   /** Called when the call has ended, after the callbacks. */
   #waiting: Set<() => void> | undefined
@@ -50,6 +49,10 @@ export class AsyncResult<T> implements Promise<T> {
     setTicket = (result, ticket) => {
       result.#ticket = ticket
     }
+  }
+
+  get [Symbol.toStringTag](): string {
+    return 'AsyncResult'
   }
 
   /**
