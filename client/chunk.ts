@@ -152,6 +152,18 @@ export class Chunk {
 
 const NOTHING = new Uint8Array()
 
+/** The failure of a request of these chunks. If one is too large for a message, it says which, and what to do. */
+export function failureOfRequest(reason: Failure, chunks: readonly Chunk[]): Failure {
+  if (reason.reason !== 'PAYLOAD_TOO_LARGE' || chunks.length === 0) return reason
+  const { first, items } = chunks.reduce((a, b) => (a.payload.length >= b.payload.length ? a : b))
+  const message =
+    items.length === 1
+      ? `item ${first} is too large: ${reason.message}`
+      : `the chunk of items ${first} to ${first + items.length - 1} is too large: ${reason.message}; use a smaller chunksize`
+  const { started = 'unknown', metadata } = reason
+  return new Failure(reason.reason, message, { started, metadata })
+}
+
 /** The item was not run: the results of the items before it fill a message. */
 const isNotRun = (error: unknown): boolean => error instanceof FarpoolError && error.reason === 'CHUNK_FULL'
 

@@ -3,7 +3,7 @@ import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import type { Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
-import { Chunk, type ChunkResult } from './chunk.js'
+import { Chunk, type ChunkResult, failureOfRequest } from './chunk.js'
 import { errorOf, TimeoutError } from './errors.js'
 import { ProgressReport } from './map.js'
 import { checkTimeout, type ImapOptions, type ItemOutcome } from './options.js'
@@ -311,14 +311,16 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   /** Sends the chunks that were pulled in this turn of the event loop as one request. */
   #send(numbers: readonly number[]): void {
     if (this.#state.kind === 'ended') return
-    const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.chunk.payload ?? [])
+    const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.chunk ?? [])
+    const payloads = chunks.map(({ payload }) => payload)
     const deadline = deadlineAfter(this.imap.options.timeout)
     const start = ({ pool }: Target): Pending<void> => {
       const request = this.transport.chunks(
-        { ...this.imap.call, deadline, pool, spread: false, failFast: false, chunks },
+        { ...this.imap.call, deadline, pool, spread: false, failFast: false, chunks: payloads },
         (outcome) => this.#onOutcome(numbers[outcome.chunk], outcome),
       )
-      const outcome = request.outcome.catch((reason: Failure) => {
+      const outcome = request.outcome.catch((thrown: Failure) => {
+        const reason = failureOfRequest(thrown, chunks)
         // Calls of other requests may have started.
         throw numbers.length < this.#pulledChunks ? reason.ofOneAmongMany() : reason
       })

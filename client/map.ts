@@ -3,7 +3,7 @@ import { Failure } from '../wire/failure.js'
 import { type AsyncResult, callBack, resultOf } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
-import { Chunk } from './chunk.js'
+import { Chunk, failureOfRequest } from './chunk.js'
 import type { MapAsyncOptions, Progress } from './options.js'
 import type { Encoding } from './request.js'
 import type { FunctionCall, Pending, Transport } from './transport/transport.js'
@@ -162,7 +162,8 @@ class MapRequests<R> implements Pending<R[]> {
     this.#track(
       request.outcome
         .finally(() => this.#underWay.delete(request))
-        .catch((reason: Failure) => {
+        .catch((thrown: Failure) => {
+          const reason = failureOfRequest(thrown, chunks)
           // Calls of other requests may have started.
           this.#ended ??= this.#sentRequests > 1 ? reason.ofOneAmongMany() : reason
           throw this.#ended

@@ -203,6 +203,8 @@ export const slowWith = (file) => {
 
 export const bytesOf = (length) => new Uint8Array(length)
 export const textOf = (length) => 'x'.repeat(length)
+/** Many small values: their size is known only when they are encoded. */
+export const dates = (count) => Array.from({ length: count }, (_, at) => new Date(at))
 export const appendAndFill = (file, length) => {
   appendFileSync(file, '\n')
   return textOf(length)
