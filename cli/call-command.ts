@@ -1,7 +1,9 @@
 import { Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
-import { addressOption, callArgument, count, json, jsonOption } from './command-options.js'
+import { printableJson } from '../wire/printable.js'
+import { addressOption, callArgument, count, functionArgument, json, jsonOption } from './command-options.js'
 import { fail } from './exit-codes.js'
+import { print } from './output.js'
 
 interface Options {
   address: string
@@ -15,7 +17,7 @@ interface Options {
 export const callCommand = () =>
   new Command('call')
     .description('call a function and print its result as JSON')
-    .argument('<function>', 'the name of the function')
+    .addArgument(functionArgument())
     .argument('[args...]', 'the arguments, each as JSON or plain text')
     .addOption(addressOption())
     .addOption(new Option('-k, --kwargs <json>', 'keyword arguments, as a JSON object').argParser(json('object')))
@@ -40,9 +42,8 @@ export const callCommand = () =>
           ...(timeout !== undefined && { timeout }),
           ...(retries !== undefined && { retries }),
         })
-        const printed = options.json ? JSON.stringify({ ok: true, result }) : JSON.stringify(result, null, 2)
-        process.stdout.write(`${printed}\n`)
+        await print(`${options.json ? printableJson({ ok: true, result }) : printableJson(result, 2)}\n`)
       } catch (error) {
-        fail(error, options.json)
+        await fail(error, options.json)
       }
     })

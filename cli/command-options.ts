@@ -1,4 +1,4 @@
-import { InvalidArgumentError, Option } from 'commander'
+import { Argument, InvalidArgumentError, Option } from 'commander'
 import { UsageError } from './exit-codes.js'
 
 /** The server's address, for all commands but `serve`. */
@@ -6,6 +6,9 @@ export const addressOption = () =>
   new Option('-a, --address <address>', 'address of the server: host:port or unix:/path')
     .env('FARPOOL_ADDRESS')
     .default('127.0.0.1:50051')
+
+/** The function that `call` and `map` call. */
+export const functionArgument = () => new Argument('<function>', 'the name of the function')
 
 /** Output for scripts. */
 export const jsonOption = () => new Option('--json', 'print one JSON object, also for an error')

@@ -1,10 +1,12 @@
 import { FarpoolError, UnavailableError } from '../client/index.js'
 import { Failure } from '../server/index.js'
+import { printable, printableJson } from '../wire/printable.js'
+import { OutputError, print } from './output.js'
 
 /** The exit codes. docs/cli.md and `farpool --help` list them too. */
 export const Exit = {
   OK: 0,
-  /** The call or an item of the map failed, the server could not start, or the server is not serving. */
+  /** The call or an item of the map failed, results could not be written, or the server could not start or is not serving. */
   FAILED: 1,
   /** The command line or its input is wrong. */
   USAGE: 2,
@@ -17,35 +19,75 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
+/** The error of one line of a map's input. */
+export class LineError extends Error {
+  override readonly name = 'LineError'
+
+  /**
+   * @param line the number of the line, from 1.
+   * @param index the number of the line among those that are not empty, from 0.
+   */
+  constructor(
+    readonly line: number,
+    readonly index: number,
+    override readonly cause: unknown,
+  ) {
+    super(`line ${line}: ${messageOf(cause)}`)
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
 export function exitCodeOf(error: unknown): number {
+  if (error instanceof LineError) return exitCodeOf(error.cause)
   if (error instanceof UsageError) return Exit.USAGE
+  if (error instanceof OutputError && error.isReaderGone) return Exit.OK
   if (error instanceof UnavailableError) return Exit.UNAVAILABLE
   const reason = error instanceof FarpoolError || error instanceof Failure ? error.reason : undefined
   return reason === 'BAD_REQUEST' || reason === 'ARGUMENT_ENCODE_FAILED' ? Exit.USAGE : Exit.FAILED
 }
 
 /** An error as a JSON object, for --json. */
-export const errorJson = (error: unknown) =>
-  error instanceof FarpoolError || error instanceof Failure
-    ? {
-        message: error.message,
-        reason: error.reason,
-        code: error.code,
-        ...(error.started !== undefined && { started: error.started }),
-        ...(Object.keys(error.metadata).length > 0 && { metadata: error.metadata }),
-      }
-    : { message: error instanceof Error ? error.message : String(error) }
+export function errorJson(error: unknown): object {
+  if (error instanceof LineError) {
+    const { line, index, cause } = error
+    return { ...errorJson(cause), line, index }
+  }
+  const message = messageOf(error)
+  if (error instanceof FarpoolError || error instanceof Failure) {
+    const { reason, code, started, metadata } = error
+    return {
+      message,
+      reason,
+      code,
+      ...(started !== undefined && { started }),
+      ...(Object.keys(metadata).length > 0 && { metadata }),
+    }
+  }
+  return error instanceof UsageError
+    ? { message, reason: 'BAD_REQUEST', code: 'INVALID_ARGUMENT' }
+    : { message, reason: 'INTERNAL', code: 'INTERNAL' }
+}
 
-/** Sets the exit code and prints the error: as text on standard error, or as JSON on standard output. */
-export function fail(error: unknown, json = false): void {
+/** Sets the exit code and prints the error: as text on standard error, or as JSON on standard output. Never rejects. */
+export async function fail(error: unknown, json = false): Promise<void> {
   process.exitCode = exitCodeOf(error)
-  if (json) {
-    process.stdout.write(`${JSON.stringify({ ok: false, error: errorJson(error) })}\n`)
+  if (error instanceof OutputError) {
+    // Standard output may be what cannot be written, so this goes to standard error.
+    if (!error.isReaderGone) process.stderr.write(`farpool: ${printable(error.message)}\n`)
     return
   }
-  const { message } = errorJson(error)
-  const reason = error instanceof FarpoolError || error instanceof Failure ? ` (${error.reason})` : ''
-  process.stderr.write(`farpool: ${message}${reason}\n`)
-  const remote = error instanceof FarpoolError && error.cause instanceof Error ? error.cause.stack : undefined
-  if (remote) process.stderr.write(`${remote}\n`)
+  if (json) return print(`${printableJson({ ok: false, error: errorJson(error) })}\n`).catch((failed) => fail(failed))
+  const inner = error instanceof LineError ? error.cause : error
+  const reason = inner instanceof FarpoolError || inner instanceof Failure ? ` (${inner.reason})` : ''
+  process.stderr.write(`farpool: ${printable(messageOf(error))}${reason}\n`)
+  const remote = remoteStack(inner)
+  if (remote) process.stderr.write(`${printable(remote)}\n`)
+}
+
+/** What the function, or the initializer, threw. */
+function remoteStack(error: unknown): string | undefined {
+  if (error instanceof FarpoolError) return error.cause instanceof Error ? error.cause.stack : undefined
+  const remote = error instanceof Failure ? error.remote : undefined
+  return remote?.stack ? `${remote.type}: ${remote.message}\n${remote.stack}` : undefined
 }

@@ -1,8 +1,11 @@
 #!/usr/bin/env node
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js'
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../wire/package.js'
+import { printable } from '../wire/printable.js'
 import { callCommand } from './call-command.js'
-import { Exit, fail } from './exit-codes.js'
+import { completeCommand, completionCommand } from './completion-command.js'
+import { Exit, fail, UsageError } from './exit-codes.js'
 import { mapCommand } from './map-command.js'
 import { serveCommand } from './serve-command.js'
 import { functionsCommand, healthCommand, infoCommand } from './show-commands.js'
@@ -13,7 +16,7 @@ const program = new Command('farpool')
   .addHelpText(
     'after',
     `
-Exit codes: 0 success; 1 the call failed, the server could not start or is not serving; 2 the command line or its
+Exit codes: 0 success; 1 the call failed, results could not be written, the server could not start or is not serving; 2 the command line or its
 input is wrong; 3 no server answers.
 
 Examples:
@@ -28,21 +31,37 @@ for (const command of [
   functionsCommand(),
   infoCommand(),
   healthCommand(),
+  completionCommand(),
 ]) {
   program.addCommand(command)
 }
-// By default commander exits with 1 after a wrong command line. Let it throw, so that this file can exit with 2.
-for (const command of [program, ...program.commands]) command.exitOverride()
+program.addCommand(completeCommand(), { hidden: true })
+/** Whether errors of the command line itself are printed as JSON too: they come before its options are known. */
+const json = process.argv.slice(2).some((arg, at, args) => arg === '--json' && !args.slice(0, at).includes('--'))
 
-// A reader that closes the pipe early (`| head`) is not an error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(Exit.OK)
-  throw error
-})
+// By default commander exits with 1 after a wrong command line. Let it throw, so that this file can exit with 2.
+for (const command of [program, ...program.commands]) {
+  command.exitOverride().configureOutput({ writeErr: (text) => json || process.stderr.write(printable(text)) })
+}
+
+// Each command reports by itself that its output could not be written. What is left is help, or a log without a reader.
+process.stdout.on('error', () => {})
+process.stderr.on('error', () => {})
+
+// grpc-js prints some errors besides reporting them.
+if (!process.env['GRPC_VERBOSITY'] && !process.env['GRPC_NODE_VERBOSITY']) setLogVerbosity(logVerbosity.NONE)
 
 try {
   await program.parseAsync()
 } catch (error) {
-  if (error instanceof CommanderError) process.exitCode = error.exitCode === 0 ? Exit.OK : Exit.USAGE
-  else fail(error)
+  if (!(error instanceof CommanderError)) await fail(error, json)
+  else if (error.exitCode !== 0) {
+    process.exitCode = Exit.USAGE
+    if (json) await fail(new UsageError(usage(error)), true)
+  }
+}
+
+/** Without a command, commander prints the help and has no message. */
+function usage({ code, message }: CommanderError): string {
+  return code === 'commander.help' ? 'there is no command; farpool --help lists them' : message.replace(/^error: /, '')
 }

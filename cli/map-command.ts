@@ -1,58 +1,27 @@
-import { once } from 'node:events'
-import { createReadStream, createWriteStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
-import { createInterface } from 'node:readline'
-import type { Writable } from 'node:stream'
-import { finished } from 'node:stream/promises'
+import { accessSync, constants, type Stats, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { Command, Option } from 'commander'
-import { Pool } from '../client/index.js'
-import { addressOption, count, json, jsonOption } from './command-options.js'
-import { Exit, errorJson, fail, UsageError } from './exit-codes.js'
-
-/** A progress bar. It draws only if its output is a terminal, at most ten times a second. */
-export class Progress {
-  readonly #started = performance.now()
-  #drawn = Number.NEGATIVE_INFINITY
-
-  constructor(
-    private readonly label: string,
-    private readonly out: NodeJS.WriteStream = process.stderr,
-  ) {}
-
-  /** @param fraction the part that is done, from 0 to 1; undefined if the total is unknown. */
-  update(done: number, fraction: number | undefined): void {
-    const now = performance.now()
-    if (!this.out.isTTY || now - this.#drawn < 100) return
-    this.#drawn = now
-    this.#draw(done, fraction)
-  }
-
-  /** Draws the final state and ends the line. */
-  end(done: number): void {
-    if (!this.out.isTTY) return
-    this.#draw(done, 1)
-    this.out.write('\n')
-  }
-
-  #draw(done: number, fraction: number | undefined): void {
-    const seconds = (performance.now() - this.#started) / 1000
-    const rate = seconds > 0 ? `${(done / seconds).toFixed(done / seconds < 10 ? 1 : 0)}/s` : ''
-    const width = 24
-    const filled = Math.round(Math.min(1, fraction ?? 0) * width)
-    const bar =
-      fraction === undefined ? '' : `${'█'.repeat(filled)}${'░'.repeat(width - filled)} ${Math.round(fraction * 100)}% `
-    this.out.write(`\r\x1b[K${this.label} ${bar}${done} ${rate}`)
-  }
-}
+import { FarpoolError, Pool, partial } from '../client/index.js'
+import { ReorderBuffer } from '../wire/chunks.js'
+import { printableJson } from '../wire/printable.js'
+import type { Reason } from '../wire/reason.js'
+import { addressOption, count, functionArgument, json, jsonOption } from './command-options.js'
+import { Exit, errorJson, fail, LineError, UsageError } from './exit-codes.js'
+import { JsonLines, type Line } from './json-lines.js'
+import { Output, print } from './output.js'
+import { Progress } from './progress.js'
 
 interface Options {
   address: string
   input: string
   output: string
   chunksize: number
+  star?: boolean
   unordered?: boolean
   keepGoing?: boolean
   kwargs?: Record<string, unknown>
+  timeout?: number
+  retries?: number
   json?: boolean
 }
 
@@ -60,7 +29,7 @@ interface Options {
 export const mapCommand = () =>
   new Command('map')
     .description('call a function with each line of a JSON Lines file; write each result as a line')
-    .argument('<function>', 'the name of the function')
+    .addArgument(functionArgument())
     .addOption(new Option('-i, --input <file>', 'file with one JSON value per line; -: standard input').default('-'))
     .addOption(
       new Option(
@@ -72,105 +41,218 @@ export const mapCommand = () =>
     .addOption(
       new Option('-c, --chunksize <n>', 'number of lines that a worker gets as one task').default(1).argParser(count()),
     )
-    .addOption(new Option('-u, --unordered', 'write each result as soon as it is there, in any order'))
+    .addOption(new Option('-s, --star', 'each line is a JSON array of arguments'))
+    .addOption(
+      new Option(
+        '-u, --unordered',
+        'write each result as soon as it is there, in any order, as {"index": …, "value": …}',
+      ),
+    )
     .addOption(
       new Option(
         '--keep-going',
-        'after a call that fails, write {"error": …} as its line and go on; the exit code is still 1',
+        'go on after a line that fails: write {"index": …, "error": …} for it, and {"index": …, "value": …} for the others; the exit code is still 1',
       ),
     )
     .addOption(
       new Option('-k, --kwargs <json>', 'keyword arguments of every call, as a JSON object').argParser(json('object')),
+    )
+    .addOption(
+      new Option(
+        '-t, --timeout <ms>',
+        'fail a line, or chunk, if its function runs longer than this many milliseconds (default: set by the function or the server)',
+      ).argParser(count()),
+    )
+    .addOption(
+      new Option(
+        '--retries <n>',
+        'how often to run a line, or chunk, again if its worker dies (default: set by the function)',
+      ).argParser(count(0)),
     )
     .addOption(jsonOption())
     .action(async (name: string, options: Options) => {
       try {
         await run(name, options)
       } catch (error) {
-        fail(error, options.json)
+        await fail(error, options.json)
       }
     })
 
+/** How many lines and chunks may be under way, or wait to be written. */
+const WINDOW = { chunks: 256, bytes: 8 * 1024 * 1024 }
+
+interface Outcome {
+  readonly line: Line
+  readonly result: PromiseSettledResult<unknown>
+}
+
 async function run(name: string, options: Options): Promise<void> {
-  const input = new Lines(options.input, await sizeOf(options.input))
-  await using pool = new Pool(options.address, { encoding: 'json' })
-  const fn = { name, args: [], kwargs: options.kwargs }
-  const results = pool[options.unordered ? 'imapUnordered' : 'imap'](fn, input, { chunksize: options.chunksize })
-  // Opened with the first result, so that a wrong name or address does not overwrite an existing file.
-  let output: Writable | undefined
-  const write = async (line: unknown) => {
-    output ??= options.output === '-' ? process.stdout : createWriteStream(options.output)
-    if (!output.write(`${JSON.stringify(line)}\n`)) await once(output, 'drain')
-  }
+  const input = new JsonLines(options.input)
+  checkOutput(options.output, input.stats)
   const progress = new Progress(name)
-  let done = 0
-  let failed = 0
-  for (;;) {
-    try {
-      const step = await results.next()
-      if (step.done) break
-      await write(step.value)
-    } catch (error) {
-      if (!options.keepGoing || error instanceof UsageError || !isItemError(error)) throw error
-      failed++
-      await write({ error: errorJson(error) })
-    }
-    progress.update(++done, input.fraction)
-  }
-  progress.end(done)
-  if (output && output !== process.stdout) {
-    output.end()
-    await finished(output)
-  }
-  if (options.json && options.output !== '-')
-    process.stdout.write(`${JSON.stringify({ ok: failed === 0, items: done, failed })}\n`)
-  else if (failed > 0) process.stderr.write(`farpool: ${done} items, ${failed} failed\n`)
-  if (failed > 0) process.exitCode = Exit.FAILED
-}
-
-/** True if the error belongs to one item: results of other items can follow. */
-const isItemError = (error: unknown): boolean => error instanceof Error && 'index' in error && error.index !== undefined
-
-async function sizeOf(file: string): Promise<number | undefined> {
-  if (file === '-') return undefined
-  const found = await stat(file).catch((error: Error) => {
-    throw new UsageError(`cannot read --input ${file}: ${error.message}`)
-  })
-  if (found.isDirectory()) throw new UsageError(`cannot read --input ${file}: it is a directory`)
-  return found.isFile() ? found.size : undefined
-}
-
-/** Reads the values of a JSON Lines file on demand. Skips empty lines. */
-class Lines implements AsyncIterable<unknown> {
-  #readBytes = 0
-
-  constructor(
-    private readonly file: string,
-    private readonly bytes: number | undefined,
-  ) {}
-
-  /** The part of the file that has been read, from 0 to 1; undefined if its size is unknown. */
-  get fraction(): number | undefined {
-    return this.bytes === undefined || this.bytes === 0 ? undefined : this.#readBytes / this.bytes
-  }
-
-  async *[Symbol.asyncIterator](): AsyncIterator<unknown> {
-    const stream = this.file === '-' ? process.stdin : createReadStream(this.file)
-    let number = 0
-    for await (const line of createInterface({ input: stream, crlfDelay: Number.POSITIVE_INFINITY })) {
-      number++
-      this.#readBytes += Buffer.byteLength(line) + 1
-      if (line.trim() === '') continue
-      yield parse(line, number)
+  // Opened with the first result, so that a wrong name or address does not overwrite an existing file.
+  let output: Output | undefined
+  const totals = { done: 0, failed: 0, bytes: 0 }
+  const write = async (outcomes: readonly Outcome[]) => {
+    for (const { line, result } of outcomes) {
+      totals.done++
+      totals.bytes += line.bytes
+      if (result.status === 'rejected') {
+        totals.failed++
+        const error = new LineError(line.number, line.index, result.reason)
+        if (!options.keepGoing || !isOfItem(result.reason)) throw error
+      }
+      output ??= new Output(options.output)
+      await output.write(`${printableJson(toWrite(line.index, result, options))}\n`)
+      progress.update(totals.done, input.size === undefined ? undefined : totals.bytes / Math.max(1, input.size))
     }
   }
-}
-
-function parse(line: string, number: number): unknown {
   try {
-    return JSON.parse(line)
+    await using pool = new Pool(options.address, { encoding: 'json' })
+    await forEachChunk(input.groups(options.chunksize), !options.unordered, callsOf(pool, name, options), write)
+    // Without any result, the file is emptied.
+    if (options.output !== '-') output ??= new Output(options.output)
+    await output?.end()
+    progress.complete()
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error)
-    throw new UsageError(`line ${number} of the input is not JSON: ${why}`)
+    progress.stop()
+    // What was written before arrives; the first error counts.
+    await output?.end().catch(() => {})
+    throw error
+  } finally {
+    input.close()
   }
+  const { done, failed } = totals
+  if (failed > 0) process.exitCode = Exit.FAILED
+  if (options.json && options.output !== '-')
+    await print(`${JSON.stringify({ ok: failed === 0, items: done, failed })}\n`)
+  else if (failed > 0) process.stderr.write(`farpool: ${done} ${done === 1 ? 'item' : 'items'}, ${failed} failed\n`)
+}
+
+/** Calls the function with the lines of one chunk. */
+const callsOf =
+  (pool: Pool, name: string, { star, kwargs, timeout, retries }: Options) =>
+  async (lines: readonly Line[]): Promise<Outcome[]> => {
+    const values = lines.flatMap(({ parsed }) => ('value' in parsed ? [parsed.value] : []))
+    const options = {
+      chunksize: Math.max(1, values.length),
+      settle: true,
+      ...(timeout !== undefined && { runTimeout: timeout }),
+      ...(retries !== undefined && { retries }),
+    } as const
+    const fn = partial(name, [], kwargs)
+    const call = star ? pool.starmap(fn, values as readonly unknown[][], options) : pool.map(fn, values, options)
+    const results: readonly PromiseSettledResult<unknown>[] = await call.catch((reason: unknown) => {
+      if (!isOfItem(reason)) throw reason
+      return values.map(() => ({ status: 'rejected' as const, reason }))
+    })
+    let at = 0
+    return lines.map((line) => {
+      const { parsed } = line
+      if ('error' in parsed) return { line, result: { status: 'rejected', reason: parsed.error } }
+      return { line, result: results[at++] as PromiseSettledResult<unknown> }
+    })
+  }
+
+/** With --unordered and --keep-going a result has to say which line it belongs to, and an error is no result. */
+function toWrite(index: number, result: PromiseSettledResult<unknown>, { unordered, keepGoing }: Options): unknown {
+  if (result.status === 'rejected') return { index, error: errorJson(result.reason) }
+  return unordered || keepGoing ? { index, value: result.value ?? null } : result.value
+}
+
+/** Reasons for which every other line would fail too, or the lines have not failed but the way to the server has. */
+const NOT_OF_ITEM: readonly Reason[] = [
+  'FUNCTION_NOT_FOUND',
+  'POOL_NOT_FOUND',
+  'POOL_CLOSED',
+  'POOL_TERMINATED',
+  'QUEUE_FULL',
+  'NO_WORKERS',
+  'SERVER_DRAINING',
+  'CONNECTION_FAILED',
+  'CONNECTION_LOST',
+  'SESSION_LOST',
+  'INITIALIZER_FAILED',
+  'MODULE_LOAD_FAILED',
+  'UNAUTHENTICATED',
+  'PERMISSION_DENIED',
+]
+
+/** Whether the error belongs to one line: others can succeed. */
+const isOfItem = (error: unknown): boolean =>
+  error instanceof UsageError || (error instanceof FarpoolError && !NOT_OF_ITEM.includes(error.reason))
+
+/**
+ * Calls with each chunk, a window of chunks at a time, and writes what comes back, one after the other: in the order of
+ * the input, or as it arrives. Rejects with the first error of all three.
+ */
+async function forEachChunk(
+  chunks: AsyncIterable<readonly Line[]>,
+  ordered: boolean,
+  call: (chunk: readonly Line[]) => Promise<Outcome[]>,
+  write: (outcomes: readonly Outcome[]) => Promise<void>,
+): Promise<void> {
+  const order = new ReorderBuffer<Outcome[]>()
+  const arrived: Outcome[][] = []
+  const held = { chunks: 0, bytes: 0 }
+  let read = 0
+  let isReading = true
+  let failure: { readonly error: unknown } | undefined
+  let wakeWriter = (): void => {}
+  let wakeReader = (): void => {}
+  const failed = (error: unknown) => {
+    failure ??= { error }
+    wakeWriter()
+  }
+  const reading = async () => {
+    for await (const chunk of chunks) {
+      const number = read++
+      held.chunks++
+      held.bytes += bytesOf(chunk)
+      call(chunk).then((outcomes) => {
+        arrived.push(...(ordered ? order.push(number, outcomes) : [outcomes]))
+        wakeWriter()
+      }, failed)
+      while (held.chunks >= WINDOW.chunks || held.bytes >= WINDOW.bytes) {
+        await new Promise<void>((resolve) => {
+          wakeReader = resolve
+        })
+      }
+    }
+    isReading = false
+    wakeWriter()
+  }
+  reading().catch(failed)
+  for (;;) {
+    const outcomes = arrived.shift()
+    if (outcomes) {
+      await write(outcomes)
+      held.chunks--
+      held.bytes -= bytesOf(outcomes.map(({ line }) => line))
+      wakeReader()
+    } else if (failure) throw failure.error
+    else if (!isReading && held.chunks === 0) return
+    else {
+      await new Promise<void>((resolve) => {
+        wakeWriter = resolve
+      })
+    }
+  }
+}
+
+const bytesOf = (lines: readonly Line[]): number => lines.reduce((sum, { bytes }) => sum + bytes, 0)
+
+/** Before any function runs. @throws UsageError if results cannot be written there, or would overwrite the input. */
+function checkOutput(file: string, input: Stats | undefined): void {
+  if (file === '-') return
+  const wrong = (why: string) => new UsageError(`cannot write --output ${file}: ${why}`)
+  let found: Stats | undefined
+  try {
+    found = statSync(file, { throwIfNoEntry: false })
+    accessSync(found ? file : dirname(file), constants.W_OK)
+  } catch (error) {
+    throw wrong((error as Error).message)
+  }
+  if (found?.isDirectory()) throw wrong('it is a directory')
+  if (found?.isFile() && input && found.ino === input.ino && found.dev === input.dev) throw wrong('it is the input')
 }

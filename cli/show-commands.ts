@@ -7,8 +7,10 @@ import {
 } from '@grpc/grpc-js'
 import { Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
+import { printableJson, printableLine } from '../wire/printable.js'
 import { addressOption, count, jsonOption } from './command-options.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
+import { print } from './output.js'
 
 interface Options {
   address: string
@@ -27,9 +29,9 @@ export const functionsCommand = () =>
         const width = Math.max(...functions.map(({ name }) => name.length))
         return {
           json: { functions },
-          text: functions
-            .map(({ name, parameters, module }) => `${name.padEnd(width)}  ${parameters} parameters  ${module}`)
-            .join('\n'),
+          lines: functions.map(
+            ({ name, parameters, module }) => `${name.padEnd(width)}  ${counted(parameters, 'parameter')}  ${module}`,
+          ),
         }
       }),
     )
@@ -46,27 +48,29 @@ export const infoCommand = () =>
         const { server, tasks } = info
         const lines = [
           `farpool ${server.version} on ${server.runtime}, messages up to ${server.maxMessageBytes} bytes, grace ${server.graceMs} ms`,
-          `pool ${info.pool}: ${info.state}, ${info.processes} processes, ${info.queued} queued, ${info.running} running`,
+          `pool ${info.pool}: ${info.state}, ${counted(info.processes, 'process', 'processes')}, ${info.queued} queued, ${info.running} running`,
           ...(failure ? [`failed: ${failure.message} (${failure.reason})`] : []),
           `tasks: ${Object.entries(tasks)
             .map(([name, count]) => `${count} ${name}`)
             .join(', ')}; workers started: ${info.workersStarted}`,
           ...info.workers.map(
             ({ pid, state, tasks: done, function: name }) =>
-              `worker ${pid}: ${state}${name && ` ${name}`}, ${done} tasks`,
+              `worker ${pid}: ${state}${name && ` ${name}`}, ${counted(done, 'task')}`,
           ),
         ]
-        return { json: { ...info, ...(failure && { failure: errorJson(failure) }) }, text: lines.join('\n') }
+        return { json: { ...info, ...(failure && { failure: errorJson(failure) }) }, lines }
       }),
     )
 
-async function show(options: Options, read: (pool: Pool) => Promise<{ json: object; text: string }>): Promise<void> {
+const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
+
+async function show(options: Options, read: (pool: Pool) => Promise<{ json: object; lines: string[] }>): Promise<void> {
   try {
     await using pool = new Pool(options.address)
-    const { json, text } = await read(pool)
-    process.stdout.write(`${options.json ? JSON.stringify(json) : text}\n`)
+    const { json, lines } = await read(pool)
+    await print(`${options.json ? printableJson(json) : lines.map(printableLine).join('\n')}\n`)
   } catch (error) {
-    fail(error, options.json)
+    await fail(error, options.json)
   }
 }
 
@@ -82,9 +86,13 @@ export const healthCommand = () =>
     )
     .addOption(jsonOption())
     .action(async (options: { address: string; timeout: number; json?: boolean }) => {
-      const status = await check(options.address, options.timeout)
-      process.stdout.write(`${options.json ? JSON.stringify({ status }) : status}\n`)
-      process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
+      try {
+        const status = await check(options.address, options.timeout)
+        process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
+        await print(`${options.json ? printableJson({ status }) : printableLine(status)}\n`)
+      } catch (error) {
+        await fail(error, options.json)
+      }
     })
 
 async function check(address: string, timeout: number): Promise<string> {

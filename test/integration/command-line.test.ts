@@ -60,20 +60,26 @@ describe('farpool map', () => {
 
   it('reads standard input and writes standard output; --unordered writes each result once', async () => {
     expect((await run(['map', 'identity'], '1\n\n"two"\n{"three":3}')).stdout).toBe('1\n"two"\n{"three":3}\n')
-    const { stdout } = await run(['map', 'square', '--unordered'], '1\n2\n3\n')
-    expect(stdout.trim().split('\n').sort()).toEqual(['1', '4', '9'])
+    const { stdout } = await run(['map', 'square', '--unordered'], '1\n2\n\n3\n')
+    expect(stdout.trim().split('\n').sort()).toEqual([
+      '{"index":0,"value":1}',
+      '{"index":1,"value":4}',
+      '{"index":2,"value":9}',
+    ])
   })
 
   it('stops at an item that fails, or writes its error and goes on with --keep-going', async () => {
-    const input = '12\n13\n14\n'
+    const input = '12\n13\n14\n{oops\n15\n'
     const stopped = await run(['map', 'notThirteen'], input)
-    expect(stopped).toMatchObject({ code: 1, stdout: '12\n', stderr: expect.stringContaining('13 is unlucky') })
-    const going = await run(['map', 'notThirteen', '--keep-going'], input)
+    expect(stopped).toMatchObject({ code: 1, stdout: '12\n', stderr: expect.stringContaining('line 2: 13 is unlucky') })
+    const going = await run(['map', 'notThirteen', '--keep-going', '--chunksize', '2'], input)
     expect(going.code).toBe(1)
     expect(going.stdout.split('\n').map((line) => line && JSON.parse(line))).toMatchObject([
-      12,
-      { error: { message: '13 is unlucky' } },
-      14,
+      { index: 0, value: 12 },
+      { index: 1, error: { message: '13 is unlucky', reason: 'FUNCTION_ERROR' } },
+      { index: 2, value: 14 },
+      { index: 3, error: { message: expect.stringContaining('line 4 of the input is not JSON') } },
+      { index: 4, value: 15 },
       '',
     ])
   })
@@ -101,7 +107,7 @@ describe('farpool functions, info, health', () => {
     expect(JSON.parse(stdout).functions).toContainEqual(
       expect.objectContaining({ name: 'square', parameters: 1, module: 'functions.mjs', retries: 0 }),
     )
-    expect((await run(['functions'])).stdout).toMatch(/^square +1 parameters {2}functions\.mjs$/m)
+    expect((await run(['functions'])).stdout).toMatch(/^square +1 parameter {2}functions\.mjs$/m)
   })
 
   it('shows the server, its pool and its workers', async () => {
