@@ -16,8 +16,8 @@ const program = new Command('farpool')
   .addHelpText(
     'after',
     `
-Exit codes: 0 success; 1 the call failed, results could not be written, the server could not start or is not serving; 2 the command line or its
-input is wrong; 3 no server answers.
+Exit codes: 0 success; 1 the call failed, results could not be written, the server could not start or is not serving;
+2 the command line or its input is wrong; 3 no server answers.
 
 Examples:
   farpool serve ./functions.js --processes 4
@@ -36,6 +36,7 @@ for (const command of [
   program.addCommand(command)
 }
 program.addCommand(completeCommand(), { hidden: true })
+
 /** Whether errors of the command line itself are printed as JSON too: they come before its options are known. */
 const json = process.argv.slice(2).some((arg, at, args) => arg === '--json' && !args.slice(0, at).includes('--'))
 

@@ -1,7 +1,11 @@
 // Builds the code in dist/. Many small files would cost a program some 50 ms and 3 MB: what several entries share is in a
 // few files, and a worker process loads one. tsc writes the declarations beside them.
-import { chmodSync, rmSync } from 'node:fs'
+import { chmodSync, cpSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { rolldown } from 'rolldown'
+
+/** What only CommonJS can do is in files of its own, which are copied. */
+const COMMON_JS = ['client/transport/load-grpc-js.cjs', 'wire/this-folder.cjs']
 
 async function build(...sources) {
   const bundle = await rolldown({
@@ -9,7 +13,8 @@ async function build(...sources) {
     platform: 'node',
     // Packages stay outside, but for two: generated code uses two classes of a library of two hundred files, and the other
     // has the helpers for `using`, which Node 20 does not know.
-    external: (id) => /^[@a-z]/.test(id) && !/^(@bufbuild\/protobuf|@oxc-project\/runtime)\//.test(id),
+    external: (id) =>
+      id.endsWith('.cjs') || (/^[@a-z]/.test(id) && !/^(@bufbuild\/protobuf|@oxc-project\/runtime)\//.test(id)),
     treeshake: { moduleSideEffects: [{ test: /@bufbuild/, sideEffects: false }] },
     resolve: { extensionAlias: { '.js': ['.ts', '.js'] } },
     transform: { target: 'node20' },
@@ -21,4 +26,15 @@ async function build(...sources) {
 rmSync('dist', { recursive: true, force: true })
 await build('client/index.ts', 'server/index.ts', 'worker/index.ts', 'cli/main.ts')
 await build('worker/worker-main.ts')
+for (const file of COMMON_JS) {
+  mkdirSync(dirname(join('dist', file)), { recursive: true })
+  cpSync(file, join('dist', file))
+}
 chmodSync('dist/cli/main.js', 0o755)
+
+// The package is made of ES modules, which `require` loads since Node 20.19. TypeScript and bundlers want to be told so by
+// files that are CommonJS.
+for (const entry of ['client', 'server', 'worker']) {
+  writeFileSync(`dist/${entry}/index.cjs`, "module.exports = require('./index.js')\n")
+  writeFileSync(`dist/${entry}/index.d.cts`, "export * from './index.js'\n")
+}

@@ -85,14 +85,19 @@ export function inheritedFlags(flags: readonly string[]): string[] {
 }
 
 /** A worker that runs JavaScript modules in this version of Node. */
-const nodeCommand = (flags: readonly string[], report: CrashReport, hasSharedFile: boolean): WorkerCommand => ({
+const nodeCommand = (
+  program: string,
+  flags: readonly string[],
+  report: CrashReport,
+  hasSharedFile: boolean,
+): WorkerCommand => ({
   file: process.execPath,
   args: [
     ...ONE_HELPER_THREAD,
     ...inheritedFlags(process.execArgv),
     ...flags,
     ...report.flags,
-    fileURLToPath(packageFile('dist/worker/worker-main.js')),
+    program,
     ...(hasSharedFile ? ['shared-file'] : []),
   ],
 })
@@ -102,6 +107,7 @@ const nodeCommand = (flags: readonly string[], report: CrashReport, hasSharedFil
  * own, so a terminal's Ctrl-C does not reach it, and killing the group also ends what its functions have started.
  */
 export class NodeLauncher implements Launcher {
+  readonly #program = fileURLToPath(packageFile('dist/worker/worker-main.js'))
   readonly #flags: readonly string[]
   readonly #kernelKills = new KernelOomKills()
   /** The file of the server's Unix socket: `INODE PATH`. */
@@ -111,6 +117,7 @@ export class NodeLauncher implements Launcher {
   /**
    * @param maxHeapMb the largest JavaScript heap of a worker, in MiB; undefined for Node's own limit.
    * @param niceness added to this process's own, for `lowerPriority`; 0 to 19.
+   * @throws Failure BAD_REQUEST inside of a bundle, where the program of a worker is not.
    */
   constructor(
     maxHeapMb?: number,
@@ -132,7 +139,7 @@ export class NodeLauncher implements Launcher {
       release()
       failed(error)
     }
-    const { file, args } = nodeCommand(this.#flags, report, sharedFile !== undefined)
+    const { file, args } = nodeCommand(this.#program, this.#flags, report, sharedFile !== undefined)
     let child: ChildProcess
     try {
       child = spawn(file, args, {

@@ -12,8 +12,6 @@ const METHODS = [
   { path: '/grpc.health.v1.Health/Watch', requestStream: false, responseStream: true },
 ]
 
-const require = createRequire(import.meta.url)
-
 /** The service grpc.health.v1.Health. The whole server and PoolService always have the same status. */
 export class Health {
   #isServing = false
@@ -22,7 +20,7 @@ export class Health {
 
   addTo(server: Server): void {
     addLazyService(server, METHODS, (server) => {
-      const library: typeof import('grpc-health-check') = require('grpc-health-check')
+      const library: typeof import('grpc-health-check') = createRequire(import.meta.url)('grpc-health-check')
       this.#health = new library.HealthImplementation(
         Object.fromEntries(SERVICES.map((service) => [service, this.#status])),
       )

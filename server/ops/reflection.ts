@@ -14,7 +14,7 @@ const DESCRIPTOR_SETS = ['proto/gen/farpool.binpb', 'proto/gen/health.binpb']
  */
 export function addReflection(server: Server): void {
   addLazyService(server, METHODS, (server) => {
-    const { ReflectionService }: typeof import('@grpc/reflection') = require('@grpc/reflection')
+    const { ReflectionService }: typeof import('@grpc/reflection') = createRequire(import.meta.url)('@grpc/reflection')
     const fileDescriptorProtos = DESCRIPTOR_SETS.flatMap((set) => filesOf(readFileSync(packageFile(set))))
     // ReflectionService reads only the files of a definition. The format for enums requires no other field.
     const definition = { format: 'Protocol Buffer 3 EnumDescriptorProto', type: {}, fileDescriptorProtos } as const
@@ -27,8 +27,6 @@ const METHODS = ['v1', 'v1alpha'].map((version) => ({
   requestStream: true,
   responseStream: true,
 }))
-
-const require = createRequire(import.meta.url)
 
 /** The files of a google.protobuf.FileDescriptorSet: its field 1, repeated. */
 function filesOf(descriptorSet: Buffer): Buffer[] {

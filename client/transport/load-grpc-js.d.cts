@@ -1,0 +1,2 @@
+declare const load: () => typeof import('@grpc/grpc-js')
+export = load
