@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { Failure } from '../wire/failure.js'
 import { optionsOf } from './configure.js'
 import { describeThrown } from './describe-error.js'
+import { placeOf } from './syntax-error.js'
 
 // biome-ignore lint/suspicious/noExplicitAny: the user decides which parameters a function has
 export type UserFunction = (...args: any[]) => unknown
@@ -46,7 +47,8 @@ async function load(module: string, stacks: boolean): Promise<object> {
   } catch (error) {
     const { type, message, stack } = describeThrown(error, stacks)
     const trace = stack === '' ? '' : `\n${stack.split('\n').slice(0, 8).join('\n')}`
-    throw loadFailure(module, `cannot be loaded: ${type}: ${message}${trace}`)
+    const place = placeOf(error, module)
+    throw loadFailure(module, `cannot be loaded: ${type}: ${message}${place && ` (${place})`}${trace}`)
   }
 }
 
