@@ -1,7 +1,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { type RunningServer, type ServeOptions, serve } from '../server/index.js'
-import { LOG_LEVELS } from '../server/ops/log.js'
+import { LOG_FORMATS, LOG_LEVELS } from '../server/ops/log.js'
 import { count, json } from './command-options.js'
 import { Exit, fail } from './exit-codes.js'
 
@@ -201,6 +201,20 @@ export const serveCommand = () =>
         .default('info'),
     )
     .addOption(
+      new Option(
+        '--log-format <format>',
+        'how the log looks: text for people, or one JSON object for each line (default: pretty on a terminal, else json)',
+      )
+        .env('FARPOOL_LOG_FORMAT')
+        .choices(LOG_FORMATS),
+    )
+    .addOption(
+      new Option(
+        '--watch',
+        'for development: replace the workers when a module, or a file that it imports, has changed',
+      ).env('FARPOOL_WATCH'),
+    )
+    .addOption(
       new Option('--exit-on-stdin-end', 'exit when standard input ends, for a program that starts its own server').env(
         'FARPOOL_EXIT_ON_STDIN_END',
       ),
@@ -221,8 +235,7 @@ export const serveCommand = () =>
           const times = { graceMs: grace, drainMs: drain, startTimeoutMs: startTimeout, runTimeoutMs: runTimeout }
           await run({ ...rest, ...times, modules }, exitOnStdinEnd)
         } catch (error) {
-          fail(error)
-          process.exitCode ||= Exit.FAILED
+          await fail(error)
         }
       },
     )
@@ -257,8 +270,8 @@ function endOnSignals(server: RunningServer): void {
     // Something may still keep the event loop alive, such as a client that never reads: exit all the same.
     end.then(
       () => process.exit(Exit.OK),
-      (error: unknown) => {
-        fail(error)
+      async (error: unknown) => {
+        await fail(error)
         process.exit(Exit.FAILED)
       },
     )

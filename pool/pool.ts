@@ -153,6 +153,12 @@ export class Pool implements EnginePool {
     return this.ended
   }
 
+  /** Replaces every worker once its current task has ended, as after maxTasksPerChild. */
+  replaceWorkers(): void {
+    // A copy: replacements join the map meanwhile.
+    for (const worker of [...this.#workers.keys()]) this.#scheduler.retire(worker)
+  }
+
   /** Once in each turn of the event loop in which something happened: run queues are filled, and commands leave together. */
   #turn(): void {
     if (this.#isTurn) return

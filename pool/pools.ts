@@ -55,6 +55,22 @@ export class Pools implements Engine {
     return pool
   }
 
+  /**
+   * The modules have changed: loads them in a trial worker, then replaces the workers of all pools. Tasks that run end on
+   * their old worker.
+   * @throws Failure if the modules cannot be loaded or the initializer fails; then the old workers stay.
+   */
+  async reload(): Promise<void> {
+    const { output } = this.watch(DEFAULT_POOL)
+    const trial = new Pool('trial', { ...this.defaults, processes: 1, output })
+    try {
+      this.#functions = new FunctionTable(await trial.ready)
+      for (const pool of this.pools) pool.replaceWorkers()
+    } finally {
+      await trial.terminate()
+    }
+  }
+
   pool(name: string): Pool {
     const pool = this.#pools.get(name === '' ? DEFAULT_POOL : name)
     if (pool) return pool

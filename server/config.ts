@@ -6,7 +6,7 @@ import { Failure } from '../wire/failure.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../wire/protocol.js'
 import { MAX_CONNECTIONS } from './limits/memory-budget.js'
 import { availableMemory } from './ops/host-limits.js'
-import { LOG_LEVELS, type LogLevel } from './ops/log.js'
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './ops/log.js'
 
 /** Largest gRPC message by default: a 64 MiB payload with room for what stands around it. */
 const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
@@ -101,6 +101,13 @@ export interface ServeOptions {
   stacks?: boolean
   /** Default 'info'. */
   logLevel?: LogLevel
+  /** How the log looks: 'pretty' for people, or 'json', one object for each line. Default: 'pretty' on a terminal, else 'json'. */
+  logFormat?: LogFormat
+  /**
+   * Replaces the workers when a file of the modules has changed: a module, or what it imports by a relative path. For
+   * development. Default false.
+   */
+  watch?: boolean
 }
 
 /** The same, checked and complete; the one place where defaults are made. */
@@ -147,6 +154,8 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     allowTerminate: options.allowTerminate ?? false,
     stacks: options.stacks ?? isLocal(listen),
     logLevel: options.logLevel ?? 'info',
+    logFormat: options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'),
+    watch: options.watch ?? false,
   }
   checkCount('max-processes', config.maxProcesses)
   checkCount('processes', config.processes, config.maxProcesses)
@@ -191,6 +200,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
   if (config.initargs.length > 0 && config.initializer === '')
     bad('initargs', JSON.stringify(config.initargs), 'given together with an initializer')
   if (!LOG_LEVELS.includes(config.logLevel)) bad('log-level', config.logLevel, `one of ${LOG_LEVELS.join(', ')}`)
+  if (!LOG_FORMATS.includes(config.logFormat)) bad('log-format', config.logFormat, `one of ${LOG_FORMATS.join(', ')}`)
   return config
 }
 

@@ -1,6 +1,7 @@
 import { Server } from '@grpc/grpc-js'
 import { Pools } from '../pool/pools.js'
 import { NodeLauncher } from '../pool/process/launcher.js'
+import { asFailure } from '../wire/failure.js'
 import { packageVersion } from '../wire/package.js'
 import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
 import { encodePayload } from '../wire/values/payload.js'
@@ -19,6 +20,7 @@ import { missingDescriptors } from './ops/host-limits.js'
 import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
+import { watchModules } from './ops/watch-modules.js'
 import type { CallStream } from './session/call-stream.js'
 import { SessionTable } from './session/session-table.js'
 
@@ -42,7 +44,7 @@ export interface RunningServer extends AsyncDisposable {
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
-  const log = new Log(config.logLevel)
+  const log = await Log.open(config.logLevel, config.logFormat)
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
@@ -124,6 +126,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     () => engine.pools,
     () => budget.held,
   )
+  const stopWatching = config.watch
+    ? watchModules(
+        config.modules,
+        (files) => reload(engine, logger, files),
+        (folder, error) => logger.warn({ folder }, `changes in this folder are not seen: ${error.message}`),
+      )
+    : () => {}
   logger.info(
     { address, processes: config.processes, functions: engine.functions.all.map(({ name }) => name) },
     'serving',
@@ -131,6 +140,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   let ending: Promise<void> | undefined
   const end = (drainMs: number) => {
     stopGivingBack()
+    stopWatching()
     const parts = { server, pools: engine, launcher, admission, sessions, budget, health, logger, address }
     return drain({ ...parts, drainMs }).finally(() => clearInterval(alive))
   }
@@ -142,6 +152,19 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     drain: () => (ending ??= end(config.drainMs)),
     stop: () => (ending = stop()),
     [Symbol.asyncDispose]: stop,
+  }
+}
+
+/** With `watch`: files of the modules have changed. */
+async function reload(engine: Pools, logger: Logger, files: readonly string[]): Promise<void> {
+  try {
+    await engine.reload()
+    logger.info(
+      { files, functions: engine.functions.all.map(({ name }) => name) },
+      'the workers get the changed modules',
+    )
+  } catch (error) {
+    logger.error({ files }, `the changed modules cannot be used, the old ones stay: ${asFailure(error).message}`)
   }
 }
 

@@ -1,12 +1,16 @@
 import { type Logger, pino } from 'pino'
 import type { OutputSink } from '../../pool/pool.js'
 import type { Observer } from '../../pool/scheduler/effects.js'
+import { printable } from '../../wire/printable.js'
 import { LogSink } from './log-sink.js'
 
 export type { Logger } from 'pino'
 
 export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
+
+export const LOG_FORMATS = ['pretty', 'json'] as const
+export type LogFormat = (typeof LOG_FORMATS)[number]
 
 /** Worker output waits while more than this many bytes of the log are still unwritten. */
 const MAX_UNWRITTEN_BYTES = 256 * 1024
@@ -17,17 +21,29 @@ const LINES_PER_TURN = 256
 /** Shared by all servers of this process. */
 let standardError: LogSink | undefined
 
-/** The server's log: one JSON object per line on standard error. Standard output stays free for the embedding program. */
+/**
+ * The server's log on standard error: one JSON object per line, or text for people. Standard output stays free for the
+ * embedding program.
+ */
 export class Log {
   readonly logger: Logger
   readonly #sink: LogSink
   readonly #throttle = new OutputThrottle()
 
-  constructor(level: LogLevel) {
+  private constructor(level: LogLevel, toText: (line: string) => string) {
     // Reading `process.stderr` makes Node open it, and Node sets a pipe to non-blocking. A blocking write would delay
     // the exit of the process when the reader has stopped.
-    this.#sink = standardError ??= new LogSink(process.stderr.fd)
-    this.logger = pino({ level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime }, this.#sink)
+    standardError ??= new LogSink(process.stderr.fd)
+    const sink = standardError
+    this.#sink = sink
+    this.logger = pino(
+      { level, base: { pid: process.pid }, timestamp: pino.stdTimeFunctions.isoTime },
+      { write: (line: string) => sink.write(toText(line)) },
+    )
+  }
+
+  static async open(level: LogLevel, format: LogFormat): Promise<Log> {
+    return new Log(level, format === 'json' ? (line) => line : await prettyPrinter())
   }
 
   /**
@@ -37,6 +53,19 @@ export class Log {
   backpressure(lines: number): Promise<void> | undefined {
     return this.#sink.backlog < MAX_UNWRITTEN_BYTES ? this.#throttle.take(lines) : this.#sink.written()
   }
+}
+
+/** Loaded only where it is used. Functions print what they like, so their text is made harmless for the terminal. */
+async function prettyPrinter(): Promise<(line: string) => string> {
+  const { prettyFactory } = await import('pino-pretty')
+  const pretty = prettyFactory({
+    colorize: process.stderr.isTTY && process.stderr.hasColors(),
+    ignore: 'pid',
+    translateTime: 'SYS:HH:MM:ss.l',
+    singleLine: true,
+  })
+  const harmless = (_key: string, value: unknown) => (typeof value === 'string' ? printable(value) : value)
+  return (line) => pretty(JSON.parse(line, harmless))
 }
 
 /**

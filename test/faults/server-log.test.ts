@@ -1,8 +1,9 @@
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
+import { writeFileSync } from 'node:fs'
 import { Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
-import { CLI, FUNCTIONS, until } from '../support/server.js'
+import { CLI, FUNCTIONS, farpool, temporaryFolder, until } from '../support/server.js'
 
 /** A server whose log the test reads, or stops reading. */
 async function start() {
@@ -41,5 +42,22 @@ describe('a log', () => {
     expect(await exit).toEqual([0, null])
     log.destroy()
     await pool.terminate()
+  })
+
+  it('is JSON, but text on a terminal, where functions cannot control it', async () => {
+    const folder = temporaryFolder()
+    const module = folder.path('prints.mjs')
+    writeFileSync(module, `console.log('\\x1b[2Jcleared\\r')\nthrow new Error('no')`)
+    const args = ['serve', module, '--processes', '1', '--listen', '127.0.0.1:0']
+    const lines = async (...more: string[]) => (await farpool([...args, ...more])).stderr.split('\n')
+    expect(JSON.parse((await lines())[0] ?? '')).toMatchObject({ msg: '\x1b[2Jcleared', stream: 'stdout' })
+    const command = [process.execPath, CLI, ...args].map((part) => `'${part}'`).join(' ')
+    const terminal = spawnSync('script', ['-qec', command, '/dev/null'], { encoding: 'utf8' }).stdout.split(/\r?\n/)
+    for (const text of [await lines('--log-format', 'pretty'), terminal]) {
+      expect(text[0]).toMatch(/INFO.*: .*\\u001b\[2Jcleared/)
+      expect(text[0]).toContain('"stream":"stdout"')
+      expect(text.join()).toMatch(/ERROR.*cannot be loaded: Error: no/)
+    }
+    folder.remove()
   })
 })
