@@ -14,11 +14,16 @@ export function placeOf(error: unknown, module: string): string {
   if (above) return above
   for (const file of moduleFiles([pathToFileURL(module)])) {
     const path = fileURLToPath(file)
+    let code = ''
     try {
-      new Script(asScript(readFileSync(file, 'utf8')), { filename: path })
+      code = readFileSync(file, 'utf8')
+      new Script(asScript(code), { filename: path })
     } catch (found) {
+      if (!(found instanceof SyntaxError)) continue
+      // What closes the script comes too early then.
+      if (error.message === 'Unexpected end of input') return `${path}:${code.trimEnd().split('\n').length}`
       // Another message may come of the imports and exports that are missing.
-      if (found instanceof SyntaxError && found.message === error.message) return placeAbove(found)
+      if (found.message === error.message) return placeAbove(found)
     }
   }
   return ''
