@@ -108,7 +108,9 @@ async function invokeChunk(
     await new Promise(setImmediate)
   }
   const ran = results.values.length + failures.length
-  const payload = encodeResults(results.values, failures, kind)
+  // As for one call: JSON has no undefined.
+  const values = kind === 'json' ? results.values.map((value) => value ?? null) : results.values
+  const payload = encodeResults(values, failures, kind)
   if (results.areFull) for (let item = ran; item < items.length; item++) failures.push({ item, failure: CHUNK_FULL })
   return {
     task: task.task,

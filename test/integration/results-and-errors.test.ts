@@ -105,6 +105,12 @@ describe('a call', () => {
     expect(error.message).toContain(what)
   })
 
+  it('is null over JSON where a function has none, also in a map', async () => {
+    const pool = await farm.open('stream', { encoding: 'json' })
+    expect(await pool.apply('giveBack', ['undefined'])).toBeNull()
+    expect(await pool.map('giveBack', ['undefined', 1, 'undefined'], { chunksize: 3 })).toEqual([null, 1, null])
+  })
+
   it('may have a timeout above 24.8 days, which no timer can hold', async () => {
     expect(await farm.pool.apply('add', [1, 2], undefined, { timeout: 2 ** 40 })).toBe(3)
     expect(await farm.pool.applyAsync('add', [1, 2]).get(2 ** 40)).toBe(3)
