@@ -8,6 +8,7 @@ import {
 import { Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { printableJson, printableLine } from '../wire/printable.js'
+import { checkAddress, isLoopback } from '../wire/address.js'
 import { addressOption, count, jsonOption } from './command-options.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
 import { print } from './output.js'
@@ -87,6 +88,7 @@ export const healthCommand = () =>
     .addOption(jsonOption())
     .action(async (options: { address: string; timeout: number; json?: boolean }) => {
       try {
+        checkAddress('address', options.address)
         const status = await check(options.address, options.timeout)
         process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
         await print(`${options.json ? printableJson({ status }) : printableLine(status)}\n`)
@@ -101,7 +103,10 @@ async function check(address: string, timeout: number): Promise<string> {
   const { grpc } = loadPackageDefinition(loadSync(protoPath, { enums: String })) as unknown as {
     grpc: { health: { v1: GrpcObject & { Health: ServiceClientConstructor } } }
   }
-  const client = new grpc.health.v1.Health(address, credentials.createInsecure(), { 'grpc.enable_channelz': 0 })
+  const client = new grpc.health.v1.Health(address, credentials.createInsecure(), {
+    'grpc.enable_channelz': 0,
+    'grpc.enable_http_proxy': isLoopback(address) ? 0 : 1,
+  })
   return new Promise((resolve) => {
     const deadline = Date.now() + timeout
     client['check']?.({ service: '' }, { deadline }, (error: ServiceError | null, response?: { status: string }) => {

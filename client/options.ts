@@ -1,5 +1,6 @@
+import { checkAddress } from '../wire/address.js'
 import { nearest } from '../wire/nearest.js'
-import { badRequest } from './errors.js'
+import { badRequest, toError } from './errors.js'
 
 /** The options of multiprocessing.Pool, with Python's names. With any of them, the Pool opens a pool of its own. */
 export interface OwnedPoolOptions {
@@ -130,6 +131,15 @@ export const isOwned = (options: PoolOptions): boolean =>
   options.initializer !== undefined ||
   options.initargs !== undefined ||
   options.maxtasksperchild !== undefined
+
+/** @throws BadRequestError that says what is wrong with the address of a server, and what would be right. */
+export function checkServerAddress(address: string): void {
+  try {
+    checkAddress('address', address)
+  } catch (error) {
+    throw toError(error)
+  }
+}
 
 /** What an option must be: a test, and the words for the message. */
 interface Rule {

@@ -2,10 +2,10 @@ import { Failure } from '../wire/failure.js'
 import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
 import { Caller, type CallerParts, NO_OPTIONS } from './caller.js'
 import { Calls } from './calls.js'
-import { badRequest, errorOf, toError } from './errors.js'
+import { errorOf, toError } from './errors.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
 import { type LocalOptions, localTransport } from './local.js'
-import { checkOptions, isOwned, type OwnedPoolOptions, type PoolOptions } from './options.js'
+import { checkOptions, checkServerAddress, isOwned, type OwnedPoolOptions, type PoolOptions } from './options.js'
 import { type Encoding, encodeArgs } from './request.js'
 import { connect } from './transport/stream-transport.js'
 import type { OpenPoolCall, Transport } from './transport/transport.js'
@@ -30,8 +30,8 @@ class Parts implements CallerParts {
   closed: 'closed' | 'terminated' | undefined
 
   constructor(address: string, options: PoolOptions) {
-    if (typeof address !== 'string' || address === '') throw badRequest('address must be "host:port" or "unix:/path"')
     const given = partsOf.get(options)
+    if (!given) checkServerAddress(address)
     checkOptions('new Pool', options)
     this.encoding = options.encoding ?? 'cbor'
     this.transport = given?.transport ?? connect(address, options)

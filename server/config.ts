@@ -2,6 +2,7 @@ import { GRACE_MS, modulePath, START_MS } from '../pool/defaults.js'
 import { checkCount, MAX_PROCESSES } from '../pool/pools.js'
 import { availableCpus } from '../pool/process/available-cpus.js'
 import { MAX_NICENESS } from '../pool/process/priority.js'
+import { checkAddress, isLoopback } from '../wire/address.js'
 import { Failure } from '../wire/failure.js'
 import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../wire/protocol.js'
 import { MAX_CONNECTIONS } from './limits/memory-budget.js'
@@ -124,7 +125,7 @@ type Unlimited = 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'
 /** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
 export function resolveConfig(options: ServeOptions): ServeConfig {
   const listen = options.listen ?? '127.0.0.1:50051'
-  checkListen(listen)
+  checkAddress('listen', listen)
   if (options.modules.length === 0) bad('modules', '[]', 'at least one path to a module of functions')
   const config: ServeConfig = {
     modules: options.modules.map(modulePath),
@@ -152,7 +153,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     maxStreams: options.maxStreams ?? MAX_STREAMS,
     maxMetadataBytes: options.maxMetadataBytes ?? MAX_METADATA_BYTES,
     allowTerminate: options.allowTerminate ?? false,
-    stacks: options.stacks ?? isLocal(listen),
+    stacks: options.stacks ?? isLoopback(listen),
     logLevel: options.logLevel ?? 'info',
     logFormat: options.logFormat ?? (process.stderr.isTTY ? 'pretty' : 'json'),
     watch: options.watch ?? false,
@@ -212,16 +213,6 @@ const heldBytes = (maxMessageBytes: number): number =>
 
 /** The budget must hold this many of the largest messages: one client may use half of it, and has one more on its way. */
 const MESSAGES_HELD = 4
-
-function checkListen(listen: string): void {
-  if (/^unix:.+/.test(listen)) return
-  const port = /^(?:\[[0-9a-fA-F:.]+\]|[^:[\]/]+):(\d{1,5})$/.exec(listen)?.[1]
-  if (port === undefined || Number(port) > 65_535)
-    bad('listen', JSON.stringify(listen), 'host:port, [ipv6]:port or unix:/path')
-}
-
-/** Whether only this machine can reach the address. */
-const isLocal = (listen: string): boolean => /^(unix:|localhost:|127\.\d+\.\d+\.\d+:|\[::1\]:)/.test(listen)
 
 function bad(option: string, value: unknown, right: string): never {
   throw new Failure('BAD_REQUEST', `${option} is ${value}; it must be ${right}`)

@@ -1,6 +1,7 @@
 import { rm, stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { type Server, ServerCredentials } from '@grpc/grpc-js'
+import { socketPath } from '../../wire/address.js'
 import { Failure } from '../../wire/failure.js'
 
 /**
@@ -30,10 +31,6 @@ export async function unlisten(address: string): Promise<void> {
   const path = socketPath(address)
   if (path) await rm(path, { force: true })
 }
-
-/** The path of a Unix socket's file; undefined for a TCP address. */
-export const socketPath = (address: string): string | undefined =>
-  address.startsWith('unix:') ? address.replace(/^unix:(\/\/)?/, '') : undefined
 
 /** Removes the socket file that a killed server left behind. Throws if a server answers there, or if it is not a socket. */
 async function removeStaleSocket(path: string): Promise<void> {
