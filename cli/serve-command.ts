@@ -149,6 +149,14 @@ export const serveCommand = () =>
     )
     .addOption(
       new Option(
+        '--ping-timeout <ms>',
+        'time that a client may be silent, for example at a breakpoint, in milliseconds; then its connection ends (default: 300000)',
+      )
+        .env('FARPOOL_PING_TIMEOUT')
+        .argParser(count()),
+    )
+    .addOption(
+      new Option(
         '--max-message-bytes <n>',
         'largest message that the server takes or sends, in bytes (default: 72 MiB)',
       )
@@ -227,13 +235,17 @@ export const serveCommand = () =>
           drain: number
           startTimeout: number
           runTimeout?: number
+          pingTimeout?: number
           exitOnStdinEnd?: boolean
         },
       ) => {
-        const { grace, drain, startTimeout, runTimeout = 0, exitOnStdinEnd = false, ...rest } = options
+        const { grace, drain, startTimeout, runTimeout = 0, pingTimeout, exitOnStdinEnd = false, ...rest } = options
         try {
           const times = { graceMs: grace, drainMs: drain, startTimeoutMs: startTimeout, runTimeoutMs: runTimeout }
-          await run({ ...rest, ...times, modules }, exitOnStdinEnd)
+          await run(
+            { ...rest, ...times, ...(pingTimeout !== undefined && { pingTimeoutMs: pingTimeout }), modules },
+            exitOnStdinEnd,
+          )
         } catch (error) {
           await fail(error)
         }
@@ -250,32 +262,43 @@ const HEAP_GROWING_PERCENT = 300
 async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void> {
   setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`)
   let server: RunningServer | undefined
+  const starting = new AbortController()
+  const end = (signal: NodeJS.Signals) => {
+    if (server) return endServer(server, signal)
+    // The second signal does not wait for workers. They end with this process (pool/process/launcher.ts).
+    if (starting.signal.aborted) process.exit(Exit.FAILED)
+    starting.abort(`it got ${signal}`)
+  }
+  process.on('SIGTERM', end)
+  process.on('SIGINT', end)
   if (exitOnStdinEnd) {
-    // During the start there is no server to stop: the workers end with this process (pool/process/launcher.ts).
     process.stdin.resume().once('close', () => {
       if (!server) process.exit(Exit.FAILED)
       void server.stop().finally(() => process.exit(Exit.OK))
     })
   }
-  server = await serve(options)
-  endOnSignals(server)
+  try {
+    server = await serve({ ...options, signal: starting.signal })
+  } catch (error) {
+    // It would keep this process alive.
+    if (exitOnStdinEnd) process.stdin.pause()
+    throw error
+  }
 }
 
+/** How many signals have told the server to end. */
+let signals = 0
+
 /** The first SIGTERM or SIGINT drains the server, the second stops it at once. */
-function endOnSignals(server: RunningServer): void {
-  let signals = 0
-  const onSignal = (signal: NodeJS.Signals) => {
-    server.logger.info({ signal }, signals === 0 ? 'draining; the same signal again ends at once' : 'ending at once')
-    const end = signals++ === 0 ? server.drain() : server.stop()
-    // Something may still keep the event loop alive, such as a client that never reads: exit all the same.
-    end.then(
-      () => process.exit(Exit.OK),
-      async (error: unknown) => {
-        await fail(error)
-        process.exit(Exit.FAILED)
-      },
-    )
-  }
-  process.on('SIGTERM', onSignal)
-  process.on('SIGINT', onSignal)
+function endServer(server: RunningServer, signal: NodeJS.Signals): void {
+  server.logger.info({ signal }, signals === 0 ? 'draining; the same signal again ends at once' : 'ending at once')
+  const end = signals++ === 0 ? server.drain() : server.stop()
+  // Something may still keep the event loop alive, such as a client that never reads: exit all the same.
+  end.then(
+    () => process.exit(Exit.OK),
+    async (error: unknown) => {
+      await fail(error)
+      process.exit(Exit.FAILED)
+    },
+  )
 }

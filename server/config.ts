@@ -4,7 +4,7 @@ import { availableCpus } from '../pool/process/available-cpus.js'
 import { MAX_NICENESS } from '../pool/process/priority.js'
 import { checkAddress, isLoopback } from '../wire/address.js'
 import { Failure } from '../wire/failure.js'
-import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../wire/protocol.js'
+import { MAX_FRAME_BYTES, MAX_TIMER_MS, PING_TIMEOUT_MS } from '../wire/protocol.js'
 import { MAX_CONNECTIONS } from './limits/memory-budget.js'
 import { availableMemory } from './ops/host-limits.js'
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from './ops/log.js'
@@ -83,6 +83,13 @@ export interface ServeOptions {
   maxProcesses?: number
   /** How long calls in flight may take to end when the server shuts down, in milliseconds. Default 30000. */
   drainMs?: number
+  /**
+   * How long a client may not answer the server's pings, in milliseconds, because it computes or stands at a breakpoint. Then
+   * its connection ends, and with it its pools and, 5 s later, its calls. Default 300000.
+   */
+  pingTimeoutMs?: number
+  /** Ends the start of the server when it fires: `serve` rejects with CANCELLED when nothing of it is left. Default: none. */
+  signal?: AbortSignal
   /** The largest message, in bytes. Default 72 MiB. */
   maxMessageBytes?: number
   /** How many connections may be open; further ones are closed at once. Default 1000. */
@@ -112,7 +119,7 @@ export interface ServeOptions {
 }
 
 /** The same, checked and complete; the one place where defaults are made. */
-export interface ServeConfig extends Required<Omit<ServeOptions, Unlimited | 'modules'>> {
+export interface ServeConfig extends Required<Omit<ServeOptions, Unlimited | 'modules' | 'signal'>> {
   /** Absolute paths of files that exist. */
   modules: readonly string[]
   maxTasksPerChild: number | undefined
@@ -138,6 +145,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     startTimeoutMs: timer(options.startTimeoutMs ?? START_MS),
     drainMs: timer(options.drainMs ?? 30_000),
     runTimeoutMs: options.runTimeoutMs ?? 0,
+    pingTimeoutMs: timer(options.pingTimeoutMs ?? PING_TIMEOUT_MS),
     maxHeapMb: options.maxHeapMb,
     workerNice: options.workerNice ?? WORKER_NICE,
     maxRssMb: options.maxRssMb ?? 0,
@@ -185,6 +193,7 @@ export function resolveConfig(options: ServeOptions): ServeConfig {
     const least = `${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * config.maxMessageBytes}, or more`
     bad('max-held-bytes', config.maxHeldBytes, least)
   }
+  checkCount('ping-timeout', config.pingTimeoutMs)
   checkCount('max-connections', config.maxConnections)
   checkCount('max-streams', config.maxStreams, 2 ** 31 - 1)
   // HTTP/2 carries no header of more than 64 KiB.

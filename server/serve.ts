@@ -2,9 +2,9 @@ import { Server } from '@grpc/grpc-js'
 import { Pools } from '../pool/pools.js'
 import { NodeLauncher } from '../pool/process/launcher.js'
 import { socketPath } from '../wire/address.js'
-import { asFailure } from '../wire/failure.js'
+import { asFailure, Failure } from '../wire/failure.js'
 import { packageVersion } from '../wire/package.js'
-import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS, MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
+import { MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
 import { encodePayload } from '../wire/values/payload.js'
 import { RequestDeduplication } from './api/request-deduplication.js'
 import { addPoolService } from './api/service.js'
@@ -41,10 +41,13 @@ export interface RunningServer extends AsyncDisposable {
  * Starts a server: first the workers, then the address. Resolves when calls can come. This is the composition root: the
  * parts of a server are made here and nowhere else.
  *
- * @throws Failure for a wrong option, a module that cannot be loaded, an initializer that fails, an address in use.
+ * @throws Failure for a wrong option, a module that cannot be loaded, an initializer that fails, an address in use, and
+ *   CANCELLED if the signal fires during the start.
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
+  const { signal } = options
+  checkNotEnded(signal)
   const log = await Log.open(config.logLevel, config.logFormat)
   const { logger } = log
   const descriptors = missingDescriptors(config)
@@ -69,18 +72,25 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     // A message that is a little too large still reaches the adapter, so that its caller gets a reason.
     'grpc.max_receive_message_length': 2 * config.maxMessageBytes + 64 * 1024,
     'grpc.max_send_message_length': -1,
-    'grpc.keepalive_time_ms': KEEPALIVE_MS,
-    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     'grpc.enable_channelz': 0,
     // For a future grpc-js that supports it on servers.
     'grpc-node.flow_control_window': WINDOW_BYTES,
     interceptors: [inbound.interceptor],
   })
-  const http2 = configureHttp2(server, { ...config, windowBytes: WINDOW_BYTES }, () =>
-    logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed'),
+  const http2 = configureHttp2(
+    server,
+    { ...config, windowBytes: WINDOW_BYTES },
+    {
+      refused: () =>
+        logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed'),
+      silent: (client, ms) =>
+        logger.warn({ client }, `the client did not answer for ${ms / 1_000} s; its connection is closed`),
+    },
   )
   if (!http2) {
-    logger.warn('this grpc-js is built differently: HTTP/2 windows stay at 64 KiB, without limits of connections')
+    logger.warn(
+      'this grpc-js is built differently: HTTP/2 windows stay at 64 KiB, without limits of connections, and without pings',
+    )
   }
   addPoolService(
     server,
@@ -104,6 +114,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   health.addTo(server)
   addReflection(server)
   let address: string
+  // The start of the engine fails then, or the check behind it does.
+  const endStart = () => void engine.terminate()
+  signal?.addEventListener('abort', endStart)
   try {
     const pool = await engine.start({
       state: ({ kind }) => {
@@ -115,12 +128,18 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     const path = socketPath(address)
     if (path) launcher.watchSocketFile(path)
     void pool.ended.then(() => health.set(false))
+    checkNotEnded(signal)
   } catch (error) {
     await engine.terminate()
-    launcher.close()
+    // Removes the file of a Unix socket, too.
     server.forceShutdown()
+    launcher.forgetSocketFile()
+    launcher.close()
     clearInterval(alive)
+    checkNotEnded(signal)
     throw error
+  } finally {
+    signal?.removeEventListener('abort', endStart)
   }
   health.set(true)
   const stopGivingBack = giveBackWhenIdle(
@@ -167,6 +186,13 @@ async function reload(engine: Pools, logger: Logger, files: readonly string[]): 
   } catch (error) {
     logger.error({ files }, `the changed modules cannot be used, the old ones stay: ${asFailure(error).message}`)
   }
+}
+
+/** @throws Failure CANCELLED if the signal has fired. */
+function checkNotEnded(signal: AbortSignal | undefined): void {
+  if (!signal?.aborted) return
+  const why = signal.reason instanceof Error ? signal.reason.message : String(signal.reason)
+  throw new Failure('CANCELLED', `the server was ended while it started: ${why}`)
 }
 
 /** The engine of this machine, as the options describe it. */

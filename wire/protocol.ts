@@ -15,11 +15,14 @@ export const FRAME_CALLS = 1_024
 /** The longest delay of a timer: a signed 32-bit number of milliseconds (24.8 days). A longer delay would fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1
 
-/** How often a peer is pinged, to detect that it vanished without closing its connection. */
-export const KEEPALIVE_MS = 10_000
+/** How often each end pings the other. */
+export const PING_MS = 5_000
 
-/** A connection ends if a ping is not answered within this time. */
-export const KEEPALIVE_TIMEOUT_MS = 5_000
+/**
+ * A connection ends if its peer answers no ping for this long. The peer may be alive: a program that computes, or stands at
+ * a breakpoint, answers when it is done. A machine that has vanished is noticed earlier (wire/silent-connections.ts).
+ */
+export const PING_TIMEOUT_MS = 5 * 60_000
 
 /**
  * The earliest time at which a client may send a call that never started again: by then a queue has moved on, or another

@@ -2,6 +2,7 @@ import type { ServiceError } from '@grpc/grpc-js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
 import { Code, type Reason } from '../../wire/reason.js'
+import { silenceOfClient } from './connecting.js'
 import { timeoutPassed } from './resend.js'
 
 /**
@@ -24,11 +25,24 @@ const REASON_OF_CODE: Readonly<Record<number, Reason>> = {
 export function failureOf(error: ServiceError | null): Failure {
   if (!error) return new Failure('INTERNAL', 'the server sent neither a response nor an error')
   const status = statusIn(error)
-  if (status) return statusToFailure(status)
+  const known = status && statusToFailure(status)
+  if (known)
+    return known.reason === 'SESSION_LOST' ? new Failure('SESSION_LOST', known.message + silenceOfClient()) : known
   const reason = isBrokenConnection(error) ? 'CONNECTION_FAILED' : (REASON_OF_CODE[error.code] ?? 'INTERNAL')
   if (reason === 'TASK_TIMEOUT') return timeoutPassed()
-  return new Failure(reason, error.details || error.message, { code: error.code })
+  const message = plain(error.details || error.message)
+  return new Failure(reason, reason === 'CONNECTION_FAILED' ? message + silenceOfClient() : message, {
+    code: error.code,
+  })
 }
+
+/** The text of grpc-js for a failed connect, without what only its authors need. */
+const plain = (details: string): string =>
+  details.replace(
+    /No connection established\. Last error: (?:Error: )?(.*?)(?: \(\d{4}-[\d-]+T[\d:.]+Z\))?\. Resolution note: .*$/s,
+    (_, error: string) =>
+      `no connection was made: ${error === 'undefined' ? 'the HTTP proxy that the environment names did not make one' : error}`,
+  )
 
 /**
  * The texts of grpc-js for a stream that was reset, could not be opened, or could not be written to. Only the text tells

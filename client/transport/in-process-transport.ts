@@ -16,9 +16,10 @@ import { asFailure, Failure } from '../../wire/failure.js'
 import { type GroupHead, headOf, isSameHead, NO_ARGS } from '../../wire/framing/call-codec.js'
 import { bytesOf } from '../../wire/framing/protobuf.js'
 import { packageVersion } from '../../wire/package.js'
-import { MAX_FRAME_BYTES, MAX_TIMER_MS } from '../../wire/protocol.js'
+import { MAX_FRAME_BYTES } from '../../wire/protocol.js'
 import { type CallPort, CallWithDeadline } from './call-port.js'
 import { ChunksRun } from './chunk-calls.js'
+import { KeepAlive } from './keep-alive.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -216,8 +217,7 @@ export class InProcessTransport implements Transport, CallPort {
   }
 
   #holdUntilEnded(): void {
-    this.#alive.hold()
-    void this.#opened.ended.then(() => this.#alive.release())
+    this.#alive.holdUntil(this.#opened.ended)
   }
 }
 
@@ -274,23 +274,4 @@ function checkSize(args: readonly Uint8Array[], chunk: Uint8Array | undefined): 
   if (bytes <= MAX_CALL_BYTES) return
   const message = `the arguments of the call take ${bytes} bytes; a worker takes ${MAX_CALL_BYTES}`
   throw new Failure('PAYLOAD_TOO_LARGE', message)
-}
-
-/** Keeps the program alive while anybody holds it. */
-class KeepAlive {
-  readonly #timer = setInterval(() => {}, MAX_TIMER_MS).unref()
-  #holders = 0
-
-  hold(): void {
-    if (this.#holders++ === 0) this.#timer.ref()
-  }
-
-  release(): void {
-    if (--this.#holders === 0) this.#timer.unref()
-  }
-
-  /** Nobody will hold it any more. */
-  end(): void {
-    clearInterval(this.#timer)
-  }
 }

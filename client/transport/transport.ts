@@ -19,8 +19,12 @@ import { Failure } from '../../wire/failure.js'
  * - T6  It does not repeat a call of apply(): the caller does that. Within chunks() it may send a chunk again that has
  *       certainly not started.
  * - T7  It does not decode payloads and does not change the FunctionCall.
+ * - T8  It calls `onConnection` when the connection comes and when it goes, in turns. Not after close(), and never while
+ *       another method runs. A transport without a connection never calls it.
  */
 export interface Transport {
+  /** Set at most once, before the first call. */
+  onConnection?: (state: ConnectionState) => void
   /** Whether there has ever been a connection. Until then CONNECTION_FAILED is final: the address may be wrong. */
   readonly wasConnected: boolean
   /** Starts one call. */
@@ -43,6 +47,11 @@ export interface Transport {
   /** Ends the connection. No call is under way by then. Requests for information after it reject with POOL_CLOSED. */
   close(): void
 }
+
+/** A connection to the server has been made, or has ended. */
+export type ConnectionState =
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'disconnected'; readonly reason: Failure }
 
 /** A call of one function, as it is sent. */
 export interface FunctionCall {

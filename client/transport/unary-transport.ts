@@ -4,16 +4,17 @@ import type {
   ClientDuplexStream,
   ClientReadableStream,
   connectivityState,
+  Metadata,
   MethodDefinition,
   ServiceError,
 } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
+import { isLoopback } from '../../wire/address.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
 import { asBuffer } from '../../wire/framing/protobuf.js'
-import { KEEPALIVE_MS, KEEPALIVE_TIMEOUT_MS } from '../../wire/protocol.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
-import { Connecting, type Rpc } from './connecting.js'
+import { Connecting, FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS, type Rpc, watchedCredentials } from './connecting.js'
 import { grpcJs } from './grpc-js.js'
 import { failureOf } from './grpc-status.js'
 import { poolViewOf } from './pool-view.js'
@@ -21,6 +22,7 @@ import { Resend } from './resend.js'
 import type {
   ChunkOutcome,
   ChunksCall,
+  ConnectionState,
   FunctionCall,
   Lease,
   OpenPoolCall,
@@ -38,23 +40,25 @@ export class UnaryTransport implements Transport {
   readonly #client: Client
   readonly #connecting: Connecting
   #wasConnected = false
+  /** Resolves when the owned pool has ended, if there is one. */
+  #leaseEnded: Promise<unknown> = Promise.resolve()
+  onConnection?: (state: ConnectionState) => void
 
-  /** @param address `host:port`, `unix:/path`, or another name that grpc-js resolves. */
+  /** @param address has been checked (wire/address.ts). */
   constructor(address: string) {
-    const { Client, credentials } = grpcJs()
-    this.#client = new Client(address, credentials.createInsecure(), {
+    const { Client } = grpcJs()
+    this.#client = new Client(address, watchedCredentials(), {
       // The receive window stays at Node's default; WINDOW_BYTES in wire/protocol.ts says why. The server limits the size
       // of its messages. A second limit here could only lose results that have been computed.
       'grpc.max_receive_message_length': -1,
       'grpc.max_send_message_length': -1,
-      'grpc.keepalive_time_ms': KEEPALIVE_MS,
-      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
       'grpc.enable_channelz': 0,
-      // A server that restarts is back soon.
-      'grpc.initial_reconnect_backoff_ms': 100,
-      'grpc.max_reconnect_backoff_ms': 5_000,
+      'grpc.initial_reconnect_backoff_ms': FIRST_RECONNECT_MS,
+      'grpc.max_reconnect_backoff_ms': LONGEST_RECONNECT_MS,
+      // An HTTP proxy cannot reach this machine, and takes no list of addresses.
+      'grpc.enable_http_proxy': isLoopback(address) || /^(ipv[46]|0\.0\.0\.0|\[::\]):/.test(address) ? 0 : 1,
     })
-    this.#connecting = new Connecting(this.#client.getChannel())
+    this.#connecting = new Connecting(this.#client.getChannel(), (state) => this.onConnection?.(state))
   }
 
   /** Whether there is a connection now. */
@@ -75,7 +79,7 @@ export class UnaryTransport implements Transport {
       (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
       (bytes) => routing.ApplyResponse.decode(bytes),
       { ...call, args: [...call.args], requestId: '' },
-      new (grpcJs().Metadata)(),
+      this.#metadata(),
       callOptions(deadline),
       (error, response) => {
         this.#wasConnected ||= !error
@@ -129,6 +133,7 @@ export class UnaryTransport implements Transport {
       (request: routing.OpenPoolRequest) => asBuffer(routing.OpenPoolRequest.encode(request).finish()),
       RPC_METHODS.openPool.responseDeserialize,
       { ...call, initargs: [...call.initargs] },
+      this.#metadata(),
     )
     this.#connecting.bound(rpc)
     let isEnding = false
@@ -138,7 +143,10 @@ export class UnaryTransport implements Transport {
     })
     const opened = new Promise<{ pool: string; processes: number }>((resolve, reject) => {
       rpc.on('data', ({ event }: ReturnType<typeof RPC_METHODS.openPool.responseDeserialize>) => {
-        if (event?.$case === 'opened') resolve(event.value)
+        if (event?.$case !== 'opened') return
+        // An idle pool does not keep the program alive. It ends with the program.
+        this.#connecting.unref(rpc)
+        resolve(event.value)
       })
       void ended.then((failure) => reject(failure ?? new Failure('POOL_CLOSED', 'the pool ended before it was open')))
     })
@@ -146,14 +154,17 @@ export class UnaryTransport implements Transport {
       isEnding = true
       rpc.cancel()
     }
+    this.#leaseEnded = ended
     return { opened, ended, end }
   }
 
   async closePool(pool: string): Promise<void> {
+    this.#connecting.holdUntil(this.#leaseEnded)
     await this.#ask(RPC_METHODS.closePool, { pool }, true)
   }
 
   async terminate(pool: string): Promise<void> {
+    this.#connecting.holdUntil(this.#leaseEnded)
     await this.#ask(RPC_METHODS.terminate, { pool }, true)
   }
 
@@ -173,12 +184,15 @@ export class UnaryTransport implements Transport {
 
   close(): void {
     this.#client.close()
+    this.#connecting.close()
   }
 
   /** Opens a bidirectional stream. */
   protected openStream<Req, Res>(method: Method<Req, Res>): ClientDuplexStream<Req, Res> {
     const { path, requestSerialize, responseDeserialize } = method
-    return this.#connecting.bound(this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize))
+    return this.#connecting.bound(
+      this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, this.#metadata()),
+    )
   }
 
   #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
@@ -194,7 +208,7 @@ export class UnaryTransport implements Transport {
         onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
         requestId: '',
       },
-      new (grpcJs().Metadata)(),
+      this.#metadata(),
       callOptions(deadline),
     )
   }
@@ -208,7 +222,13 @@ export class UnaryTransport implements Transport {
     const { path, requestSerialize, responseDeserialize } = method
     if (this.#state === grpcJs().connectivityState.SHUTDOWN)
       throw new Failure('POOL_CLOSED', 'the pool has been closed')
-    const rpc = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request)
+    const rpc = this.#client.makeServerStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      request,
+      this.#metadata(),
+    )
     this.#connecting.bound(rpc)
     return new Promise((resolve, reject) => {
       let first: Res | undefined
@@ -218,6 +238,10 @@ export class UnaryTransport implements Transport {
       rpc.on('error', (error: ServiceError) => reject(changesState ? this.#taskFailure(error, rpc) : failureOf(error)))
       rpc.on('end', () => (first === undefined ? reject(failureOf(null)) : resolve(first)))
     })
+  }
+
+  #metadata(): Metadata {
+    return new (grpcJs().Metadata)({ waitForReady: this.#connecting.hasFailed })
   }
 
   get #state(): connectivityState {

@@ -3,6 +3,8 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2S
 import type { Server as NetServer, Socket } from 'node:net'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
+import { pingPeer } from '../../wire/pings.js'
+import { SilentConnections } from '../../wire/silent-connections.js'
 import { keepDeadline, sanitize } from './call-headers.js'
 
 /**
@@ -27,6 +29,12 @@ const HANDSHAKE_MS = 5_000
 const RESET_BURST = 1_000
 const RESETS_PER_SECOND = 33
 
+/**
+ * A peer that has not even acknowledged our SETTINGS, as each HTTP/2 client does when it connects, must answer a ping within
+ * this time. It is no client whose program is busy.
+ */
+const STRANGER_MS = 10_000
+
 /** How long written data may take to leave after its session has ended. */
 const LINGER_MS = 5_000
 
@@ -45,6 +53,15 @@ export interface Http2Options {
    * (grpc/grpc-node#3058), and Node's 64 KiB would bind every upload to 64 KiB for each round trip.
    */
   readonly windowBytes: number
+  /** A client that answers no ping for this long has its connection closed, in milliseconds. */
+  readonly pingTimeoutMs: number
+}
+
+export interface Http2Listener {
+  /** Called now and then while connections are refused. */
+  refused(): void
+  /** Called when a client has not answered a ping for `ms` milliseconds: its connection ends. */
+  silent(peer: string, ms: number): void
 }
 
 export interface Http2Control {
@@ -55,14 +72,18 @@ export interface Http2Control {
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void
 
 /**
- * Sets limits and windows. Call it before the server is bound. Node itself already limits floods of SETTINGS, PING and
+ * Sets limits and windows, and ends connections of silent peers. Call it before the server is bound. Node itself already limits floods of SETTINGS, PING and
  * empty frames, and headers without end.
- * @param refused is called now and then while connections are refused.
  * @returns undefined, with nothing changed, if this version of grpc-js is built differently.
  */
-export function configureHttp2(server: Server, options: Http2Options, refused: () => void): Http2Control | undefined {
-  const { maxConnections, maxStreams, maxMetadataBytes, windowBytes } = options
+export function configureHttp2(
+  server: Server,
+  options: Http2Options,
+  listener: Http2Listener,
+): Http2Control | undefined {
+  const { maxConnections, maxStreams, maxMetadataBytes, windowBytes, pingTimeoutMs } = options
   const windows = new Windows(windowBytes)
+  const connections = new SilentConnections()
   const http2Options = {
     settings: {
       maxConcurrentStreams: maxStreams,
@@ -76,7 +97,10 @@ export function configureHttp2(server: Server, options: Http2Options, refused: (
   const isAdjusted = adjust(server, http2Options, (http2) => {
     const net = http2 as Http2Server & NetServer
     net.maxConnections = maxConnections
-    net.on('drop', atMostEvery(WARN_MS, refused))
+    net.on(
+      'drop',
+      atMostEvery(WARN_MS, () => listener.refused()),
+    )
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
     const begin: StreamListener = (stream, headers, ...rest) => {
@@ -91,9 +115,11 @@ export function configureHttp2(server: Server, options: Http2Options, refused: (
     let socket: Socket | undefined
     net.prependListener('connection', (connected: Socket) => {
       socket = connected
+      connections.watch(connected)
     })
     http2.on('session', (session) => {
       closeWithoutHandshake(session)
+      endIfSilent(session, pingTimeoutMs, (ms) => listener.silent(peerOf(socket), ms))
       if (socket) closeSocketAfter(session, socket)
       windows.add(session)
     })
@@ -178,6 +204,32 @@ function closeWithoutHandshake(session: ServerHttp2Session): void {
   session.once('remoteSettings', stop)
   session.once('close', stop)
 }
+
+/**
+ * Ends a session whose peer does not answer.
+ * @param silent is called when the session of a client ends.
+ */
+function endIfSilent(session: ServerHttp2Session, timeoutMs: number, silent: (ms: number) => void): void {
+  let isClient = false
+  session.once('localSettings', () => {
+    isClient = true
+  })
+  const stop = pingPeer(
+    (answered) => {
+      // Behind a GOAWAY, Node sends no ping and says so at once.
+      if (!session.destroyed) session.ping(answered)
+    },
+    (ms) => {
+      if (ms < (isClient ? timeoutMs : STRANGER_MS)) return
+      if (isClient && !session.destroyed) silent(ms)
+      session.destroy()
+    },
+  )
+  session.once('close', stop)
+}
+
+const peerOf = (socket: Socket | undefined): string =>
+  socket?.remoteAddress === undefined ? 'unix' : `${socket.remoteAddress}:${socket.remotePort}`
 
 /**
  * Destroys the socket of a session that has ended. Node waits until everything that was written has been read, so a peer

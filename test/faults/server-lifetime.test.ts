@@ -112,6 +112,17 @@ describe('a server', () => {
     expect(await server.exited).toBe(0)
   })
 
+  it('that drains completes a call that takes longer than several pings', async () => {
+    await using farm = await startFarm()
+    const { server, pool } = farm
+    expect(await pool.apply('add', [1, 2])).toBe(3)
+    const inFlight = pool.applyAsync('busyFor', [12_000])
+    await until(async () => (await pool.info()).running === 1, 'the call is running')
+    server.signal('SIGTERM')
+    expect(await inFlight).toBe(12_000)
+    expect(await server.exited).toBe(0)
+  })
+
   it('that is killed leaves no worker: idle, waiting or in an endless loop', async () => {
     await using farm = await startFarm({ args: ['--processes', '3'] })
     const { server, pool } = farm

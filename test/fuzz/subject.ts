@@ -26,7 +26,7 @@ const CHECK_EVERY_MS = 100
 const PAUSE_MS = 3
 /** The timeout of an innocent call. */
 const CALL_MS = 30_000
-/** The time for cleaning up after the last case. A keepalive of 15 s finds dead connections. */
+/** The time for cleaning up after the last case. Pings find dead connections in 10 s. */
 const REST_MS = 45_000
 const DRAIN_MS = 2_000
 
@@ -54,7 +54,8 @@ export class Subject implements AsyncDisposable {
       drainMs: DRAIN_MS,
       env,
       module: functions,
-      args,
+      // Dead connections are noticed soon.
+      args: ['--ping-timeout', '5000', ...args],
       onLog: ({ level, msg }) => {
         if (level === 40 && msg === 'worker has ended') this.#deaths++
       },

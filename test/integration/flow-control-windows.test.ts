@@ -30,7 +30,14 @@ describe('a server', () => {
   })
 })
 
-const OPTIONS = { maxConnections: 10, maxStreams: 10, maxMetadataBytes: 1_000, windowBytes: WINDOW_BYTES }
+const OPTIONS = {
+  maxConnections: 10,
+  maxStreams: 10,
+  maxMetadataBytes: 1_000,
+  windowBytes: WINDOW_BYTES,
+  pingTimeoutMs: 1_000,
+}
+const LISTENER = { refused: () => {}, silent: () => {} }
 
 describe('a grpc-js with other internals', () => {
   const create = () => undefined
@@ -43,14 +50,14 @@ describe('a grpc-js with other internals', () => {
   ])('with %s is not changed', (_, built) => {
     const before = structuredClone({ ...built, createHttp2Server: undefined })
     const { createHttp2Server } = built as { createHttp2Server?: unknown }
-    expect(configureHttp2(built as Server, OPTIONS, () => {})).toBeUndefined()
+    expect(configureHttp2(built as Server, OPTIONS, LISTENER)).toBeUndefined()
     expect({ ...built, createHttp2Server: undefined }).toEqual(before)
     expect((built as { createHttp2Server?: unknown }).createHttp2Server).toBe(createHttp2Server)
   })
 
   it('keeps its own settings', () => {
     const built = { commonServerOptions: { settings: { headerTableSize: 7 } }, createHttp2Server: create }
-    expect(configureHttp2(built as unknown as Server, { ...OPTIONS, windowBytes: 100_000 }, () => {})).toBeDefined()
+    expect(configureHttp2(built as unknown as Server, { ...OPTIONS, windowBytes: 100_000 }, LISTENER)).toBeDefined()
     expect(built.commonServerOptions.settings).toEqual({
       headerTableSize: 7,
       maxConcurrentStreams: 10,
