@@ -1,4 +1,5 @@
 import { asFailure, Failure } from '../wire/failure.js'
+import type { Reason } from '../wire/reason.js'
 import { Resend } from './transport/resend.js'
 import type { Lease, Transport } from './transport/transport.js'
 
@@ -73,15 +74,68 @@ export class SharedBacking implements Backing {
   }
 }
 
-/** A pool of this Pool's own. It lives as long as its lease. */
+/** Failures with which a lease may end though this Pool is as good as before: another lease may succeed. */
+const LOSSES: ReadonlySet<Reason> = new Set<Reason>([
+  'CONNECTION_FAILED',
+  'CONNECTION_LOST',
+  'SERVER_DRAINING',
+  'QUEUE_FULL',
+])
+
+/**
+ * A pool of this Pool's own. It lives as long as its lease. If the lease is lost with its connection or its server, the
+ * calls that are under way fail, and the next call opens another pool with the same options.
+ */
 export class OwnedBacking implements Backing {
   known: Target | undefined
   failure: Failure | undefined
+  #lease: Lease
+  #isLost = false
+  /** This Pool itself ends its pool. */
+  #isEnding = false
 
   constructor(
     private readonly transport: Transport,
-    private readonly lease: Lease,
+    private readonly open: () => Lease,
   ) {
+    this.#lease = this.#begin()
+  }
+
+  target(): Promise<Target> {
+    if (this.#isLost) {
+      this.#isLost = false
+      this.#lease = this.#begin()
+    }
+    return this.#lease.opened
+  }
+
+  async finish(): Promise<void> {
+    this.#isEnding = true
+    try {
+      const { pool } = await this.#lease.opened
+      await this.transport.closePool(pool)
+      await this.#lease.ended
+    } catch {
+      // The pool has ended already.
+    } finally {
+      this.#lease.end()
+    }
+  }
+
+  async terminate(): Promise<void> {
+    this.#isEnding = true
+    try {
+      if (this.known) await this.transport.terminate(this.known.pool)
+    } catch {
+      // The pool has ended already.
+    } finally {
+      this.#lease.end()
+      await this.#lease.ended
+    }
+  }
+
+  #begin(): Lease {
+    const lease = this.open()
     lease.opened.then(
       (target) => {
         this.known = target
@@ -90,34 +144,11 @@ export class OwnedBacking implements Backing {
       () => {},
     )
     void lease.ended.then((failure) => {
-      this.failure = failure ?? new Failure('POOL_CLOSED', 'the pool has ended')
+      this.known = undefined
+      // Without a failure the server has ended the pool, for example because it drains.
+      this.#isLost = !this.#isEnding && (failure === undefined || LOSSES.has(failure.reason))
+      if (!this.#isLost) this.failure = failure ?? new Failure('POOL_CLOSED', 'the pool has ended')
     })
-  }
-
-  target(): Promise<Target> {
-    return this.lease.opened
-  }
-
-  async finish(): Promise<void> {
-    try {
-      const { pool } = await this.lease.opened
-      await this.transport.closePool(pool)
-      await this.lease.ended
-    } catch {
-      // The pool has ended already.
-    } finally {
-      this.lease.end()
-    }
-  }
-
-  async terminate(): Promise<void> {
-    try {
-      if (this.known) await this.transport.terminate(this.known.pool)
-    } catch {
-      // The pool has ended already.
-    } finally {
-      this.lease.end()
-      await this.lease.ended
-    }
+    return lease
   }
 }

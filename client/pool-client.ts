@@ -40,7 +40,8 @@ class Parts implements CallerParts {
 
   #backingFor(options: PoolOptions): Backing {
     if (!isOwned(options)) return new SharedBacking(this.transport)
-    return new OwnedBacking(this.transport, this.transport.openPool(openPoolCall(options, this.encoding)))
+    const call = openPoolCall(options, this.encoding)
+    return new OwnedBacking(this.transport, () => this.transport.openPool(call))
   }
 }
 
@@ -88,7 +89,7 @@ export class Pool<M = AnyModule> extends Caller<M> implements AsyncDisposable {
       const { encoding = 'cbor' } = options
       const call = openPoolCall(options, encoding)
       const transport = localTransport(Array.isArray(modules) ? modules : [modules], options)
-      const backing = new OwnedBacking(transport, transport.openPool(call))
+      const backing = new OwnedBacking(transport, () => transport.openPool(call))
       await backing.target().catch(async (error: unknown) => {
         await backing.terminate()
         throw error

@@ -54,8 +54,11 @@ export interface EnginePool {
   resume(): void
   /** Accepts no more tasks, completes the ones that it has, then ends its workers. */
   close(): void
-  /** Cancels every task and kills every worker; resolves when they are gone. */
-  terminate(): Promise<void>
+  /**
+   * Cancels every task and kills every worker; resolves when they are gone.
+   * @param how what happens to the pool, for the failures of its tasks. Default: `was terminated`.
+   */
+  terminate(how?: string): Promise<void>
 }
 
 export interface EnginePoolOptions extends WorkerTimes {

@@ -147,8 +147,8 @@ export class Pool implements EnginePool {
     this.#observeState()
   }
 
-  terminate(): Promise<void> {
-    this.#scheduler.terminate()
+  terminate(how?: string): Promise<void> {
+    this.#scheduler.terminate(how)
     this.#observeState()
     return this.ended
   }

@@ -115,7 +115,7 @@ export class Pools implements Engine {
 
   async release(pool: EnginePool): Promise<void> {
     const { state } = pool
-    await pool.terminate()
+    await pool.terminate('ended with its lease, because its client or the connection is gone,')
     this.#pools.delete(pool.name)
     this.#ended.set(pool.name, refusal(state.kind === 'open' ? { kind: 'terminated' } : state))
     for (const oldest of this.#ended.keys()) {

@@ -46,9 +46,9 @@ export function refusal(state: Exclude<PoolState, { kind: 'open' }>): Failure {
   }
 }
 
-/** The failure of a task whose pool was terminated. */
-export function terminated({ job }: Task, started: boolean | 'unknown'): Failure {
-  const message = `the pool was terminated while ${job.function} was ${started === true ? 'running' : 'waiting'}`
+/** The failure of a task whose pool was terminated. @param how what happened to the pool, for the message. */
+export function terminated({ job }: Task, started: boolean | 'unknown', how: string): Failure {
+  const message = `the pool ${how} while ${job.function} was ${started === true ? 'running' : 'waiting'}`
   return new Failure('POOL_TERMINATED', message, { started })
 }
 

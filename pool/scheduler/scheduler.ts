@@ -315,14 +315,14 @@ export class Scheduler {
     this.#settleLifecycle()
   }
 
-  /** Cancels every task and kills every worker. */
-  terminate(): void {
+  /** Cancels every task and kills every worker. @param how what happens to the pool, for the failures of its tasks. */
+  terminate(how = 'was terminated'): void {
     if (this.#state.kind === 'terminated' || (this.#state.kind === 'closed' && this.#hasEnded)) return
     // A failed pool stays failed, so that late callers hear why.
     if (this.#state.kind !== 'failed') this.#state = { kind: 'terminated' }
-    for (const task of this.#queue.drain()) this.#cancel(task, terminated(task, startOf(task, true)))
+    for (const task of this.#queue.drain()) this.#cancel(task, terminated(task, startOf(task, true), how))
     for (const slot of this.#workers) {
-      for (const task of slot.runQueue) this.#cancel(task, terminated(task, startOf(task, false)))
+      for (const task of slot.runQueue) this.#cancel(task, terminated(task, startOf(task, false), how))
       this.effects.kill(slot.id)
     }
     this.#settleLifecycle()
