@@ -1,15 +1,8 @@
 import { callBack } from './async-result.js'
-import type { FarpoolError } from './errors.js'
+import { errorOf, type FarpoolError } from './errors.js'
+import type { TransportEvent, WorkerExit } from './transport/transport.js'
 
-/** A worker process has ended; another one replaces it unless the pool is ending. */
-export interface WorkerExit {
-  /** The id of the process, on the machine of the pool. */
-  readonly pid: number
-  /** Its exit code; undefined if a signal ended it. */
-  readonly exitCode: number | undefined
-  /** The signal that ended it, for example "SIGKILL". */
-  readonly signal: string | undefined
-}
+export type { WorkerExit } from './transport/transport.js'
 
 /** The events of a Pool, and the type of their `detail`. */
 export interface PoolEvents {
@@ -17,7 +10,7 @@ export interface PoolEvents {
   connected: undefined
   /** The connection to the server has ended; the next call makes another. */
   disconnected: FarpoolError
-  /** A worker of a local pool, or of a pool of this client's own, has ended. */
+  /** A worker of a local pool, or of a pool of this client's own, has ended; another replaces it unless the pool ends. */
   workerExited: WorkerExit
 }
 
@@ -25,6 +18,8 @@ type Listener<D> = (event: CustomEvent<D>) => unknown
 
 /** An EventTarget for the events of a Pool: `pool.events.addEventListener('workerExited', ({ detail }) => …)`. */
 export class PoolEventTarget {
+  /** How often each event has occurred. */
+  readonly counts: Record<keyof PoolEvents, number> = { connected: 0, disconnected: 0, workerExited: 0 }
   readonly #target = new EventTarget()
   readonly #listeners = new WeakMap<Listener<never>, (event: Event) => void>()
 
@@ -46,8 +41,11 @@ export class PoolEventTarget {
     if (guarded) this.#target.removeEventListener(type, guarded)
   }
 
-  /** @internal A Pool dispatches them. */
-  dispatch<K extends keyof PoolEvents>(type: K, detail: PoolEvents[K]): void {
-    this.#target.dispatchEvent(new CustomEvent(type, { detail }))
+  /** @internal A Pool passes the events of its transport here. */
+  dispatch(event: TransportEvent): void {
+    this.counts[event.kind]++
+    const detail =
+      event.kind === 'disconnected' ? errorOf(event.reason) : event.kind === 'workerExited' ? event.exit : undefined
+    this.#target.dispatchEvent(new CustomEvent(event.kind, { detail }))
   }
 }

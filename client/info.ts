@@ -29,13 +29,15 @@ export interface PoolInfo {
   /** Counted since the pool was opened. */
   tasks: { submitted: number; succeeded: number; failed: number; cancelled: number; retried: number }
   workersStarted: number
+  /** How often each event of `pool.events` has occurred. */
+  events: { connected: number; disconnected: number; workerExited: number }
 }
 
 export const functionInfos = async (transport: Transport): Promise<FunctionInfo[]> => [
   ...(await transport.functions().catch(rethrow)),
 ]
 
-export async function poolInfo(transport: Transport, target: Promise<Target>): Promise<PoolInfo> {
+export async function poolInfo(transport: Transport, target: Promise<Target>): Promise<Omit<PoolInfo, 'events'>> {
   const read = async () => {
     const { pool } = await target
     return Promise.all([transport.serverInfo(), transport.poolInfo(pool)])

@@ -3,6 +3,7 @@ import { type Backing, OwnedBacking, SharedBacking } from './backing.js'
 import { Caller, type CallerParts, NO_OPTIONS } from './caller.js'
 import { Calls } from './calls.js'
 import { errorOf, toError } from './errors.js'
+import { PoolEventTarget } from './events.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
 import { type LocalOptions, localTransport } from './local.js'
 import { checkOptions, checkServerAddress, isOwned, type OwnedPoolOptions, type PoolOptions } from './options.js'
@@ -27,6 +28,7 @@ class Parts implements CallerParts {
   readonly backing: Backing
   readonly encoding: Encoding
   readonly calls = new Calls()
+  readonly events = new PoolEventTarget()
   closed: 'closed' | 'terminated' | undefined
 
   constructor(address: string, options: PoolOptions) {
@@ -35,6 +37,7 @@ class Parts implements CallerParts {
     checkOptions('new Pool', options)
     this.encoding = options.encoding ?? 'cbor'
     this.transport = given?.transport ?? connect(address, options)
+    this.transport.onEvent = (event) => this.events.dispatch(event)
     this.backing = given?.backing ?? this.#backingFor(options)
   }
 
@@ -97,6 +100,24 @@ export class Pool<M = AnyModule> extends Caller<M> implements AsyncDisposable {
       return poolOver<M>({ transport, backing }, { encoding })
     } catch (error) {
       throw toError(error)
+    }
+  }
+
+  /** What happens to the pool: `pool.events.addEventListener('workerExited', ({ detail }) => …)`. */
+  get events(): PoolEventTarget {
+    return this.#parts.events
+  }
+
+  /**
+   * Resolves when there is a connection, and all workers of the pool have started: from now on a call runs at once.
+   * @throws UnavailableError if the server cannot be reached, InitializerError if the workers cannot start.
+   */
+  async ready(): Promise<void> {
+    for (let pauseMs = 5; ; pauseMs = Math.min(2 * pauseMs, 200)) {
+      const { failure, workers } = await this.info()
+      if (failure) throw failure
+      if (workers.every(({ state }) => state !== 'starting')) return
+      await new Promise((resolve) => setTimeout(resolve, pauseMs))
     }
   }
 
@@ -165,7 +186,8 @@ export class Pool<M = AnyModule> extends Caller<M> implements AsyncDisposable {
    * @throws UnavailableError if the server cannot be reached.
    */
   async info(): Promise<PoolInfo> {
-    return poolInfo(this.#parts.transport, this.#parts.backing.target())
+    const { transport, backing, events } = this.#parts
+    return { ...(await poolInfo(transport, backing.target())), events: { ...events.counts } }
   }
 
   /** The functions that can be called, sorted by name. @throws UnavailableError if the server cannot be reached. */

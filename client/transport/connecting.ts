@@ -8,7 +8,7 @@ import { Code } from '../../wire/reason.js'
 import { SilentConnections } from '../../wire/silent-connections.js'
 import { grpcJs } from './grpc-js.js'
 import { KeepAlive } from './keep-alive.js'
-import type { ConnectionState } from './transport.js'
+import type { TransportEvent } from './transport.js'
 
 /** An RPC fails if it has no connection after this long. A server that is there is connected within a few round trips. */
 const CONNECT_MS = 20_000
@@ -115,7 +115,7 @@ export class Connecting {
   /** @param onState is called when the connection comes and when it goes; not after close(). */
   constructor(
     private readonly channel: ChannelInterface,
-    private readonly onState: (state: ConnectionState) => void,
+    private readonly onState: (state: TransportEvent) => void,
   ) {
     this.#watch()
   }
@@ -207,7 +207,7 @@ export class Connecting {
     if (isReady !== this.#wasReady) {
       this.#wasReady = isReady
       if (isReady) this.#lastError = ''
-      const change: ConnectionState = isReady ? { kind: 'connected' } : { kind: 'disconnected', reason: this.#lost() }
+      const change: TransportEvent = isReady ? { kind: 'connected' } : { kind: 'disconnected', reason: this.#lost() }
       // Not inside of grpc-js: the listener may close the channel.
       queueMicrotask(() => this.onState(change))
     }

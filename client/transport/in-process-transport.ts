@@ -33,6 +33,8 @@ import type {
   Sink,
   Ticket,
   Transport,
+  TransportEvent,
+  WorkerExit,
 } from './transport.js'
 
 /** The most bytes of arguments, or of a result, of one call: half of what a frame to or from a worker may have. */
@@ -71,6 +73,7 @@ export interface LocalSettings {
  */
 export class InProcessTransport implements Transport, CallPort {
   readonly wasConnected = true
+  onEvent?: (event: TransportEvent) => void
   /** The pool has one client. */
   readonly #client: Client = { identity: { name: 'this process' }, isFull: false, isPaced: true }
   readonly #alive = new KeepAlive()
@@ -125,6 +128,7 @@ export class InProcessTransport implements Transport, CallPort {
       maxResultBytes: MAX_CALL_BYTES,
       limits: NO_LIMITS,
       stacks: true,
+      observer: { worker: (event) => event.kind === 'exited' && this.#onExit(event.exit) },
       output: ({ pid }, lines) => {
         let full: Promise<void> | undefined
         for (const { text, stream } of lines) full = print({ text, stream, pid }) ?? full
@@ -156,6 +160,11 @@ export class InProcessTransport implements Transport, CallPort {
   async terminate(): Promise<void> {
     this.#holdUntilEnded()
     await this.#opened.terminate()
+  }
+
+  /** Later: the listener may call the pool. */
+  #onExit({ pid, exitCode, signal }: WorkerExit): void {
+    queueMicrotask(() => this.onEvent?.({ kind: 'workerExited', exit: { pid, exitCode, signal } }))
   }
 
   async serverInfo(): Promise<ServerView> {

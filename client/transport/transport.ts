@@ -19,12 +19,13 @@ import { Failure } from '../../wire/failure.js'
  * - T6  It does not repeat a call of apply(): the caller does that. Within chunks() it may send a chunk again that has
  *       certainly not started.
  * - T7  It does not decode payloads and does not change the FunctionCall.
- * - T8  It calls `onConnection` when the connection comes and when it goes, in turns. Not after close(), and never while
- *       another method runs. A transport without a connection never calls it.
+ * - T8  It calls `onEvent` when the connection comes and when it goes, in turns, and when a worker of the pool that it has
+ *       opened exits. Not after close(), and never while another method runs. Its events depend on what it knows: without
+ *       a connection, or without a pool of its own, there are none.
  */
 export interface Transport {
   /** Set at most once, before the first call. */
-  onConnection?: (state: ConnectionState) => void
+  onEvent?: (event: TransportEvent) => void
   /** Whether there has ever been a connection. Until then CONNECTION_FAILED is final: the address may be wrong. */
   readonly wasConnected: boolean
   /** Starts one call. */
@@ -48,10 +49,22 @@ export interface Transport {
   close(): void
 }
 
-/** A connection to the server has been made, or has ended. */
-export type ConnectionState =
+export type TransportEvent =
+  /** A connection to the server has been made, or has ended. */
   | { readonly kind: 'connected' }
   | { readonly kind: 'disconnected'; readonly reason: Failure }
+  /** A worker of the pool that was opened has ended. */
+  | { readonly kind: 'workerExited'; readonly exit: WorkerExit }
+
+/** How a worker process ended. */
+export interface WorkerExit {
+  /** The id of the process, on the machine of the pool. */
+  readonly pid: number
+  /** Its exit code; undefined if a signal ended it. */
+  readonly exitCode: number | undefined
+  /** The signal that ended it, for example "SIGKILL". */
+  readonly signal: string | undefined
+}
 
 /** A call of one function, as it is sent. */
 export interface FunctionCall {

@@ -22,7 +22,6 @@ import { Resend } from './resend.js'
 import type {
   ChunkOutcome,
   ChunksCall,
-  ConnectionState,
   FunctionCall,
   Lease,
   OpenPoolCall,
@@ -30,6 +29,7 @@ import type {
   Sink,
   Ticket,
   Transport,
+  TransportEvent,
 } from './transport.js'
 
 /** The path of an RPC, and how its messages are encoded and decoded. */
@@ -42,7 +42,7 @@ export class UnaryTransport implements Transport {
   #wasConnected = false
   /** Resolves when the owned pool has ended, if there is one. */
   #leaseEnded: Promise<unknown> = Promise.resolve()
-  onConnection?: (state: ConnectionState) => void
+  onEvent?: (event: TransportEvent) => void
 
   /** @param address has been checked (wire/address.ts). */
   constructor(address: string) {
@@ -58,7 +58,7 @@ export class UnaryTransport implements Transport {
       // An HTTP proxy cannot reach this machine, and takes no list of addresses.
       'grpc.enable_http_proxy': isLoopback(address) || /^(ipv[46]|0\.0\.0\.0|\[::\]):/.test(address) ? 0 : 1,
     })
-    this.#connecting = new Connecting(this.#client.getChannel(), (state) => this.onConnection?.(state))
+    this.#connecting = new Connecting(this.#client.getChannel(), (event) => this.onEvent?.(event))
   }
 
   /** Whether there is a connection now. */
@@ -143,6 +143,10 @@ export class UnaryTransport implements Transport {
     })
     const opened = new Promise<{ pool: string; processes: number }>((resolve, reject) => {
       rpc.on('data', ({ event }: ReturnType<typeof RPC_METHODS.openPool.responseDeserialize>) => {
+        if (event?.$case === 'workerExited') {
+          const { pid, exitCode, signal } = event.value
+          this.onEvent?.({ kind: 'workerExited', exit: { pid, exitCode, signal: signal || undefined } })
+        }
         if (event?.$case !== 'opened') return
         // An idle pool does not keep the program alive. It ends with the program.
         this.#connecting.unref(rpc)

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { BadRequestError, Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
 import { connect } from '../../client/transport/stream-transport.js'
-import type { ConnectionState } from '../../client/transport/transport.js'
+import type { TransportEvent } from '../../client/transport/transport.js'
 import { workerPids } from '../support/calls.js'
 import { runClient } from '../support/client.js'
 import { sharedFarm } from '../support/farm.js'
@@ -50,9 +50,9 @@ describe('the address of a server', () => {
 describe('the connection of a transport', () => {
   it('is told of when it comes and when it goes, and not after close()', async () => {
     const server = await ServerProcess.start(['--processes', '1'])
-    const states: ConnectionState[] = []
+    const states: TransportEvent[] = []
     const transport = connect(server.address, {})
-    transport.onConnection = (state) => states.push(state)
+    transport.onEvent = (state) => states.push(state)
     await transport.serverInfo()
     await until(() => states.length === 1, 'it has come')
     await server[Symbol.asyncDispose]()
