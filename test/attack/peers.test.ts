@@ -44,7 +44,7 @@ const CALLED = Buffer.concat([PREFACE, settings(), openStream(1, callHeaders(APP
 const BODY = frame(applyRequest('add', 1, 2))
 
 describe('a silent peer loses its connection', () => {
-  // They run at the same time: the server waits 5 to 15 seconds for each.
+  // They run at the same time: the server waits 5 to 20 seconds for each.
   it.concurrent.each<[string, Uint8Array, Uint8Array]>([
     ['that says nothing', Buffer.alloc(0), Buffer.alloc(0)],
     ['that speaks TLS', Buffer.from('1603010200010001fc0303', 'hex'), Buffer.alloc(512)],

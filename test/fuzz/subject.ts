@@ -26,7 +26,7 @@ const CHECK_EVERY_MS = 100
 const PAUSE_MS = 3
 /** The timeout of an innocent call. */
 const CALL_MS = 30_000
-/** The time for cleaning up after the last case. Pings find dead connections in 10 s. */
+/** The time for cleaning up after the last case. Pings find dead connections in 20 s. */
 const REST_MS = 45_000
 const DRAIN_MS = 2_000
 
@@ -55,7 +55,7 @@ export class Subject implements AsyncDisposable {
       env,
       module: functions,
       // Dead connections are noticed soon.
-      args: ['--ping-timeout', '5000', ...args],
+      args: ['--ping-timeout', '15000', ...args],
       onLog: ({ level, msg }) => {
         if (level === 40 && msg === 'worker has ended') this.#deaths++
       },

@@ -23,7 +23,7 @@ export class Siege implements AsyncDisposable {
 
   static async start(args: string[] = []): Promise<Siege> {
     // A silent attacker is noticed soon.
-    const server = await ServerProcess.start(['--processes', '2', '--grace', '200', '--ping-timeout', '5000', ...args])
+    const server = await ServerProcess.start(['--processes', '2', '--grace', '200', '--ping-timeout', '15000', ...args])
     const pool = new Pool(server.address)
     await pool.map('identity', [1, 2, 3, 4], { chunksize: 1 })
     return new Siege(server, pool, descriptorsOf(server), childrenOf(server.pid).length)
@@ -72,7 +72,7 @@ export class Siege implements AsyncDisposable {
 
   /**
    * Resolves when the server has no more connections than at its start. The server does not read from a connection after a
-   * GOAWAY, so it closes such a connection only when pings have found it dead, after 10 seconds.
+   * GOAWAY, so it closes such a connection only when pings have found it dead, after 20 seconds.
    */
   connectionsAreClosed(): Promise<void> {
     return until(() => descriptorsOf(this.server) <= this.descriptors, `no more than ${this.descriptors} are open`)
