@@ -23,10 +23,10 @@ a missing program (python3, redis-server). Prints the tables, and writes the tab
   --no-growth     no curves of the growth of the cost
   --turns N       how often each row is measured (default: 5; with --quick: 1)
   --out FOLDER    default: bench/out
-  --docs          also writes the figures into docs/performance.md and docs/performance/
+  --docs          also writes the figures into docs/explanation/performance.md and docs/explanation/performance/
 `
 
-const DOCS = fileURLToPath(new URL('../../docs/performance', import.meta.url))
+const DOCS = fileURLToPath(new URL('../../docs/explanation/performance', import.meta.url))
 
 const { values } = parseArgs({
   options: {

@@ -3,7 +3,7 @@ import { Failure } from '../server/index.js'
 import { printable, printableJson } from '../wire/printable.js'
 import { OutputError, print } from './output.js'
 
-/** The exit codes. docs/cli.md and `farpool --help` list them too. */
+/** The exit codes. docs/reference/cli.md and `farpool --help` list them too. */
 export const Exit = {
   OK: 0,
   /** The call or an item of the map failed, results could not be written, or the server could not start or is not serving. */

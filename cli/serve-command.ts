@@ -255,7 +255,7 @@ export const serveCommand = () =>
 /**
  * V8 collects the heap when it has grown by this much, in percent. The buffers of large values count as growth, so a small
  * heap is collected once for every few megabytes that pass through: half of the server's time in an echo of 1 MiB values.
- * V8 itself chooses from 10 to 300 (docs/performance.md). Workers do not inherit it.
+ * V8 itself chooses from 10 to 300 (docs/explanation/performance.md). Workers do not inherit it.
  */
 const HEAP_GROWING_PERCENT = 300
 

@@ -17,7 +17,7 @@ export class FarpoolError extends Error {
   override readonly name: string = 'FarpoolError'
   /** The gRPC status code by name, for example "NOT_FOUND". */
   readonly code: CodeName
-  /** One of the reasons in docs/errors.md, for example "WORKER_CRASHED". */
+  /** One of the reasons in docs/reference/errors.md, for example "WORKER_CRASHED". */
   readonly reason: Reason
   /**
    * False: the function certainly has not run, so the call can be made again. True: it has started. Undefined: that is

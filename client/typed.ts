@@ -151,7 +151,7 @@ export interface Unsendable<Kind extends string> {
 }
 
 /**
- * A value of type `T` as it arrives on the other side (docs/values.md): bytes as a Uint8Array, an object with its own
+ * A value of type `T` as it arrives on the other side (docs/reference/values.md): bytes as a Uint8Array, an object with its own
  * properties and without methods, an array without its subclass.
  */
 export type Wire<T> =

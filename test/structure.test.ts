@@ -6,7 +6,7 @@ import { REASONS, type Reason } from '../wire/reason.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
-/** Which room may import which other rooms, and which packages it may not; docs/architecture.md draws it. */
+/** Which room may import which other rooms, and which packages it may not; docs/explanation/architecture.md draws it. */
 const ROOMS: Record<string, { imports: string[]; notPackages?: RegExp; notFiles?: RegExp }> = {
   'proto/gen': { imports: [] },
   wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer|fs)|@grpc|pino)/ },
@@ -117,16 +117,16 @@ describe('the structure', () => {
     expect(text).not.toContain('"resolved"')
   })
 
-  it('every row of docs/semantics.md has a test of its name', () => {
+  it('every row of docs/reference/semantics.md has a test of its name', () => {
     const tests = readFileSync(join(ROOT, 'test/integration/semantics.test.ts'), 'utf8')
-    const table = readFileSync(join(ROOT, 'docs/semantics.md'), 'utf8').match(/^\|.*\|$/gm) ?? []
+    const table = readFileSync(join(ROOT, 'docs/reference/semantics.md'), 'utf8').match(/^\|.*\|$/gm) ?? []
     const rows = table.slice(2).map((row) => String(row.split('|')[1]).trim())
     expect(rows.length).toBeGreaterThan(15)
     expect(rows.filter((row) => !tests.includes(`describe('${row}'`))).toEqual([])
   })
 
-  it('every reason has a row in docs/errors.md', () => {
-    const table = readFileSync(join(ROOT, 'docs/errors.md'), 'utf8')
+  it('every reason has a row in docs/reference/errors.md', () => {
+    const table = readFileSync(join(ROOT, 'docs/reference/errors.md'), 'utf8')
     expect(
       Object.keys(REASONS).filter((reason) => !table.includes(`| ${reason} | ${REASONS[reason as Reason].code}`)),
     ).toEqual([])

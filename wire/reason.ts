@@ -1,6 +1,6 @@
 /**
  * The table of failures: the gRPC code of each reason, and whether the task has started. A task that has not started can be
- * sent again without running twice. docs/errors.md describes each reason.
+ * sent again without running twice. docs/reference/errors.md describes each reason.
  */
 
 /** The gRPC status codes. */

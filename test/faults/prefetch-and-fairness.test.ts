@@ -7,7 +7,7 @@ import { startFarm } from '../support/farm.js'
 import { connectRaw, frame, message } from '../support/raw-call.js'
 import { FUNCTIONS, ServerProcess, until } from '../support/server.js'
 
-/** Workers prefetch short tasks (docs/architecture.md). Clients must see no difference except in time. */
+/** Workers prefetch short tasks (docs/explanation/architecture.md). Clients must see no difference except in time. */
 
 const SHORT = 60
 let folder: string

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { decodePayload, encodePayload, type Kind } from '../../wire/values/payload.js'
 
-/** Checks the tables of docs/values.md: evaluates each example, encodes it and decodes it again. */
-const page = readFileSync(new URL('../../docs/values.md', import.meta.url), 'utf8')
+/** Checks the tables of docs/reference/values.md: evaluates each example, encodes it and decodes it again. */
+const page = readFileSync(new URL('../../docs/reference/values.md', import.meta.url), 'utf8')
 
 const section = (title: string): string[][] => {
   const text = page.slice(page.indexOf(`## ${title}\n`)).slice(3)
@@ -27,7 +27,7 @@ function rows(title: string, valueColumn: number, arrivesColumn: number): [strin
   })
 }
 
-describe('docs/values.md', () => {
+describe('docs/reference/values.md', () => {
   const cbor = rows('CBOR: what arrives as what in TypeScript', 0, 2)
   const json = rows('JSON', 0, 1)
   const refused = section('CBOR: what cannot be sent').flatMap(([cell]) => examples(cell))

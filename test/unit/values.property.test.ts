@@ -47,7 +47,7 @@ const scalar = fc.oneof(
   fc.boolean(),
   fc.constant(null),
   fc.constant(undefined),
-  // For isDeepStrictEqual two invalid dates differ. docs/values.md has an example of one.
+  // For isDeepStrictEqual two invalid dates differ. docs/reference/values.md has an example of one.
   fc.date({ noInvalidDate: true }),
   fc.uint8Array(),
   fc.int16Array(),

@@ -1,5 +1,5 @@
 /**
- * Reads values from CBOR (RFC 8949) that any peer may have written. docs/values.md lists what each item becomes.
+ * Reads values from CBOR (RFC 8949) that any peer may have written. docs/reference/values.md lists what each item becomes.
  *
  *     decodeCbor ─▶ readValue: one item and its parts, recursively ─▶ Reader: heads, lengths and numbers at a position
  *
@@ -15,7 +15,7 @@ import { DecodeError, MAX_DEPTH } from './value-errors.js'
 
 /**
  * Decodes one CBOR value. Byte strings and aligned typed arrays are views on `bytes`, not copies.
- * @throws DecodeError with the offset, for bytes that are not exactly one value listed in docs/values.md.
+ * @throws DecodeError with the offset, for bytes that are not exactly one value listed in docs/reference/values.md.
  */
 export function decodeCbor(bytes: Uint8Array): unknown {
   const reader = new Reader(bytes)

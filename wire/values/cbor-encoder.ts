@@ -1,5 +1,5 @@
 /**
- * Writes values as CBOR (RFC 8949). docs/values.md lists what each value becomes; decision 0001 says why this is not a
+ * Writes values as CBOR (RFC 8949). docs/reference/values.md lists what each value becomes; decision 0001 says why this is not a
  * library.
  *
  *     encodeCbor ─▶ Encoder: which items a value consists of ─▶ Writer: the bytes of an item, in one growing buffer
@@ -216,7 +216,7 @@ class Encoder {
   }
 
   #refuse(value: unknown): never {
-    this.#fail(`is ${describeKind(value)}, which cannot be sent; send plain data (see docs/values.md)`)
+    this.#fail(`is ${describeKind(value)}, which cannot be sent; send plain data (see docs/reference/values.md)`)
   }
 
   #fail(why: string): never {

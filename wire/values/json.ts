@@ -110,7 +110,7 @@ class Checker {
 
   #refuse(kind: string): never {
     throw new EncodeError(
-      `${this.path} is ${kind}, which JSON cannot carry; use CBOR or send another value (see docs/values.md)`,
+      `${this.path} is ${kind}, which JSON cannot carry; use CBOR or send another value (see docs/reference/values.md)`,
     )
   }
 }
