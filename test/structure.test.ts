@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join, normalize, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -6,7 +7,7 @@ import { REASONS, type Reason } from '../wire/reason.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
-/** Which room may import which other rooms, and which packages it may not; docs/explanation/architecture.md draws it. */
+/** Which room may import which other rooms, and not which packages; docs/explanation/architecture.md draws it. */
 const ROOMS: Record<string, { imports: string[]; notPackages?: RegExp; notFiles?: RegExp }> = {
   'proto/gen': { imports: [] },
   wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer|fs)|@grpc|pino)/ },
@@ -132,6 +133,11 @@ describe('the structure', () => {
     ).toEqual([])
   })
 
+  it('docs/reference has the options of the command line and the API as they are', () => {
+    const { status, stderr } = spawnSync(process.execPath, [join(ROOT, 'scripts/reference.mjs'), '--check'])
+    expect([status, String(stderr)]).toEqual([0, ''])
+  })
+
   it('every script, file and command that README and docs name is there', () => {
     const { scripts } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'))
     const pages = [
@@ -148,17 +154,30 @@ describe('the structure', () => {
           .filter((name) => !(name in scripts))
         const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map((match) => String(match[1]))
         const gone = links.filter((link) => !exists(join(dirname(page), link)))
+        const anchors = [...text.matchAll(/\]\((?!https?:)([^)#]*\.md)?#([^)]+)/g)]
+          .filter(([, file]) => !file || exists(join(dirname(page), file)))
+          .filter(([, file, name]) => !headings(file ? join(dirname(page), file) : page).includes(String(name)))
+          .map(([link]) => `the heading of ${link})`)
         const paths = [
           ...text.matchAll(
             /`((?:proto|wire|worker|pool|server|client|cli|test|examples|docs|scripts|bench)\/[\w./-]+)`/g,
           ),
         ]
         const lost = paths.map((match) => String(match[1])).filter((path) => !exists(path))
-        return [...runs, ...gone, ...lost].map((what) => `${page} names ${what}`)
+        return [...runs, ...gone, ...anchors, ...lost].map((what) => `${page} names ${what}`)
       })
     expect(missing).toEqual([])
   })
 })
+
+/** The names by which links name the headings of a page. */
+const headings = (page: string): string[] =>
+  [...readFileSync(join(ROOT, page), 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+    title
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  )
 
 function exists(path: string): boolean {
   try {
