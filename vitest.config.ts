@@ -30,7 +30,7 @@ export default defineConfig({
           // `npm run test:all` runs these too: real time-outs, much memory, attacks, chaos, mutated messages.
           // In each folder a file has a process of its own: some of them change what the process may use.
           name: 'long',
-          include: ['test/{faults,attack,chaos,demo,fuzz,neighbour,network}/**/*.test.ts'],
+          include: ['test/{faults,attack,chaos,demo,docs,fuzz,neighbour,network}/**/*.test.ts'],
           exclude: SHORT,
         },
       },

@@ -30,8 +30,8 @@ export interface CallerParts {
 
 /**
  * The calls of a Pool: what a Pool itself has, and what `pool.with(options)` gives. `M` is the type of the module whose
- * functions the server runs. Times are in milliseconds. Every method fails with a subclass of FarpoolError; docs/reference/errors.md
- * lists them.
+ * functions the server runs. Times are in milliseconds. Every method fails with a subclass of FarpoolError;
+ * docs/reference/errors.md lists them.
  */
 export class Caller<M = AnyModule> {
   readonly #parts: CallerParts

@@ -11,7 +11,7 @@ export type { OutputLine } from './transport/in-process-transport.js'
 export interface LocalOptions extends OwnedPoolOptions {
   /** The number of worker processes; an integer of 1 or more. Default: the CPUs that this process may use. */
   processes?: number
-  /** The encoding of values. 'cbor' (default) carries all values of docs/reference/values.md, 'json' those that JSON has. */
+  /** The encoding. 'cbor' (default) carries all values of docs/reference/values.md, 'json' those that JSON has. */
   encoding?: 'cbor' | 'json'
   /**
    * What happens with the text that functions print: 'inherit' (default) writes it, line by line, to the standard output

@@ -16,7 +16,7 @@ export interface OwnedPoolOptions {
 
 /** How this client talks to the server. */
 export interface ClientOptions {
-  /** The encoding of values. 'cbor' (default) carries all values of docs/reference/values.md, 'json' those that JSON has. */
+  /** The encoding. 'cbor' (default) carries all values of docs/reference/values.md, 'json' those that JSON has. */
   encoding?: 'cbor' | 'json'
   /**
    * 'stream' (default) sends many calls in one stream. 'unary' makes one RPC for each call, so that a proxy can spread the

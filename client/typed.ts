@@ -151,8 +151,8 @@ export interface Unsendable<Kind extends string> {
 }
 
 /**
- * A value of type `T` as it arrives on the other side (docs/reference/values.md): bytes as a Uint8Array, an object with its own
- * properties and without methods, an array without its subclass.
+ * A value of type `T` as it arrives on the other side (docs/reference/values.md): bytes as a Uint8Array, an object with
+ * its own properties and without methods, an array without its subclass.
  */
 export type Wire<T> =
   IsAny<T> extends true

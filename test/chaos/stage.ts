@@ -39,7 +39,7 @@ export class Stage {
     return [...processes, ...this.files]
   }
 
-  /** The temporary files that are left, except Node's compile cache: it stays on purpose (docs/explanation/performance.md). */
+  /** The temporary files that are left, except Node's compile cache: it stays on purpose. */
   get files(): string[] {
     const names = readdirSync(this.#temporary).filter((name) => name !== 'node-compile-cache')
     return names.map((name) => `file ${name}`)

@@ -92,7 +92,13 @@ ${PROGRAM}`
 
   it('carries its docs, and the sources of its maps', () => {
     const folder = project.path('node_modules/farpool')
-    for (const name of ['README.md', 'LICENSE', 'CHANGELOG.md', 'docs/cli.md', 'proto/farpool/v1/pool_service.proto'])
+    for (const name of [
+      'README.md',
+      'LICENSE',
+      'CHANGELOG.md',
+      'docs/reference/cli.md',
+      'proto/farpool/v1/pool_service.proto',
+    ])
       expect([name, existsSync(join(folder, name))]).toEqual([name, true])
     const files = readdirSync(folder, { recursive: true }).map(String)
     const maps = files.filter((name) => name.endsWith('.js.map'))

@@ -19,7 +19,7 @@ import { errorOf } from '../support/calls.js'
 import { sharedFarm } from '../support/farm.js'
 import { isAlive, temporaryFolder, until } from '../support/server.js'
 
-/** One `describe` for each row of docs/reference/semantics.md, with the name of the row; test/structure.test.ts checks that. */
+/** One `describe` for each row of docs/reference/semantics.md, with the row's name; test/structure.test.ts checks that. */
 
 const farm = sharedFarm({ args: ['--processes', '2', '--grace', '200'] })
 

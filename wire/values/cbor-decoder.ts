@@ -1,5 +1,6 @@
 /**
- * Reads values from CBOR (RFC 8949) that any peer may have written. docs/reference/values.md lists what each item becomes.
+ * Reads values from CBOR (RFC 8949) that any peer may have written. docs/reference/values.md lists what each item
+ * becomes.
  *
  *     decodeCbor ─▶ readValue: one item and its parts, recursively ─▶ Reader: heads, lengths and numbers at a position
  *

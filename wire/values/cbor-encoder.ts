@@ -1,6 +1,6 @@
 /**
- * Writes values as CBOR (RFC 8949). docs/reference/values.md lists what each value becomes; decision 0001 says why this is not a
- * library.
+ * Writes values as CBOR (RFC 8949). docs/reference/values.md lists what each value becomes; decision 0001 says why this
+ * is not a library.
  *
  *     encodeCbor ─▶ Encoder: which items a value consists of ─▶ Writer: the bytes of an item, in one growing buffer
  *
