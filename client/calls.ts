@@ -1,4 +1,5 @@
 import type { Failure } from '../wire/failure.js'
+import { neverSent, withWholeTimeout } from '../wire/timeout.js'
 import { AsyncResult, cancelledByCaller, fulfil, type ResultCallbacks, reject, setTicket } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import { pauseBefore } from './chunk.js'
@@ -158,8 +159,9 @@ class Apply<T> implements Sink, UnderWay {
 
   /** Starts when the target is known; until then the deadline needs a timer of its own. */
   startAt(target: Promise<Target>): void {
-    const { deadline } = this.call
-    if (deadline !== undefined) this.#stopTimer = atDeadline(deadline, (late) => this.#end(late.of(false)))
+    this.#stopTimer = atDeadline(this.call, (late) => {
+      this.#end(withWholeTimeout(neverSent(late), this.call.timeoutMs))
+    })
     target.then(
       (known) => {
         this.#stopTimer()

@@ -1,6 +1,7 @@
-import type { RemoteError as RemoteErrorMessage } from '../proto/gen/farpool/v1/failure.js'
+import type { RemoteError as RemoteErrorMessage } from '../proto/gen/farpool/routing/v1/routing.js'
 import { Failure } from '../wire/failure.js'
 import { type CodeName, codeName, type Reason } from '../wire/reason.js'
+import { decodePayload } from '../wire/values/payload.js'
 
 /** The facts of an error, besides its message. */
 export interface ErrorFacts {
@@ -51,7 +52,10 @@ export class UnknownFunctionError extends FarpoolError {
 export class EncodingError extends FarpoolError {
   override readonly name: string = 'EncodingError'
 }
-/** The timeout of get() or next() passed and the call continues, or a timeout of the call itself passed. */
+/**
+ * The timeout of get() or next() passed and the call continues, or a limit of the call itself passed. In that case `metadata`
+ * says what the call was doing (`phase`: queued or running) and how many milliseconds it was allowed to (`limit_ms`).
+ */
 export class TimeoutError extends FarpoolError {
   override readonly name: string = 'TimeoutError'
 }
@@ -84,7 +88,10 @@ export class PermissionError extends FarpoolError {
   override readonly name: string = 'PermissionError'
 }
 
-/** The function threw. `cause` is the error that it threw; it has the worker's stack if the server sends stacks. */
+/**
+ * The function threw. `cause` is the error that it threw, as an Error of this process: with its name, message, `code`, own
+ * properties, causes and inner errors, and with its stack if the server sends stacks (docs/errors.md).
+ */
 export class RemoteError extends FarpoolError {
   override readonly name: string = 'RemoteError'
   /** The class of the thrown error, for example "TypeError"; for a value that is no error its type, for example "string". */
@@ -96,7 +103,10 @@ export class RemoteError extends FarpoolError {
   }
 }
 
-/** The worker process died while it ran the call. The server has replaced it. */
+/**
+ * The worker process died while it ran the call. The server has replaced it. `cause` is the error that nothing in the worker
+ * caught, if that was the reason.
+ */
 export class WorkerCrashedError extends FarpoolError {
   override readonly name: string = 'WorkerCrashedError'
   /** The exit code of the process; undefined if a signal ended it. */
@@ -163,13 +173,30 @@ export const toError = (error: unknown): unknown => (error instanceof Failure ? 
 
 export const badRequest = (message: string): FarpoolError => errorOf(new Failure('BAD_REQUEST', message))
 
-/** The error that the function threw, as an Error of this process, with its causes. */
+/** The error that the function threw, as an Error of this process, with its properties, causes and inner errors. */
 function remoteCause(remote: RemoteErrorMessage): Error {
-  const cause = remote.cause ? { cause: remoteCause(remote.cause) } : undefined
-  const error = new Error(remote.message, cause)
-  error.name = remote.type
-  const head = `${remote.type}: ${remote.message}`
-  error.stack =
-    remote.stack === '' ? `${head}\n    (in a worker process; the server sends no stacks)` : `${head}\n${remote.stack}`
+  const { type, message, stack, code, stackWithheld } = remote
+  const options = remote.cause ? { cause: remoteCause(remote.cause) } : undefined
+  const inner = remote.errors.map(remoteCause)
+  const error = inner.length > 0 ? new AggregateError(inner, message, options) : new Error(message, options)
+  error.name = type
+  const frames = stack === '' && stackWithheld ? '    (in a worker process; the server sends no stacks)' : stack
+  error.stack = `${type}: ${message}${frames && `\n${frames}`}`
+  for (const [name, value] of remoteProperties(remote)) {
+    // Not by assignment, which would change the prototype for the name `__proto__`.
+    if (!Object.hasOwn(error, name)) Object.defineProperty(error, name, { value, ...VISIBLE })
+  }
+  if (code !== '') Object.defineProperty(error, 'code', { value: code, ...VISIBLE })
   return error
+}
+
+const VISIBLE = { enumerable: true, writable: true, configurable: true }
+
+/** None if a faulty server sends what is no object. */
+function remoteProperties({ properties }: RemoteErrorMessage): [string, unknown][] {
+  try {
+    return properties ? Object.entries(decodePayload(properties).value as object) : []
+  } catch {
+    return []
+  }
 }

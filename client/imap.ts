@@ -1,6 +1,7 @@
 import { IMAP_WINDOW_CHUNKS, imapWindow, ReorderBuffer } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
+import { callSite, locate } from './async-result.js'
 import type { Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
 import { Chunk, type ChunkResult, failureOfRequest } from './chunk.js'
@@ -93,6 +94,7 @@ type State =
 export class Imap<R> implements ImapIterator<R>, UnderWay {
   #state: State = { kind: 'pulling' }
   readonly #input: Iterator<unknown> | AsyncIterator<unknown>
+  readonly #site = callSite()
   readonly #window = new Window()
   /** #pump is running; it may be waiting for an item of the input. */
   #isPumping = false
@@ -213,7 +215,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     const lastError = this.#state.kind === 'ended' ? this.#state.lastError : undefined
     // The error is thrown once.
     this.#become({ kind: 'ended', lastError: undefined })
-    if (lastError) throw lastError.error
+    if (lastError) throw locate(lastError.error, this.#site)
     return { done: true, value: undefined }
   }
 
@@ -222,7 +224,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     const { values, errors } = this.#ready[0] as ChunkResult
     const item = this.#item++
     if (this.#item === values.length) this.#consumed()
-    if (errors?.has(item)) return Promise.reject(errors.get(item))
+    if (errors?.has(item)) return Promise.reject(locate(errors.get(item), this.#site))
     return Promise.resolve({ done: false, value: values[item] as R })
   }
 
@@ -234,7 +236,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     while (to < values.length && !errors?.has(to)) to++
     this.#item = Math.max(to, from + 1)
     if (this.#item === values.length) this.#consumed()
-    if (to === from) return Promise.reject(errors?.get(from))
+    if (to === from) return Promise.reject(locate(errors?.get(from), this.#site))
     // A whole chunk needs no copy: nothing else uses the array from now on.
     const results = to - from === values.length ? values : values.slice(from, to)
     return Promise.resolve({ done: false, value: results as R[] })
@@ -313,10 +315,11 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     if (this.#state.kind === 'ended') return
     const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.chunk ?? [])
     const payloads = chunks.map(({ payload }) => payload)
-    const deadline = deadlineAfter(this.imap.options.timeout)
+    const { timeout } = this.imap.options
+    const deadline = deadlineAfter(timeout)
     const start = ({ pool }: Target): Pending<void> => {
       const request = this.transport.chunks(
-        { ...this.imap.call, deadline, pool, spread: false, failFast: false, chunks: payloads },
+        { ...this.imap.call, deadline, timeoutMs: timeout, pool, spread: false, failFast: false, chunks: payloads },
         (outcome) => this.#onOutcome(numbers[outcome.chunk], outcome),
       )
       const outcome = request.outcome.catch((thrown: Failure) => {

@@ -27,7 +27,14 @@ export interface PoolInfo {
   queuedBytes: number
   running: number
   /** Counted since the pool was opened. */
-  tasks: { submitted: number; succeeded: number; failed: number; cancelled: number; retried: number }
+  tasks: {
+    submitted: number
+    succeeded: number
+    failed: number
+    cancelled: number
+    retried: number
+    timedOut: number
+  }
   workersStarted: number
   /** How often each event of `pool.events` has occurred. */
   events: { connected: number; disconnected: number; workerExited: number }

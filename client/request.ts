@@ -99,6 +99,7 @@ export function functionCall(
     replyKind: REPLY_KIND[encoding],
     retries: retries ?? 0,
     deadline: deadlineAfter(timeout),
+    timeoutMs: timeout,
     queueTimeoutMs: wholeMs(queueTimeout),
     runTimeoutMs: wholeMs(runTimeout),
   }

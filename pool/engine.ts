@@ -78,6 +78,7 @@ export interface PoolStats {
   readonly failed: number
   readonly cancelled: number
   readonly retried: number
+  readonly timedOut: number
 }
 
 export interface WorkerView {

@@ -1,6 +1,7 @@
-import { Failure } from '../wire/failure.js'
+import type { Failure } from '../wire/failure.js'
 import { monotonic } from '../wire/framing/frames.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
+import { type Phase, phaseTimedOut } from '../wire/timeout.js'
 import type { EnginePool, EnginePoolOptions, PoolStats, WorkerView } from './engine.js'
 import type { Launcher } from './process/launcher.js'
 import { PendingStarts, type SpawnThrottle } from './process/spawn-throttle.js'
@@ -243,7 +244,10 @@ export class Pool implements EnginePool {
   #exited(worker: number, exit: WorkerExit): void {
     this.#workers.delete(worker)
     this.#starts.ended(worker)
-    if (exit.pid !== 0) this.options.observer?.worker?.({ kind: 'exited', worker, exit })
+    if (exit.pid !== 0) {
+      const first = this.#scheduler.worker(worker)?.runQueue.first
+      this.options.observer?.worker?.({ kind: 'exited', worker, exit, task: first?.started ? first : undefined })
+    }
     this.#scheduler.exited(worker, exit)
     this.#observeState()
   }
@@ -285,16 +289,11 @@ class TaskTimers {
     if (runTimeoutMs > 0) this.#set(task, 'running', runTimeoutMs, runTimeoutMs)
   }
 
-  #set(task: Task, phase: 'queued' | 'running', limitMs: number, leftMs: number): void {
+  #set(task: Task, phase: Phase, limitMs: number, leftMs: number): void {
     if (leftMs > MAX_TIMER_MS) return
-    task.timer = setTimeout(() => this.end(task, timedOut(phase, limitMs)), leftMs)
+    task.timer = setTimeout(() => this.end(task, phaseTimedOut(phase, limitMs)), leftMs)
   }
 }
-
-const timedOut = (phase: 'queued' | 'running', ms: number): Failure =>
-  new Failure('TASK_TIMEOUT', `the task was ${phase} for ${ms} ms, which is as long as it may be`, {
-    metadata: { phase, limit_ms: String(ms) },
-  })
 
 interface Deferred<T> {
   readonly promise: Promise<T>

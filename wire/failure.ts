@@ -8,7 +8,8 @@
  *         RemoteError  the error that the function threw
  */
 
-import { RemoteError } from '../proto/gen/farpool/v1/failure.js'
+// The view that leaves the properties encoded: the server reads failures too.
+import { RemoteError } from '../proto/gen/farpool/routing/v1/routing.js'
 import { ErrorInfo, RetryInfo } from '../proto/gen/google/rpc/error_details.js'
 import { Status } from '../proto/gen/google/rpc/status.js'
 import { Code, isReason, REASONS, type Reason, startedByReason } from './reason.js'
@@ -183,9 +184,13 @@ const OTHER_TRAILERS_BYTES = 256
 /** The longest message in trailers, in bytes of UTF-8. */
 const TRAILER_MESSAGE_BYTES = 512
 
+/** The longest properties of an error in trailers, in bytes. Longer ones are left out: half an object is none. */
+const TRAILER_PROPERTIES_BYTES = 1024
+
 /**
- * A failure that fits into trailers. Stacks are truncated first, then causes and messages of the remote error are, and at last
- * the remote error is left out. The ErrorInfo is complete, unless its metadata alone is too large.
+ * A failure that fits into trailers. Of the remote error, stacks are truncated first, then properties, causes and inner errors
+ * are left out and messages truncated, and at last all of it is left out. The ErrorInfo is complete, unless its metadata alone
+ * is too large.
  */
 export function failureToTrailer(failure: Failure): TrailerStatus {
   const { code, reason, remote } = failure
@@ -193,8 +198,8 @@ export function failureToTrailer(failure: Failure): TrailerStatus {
   const attempts = remote
     ? [
         remote,
-        ...[2048, 1024, 512, 0].map((bytes) => truncateRemote(remote, bytes, 512, 4)),
-        truncateRemote(remote, 0, 256, 0),
+        ...[2048, 1024, 512, 0].map((bytes) => truncateRemote(remote, { ...NESTED, stackBytes: bytes })),
+        truncateRemote(remote, { stackBytes: 0, messageBytes: 256, propertiesBytes: 0, depth: 0 }),
       ]
     : []
   for (const kept of [...attempts, undefined]) {
@@ -221,14 +226,35 @@ function truncateMessage(message: string): string {
   return truncated
 }
 
-function truncateRemote(error: RemoteError, stackBytes: number, messageBytes: number, causes: number): RemoteError {
+/** The limits of an error in trailers. Those of its causes and inner errors are half of it. */
+interface RemoteLimits {
+  readonly stackBytes: number
+  readonly messageBytes: number
+  readonly propertiesBytes: number
+  /** How many levels of causes and inner errors are kept. */
+  readonly depth: number
+}
+
+const NESTED = { messageBytes: 512, propertiesBytes: TRAILER_PROPERTIES_BYTES, depth: 4 }
+
+function truncateRemote(error: RemoteError, limits: RemoteLimits): RemoteError {
+  const { stackBytes, messageBytes, propertiesBytes, depth } = limits
+  const { type, message, stack, cause, code, properties, errors, stackWithheld } = error
+  const nested = (inner: RemoteError) =>
+    truncateRemote(inner, {
+      stackBytes: stackBytes >> 1,
+      messageBytes: messageBytes >> 1,
+      propertiesBytes: propertiesBytes >> 1,
+      depth: depth - 1,
+    })
   return {
-    type: truncateUtf8(error.type, 128),
-    message: truncateUtf8(error.message, messageBytes),
-    stack: stackBytes === 0 ? '' : truncateUtf8(error.stack, stackBytes),
-    cause:
-      error.cause && causes > 0
-        ? truncateRemote(error.cause, stackBytes >> 1, messageBytes >> 1, causes - 1)
-        : undefined,
+    type: truncateUtf8(type, 128),
+    message: truncateUtf8(message, messageBytes),
+    stack: stackBytes === 0 ? '' : truncateUtf8(stack, stackBytes),
+    cause: cause && depth > 0 ? nested(cause) : undefined,
+    code,
+    properties: properties && properties.length <= propertiesBytes ? properties : undefined,
+    errors: depth > 0 ? errors.slice(0, depth).map(nested) : [],
+    stackWithheld,
   }
 }

@@ -7,10 +7,10 @@
 
 import { PayloadKind } from '../proto/gen/farpool/v1/payload.js'
 import type { Done, Run, Task } from '../proto/gen/farpool/worker/v1/worker.js'
-import { Failure, failureToStatus } from '../wire/failure.js'
-import { decodePayload, encodePayload, type Kind } from '../wire/values/payload.js'
+import { asFailure, Failure, failureToStatus } from '../wire/failure.js'
+import { decodePayload, encodePayload, type Kind, kindOf } from '../wire/values/payload.js'
 import { DecodeError, EncodeError } from '../wire/values/value-errors.js'
-import { functionFailure } from './describe-error.js'
+import { type Description, functionFailure } from './describe-error.js'
 import type { UserFunction } from './load-functions.js'
 
 /** A task and all that its execution needs. */
@@ -36,15 +36,24 @@ export interface Invocation {
  * returns one or the task has a chunk, because short synchronous functions are called by the ten thousand.
  */
 export function invoke(invocation: Invocation): Done | Promise<Done> {
-  const { task, stacks } = invocation
+  const { task } = invocation
   try {
     const done = task.chunk ? invokeChunk(invocation, task.chunk) : invokeOnce(invocation)
     return done instanceof Promise
-      ? done.catch((error: unknown) => failedDone(task.task, functionFailure(error, stacks)))
+      ? done.catch((error: unknown) => failedDone(task.task, functionFailure(error, description(invocation))))
       : done
   } catch (error) {
-    return failedDone(task.task, functionFailure(error, stacks))
+    return failedDone(task.task, functionFailure(error, description(invocation)))
   }
+}
+
+/** How errors of the function are described: in the kind of its result, but never as raw bytes. */
+function description({ run, task, stacks }: Invocation): Description {
+  const first = run.args[0] ?? task.args[0] ?? task.chunk ?? run.kwargs
+  const isCbor =
+    run.replyKind === PayloadKind.PAYLOAD_KIND_CBOR ||
+    (run.replyKind === PayloadKind.PAYLOAD_KIND_UNSPECIFIED && first !== undefined && kindOf(first) === 'cbor')
+  return { stacks, kind: isCbor ? 'cbor' : 'json' }
 }
 
 /** The report of a task that failed as a whole. */
@@ -78,10 +87,8 @@ interface FailedItem {
   readonly failure: Failure
 }
 
-async function invokeChunk(
-  { call, run, task, running, stacks, fullBytes }: Invocation,
-  chunk: Uint8Array,
-): Promise<Done> {
+async function invokeChunk(invocation: Invocation, chunk: Uint8Array): Promise<Done> {
+  const { call, run, task, running, fullBytes } = invocation
   const bound = decodeBound(run, [])
   const { kind: chunkKind, value } = decodePart(chunk, 'the chunk')
   const items = chunkKind === 'raw' ? [value] : value
@@ -99,7 +106,10 @@ async function invokeChunk(
       const pending = callItems(callItem, items, item, Math.min(items.length, item + pauses.stride), results)
       if (pending !== undefined) results.add(await pending)
     } catch (error) {
-      failures.push({ item: results.values.length + failures.length, failure: functionFailure(error, stacks) })
+      failures.push({
+        item: results.values.length + failures.length,
+        failure: functionFailure(error, description(invocation)),
+      })
     }
     item = results.values.length + failures.length
     if (results.areFull || running.isAborted || (run.failFast && failures.length > 0)) break
@@ -243,7 +253,8 @@ function encodeResults(results: unknown[], failures: FailedItem[], kind: Kind): 
         encodeResult(result, kind)
         return true
       } catch (error) {
-        failures.push({ item, failure: functionFailure(error, false) })
+        // A Failure: encodeResult throws no other error.
+        failures.push({ item, failure: asFailure(error) })
         return false
       }
     })

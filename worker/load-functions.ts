@@ -45,7 +45,7 @@ async function load(module: string, stacks: boolean): Promise<object> {
   try {
     return (await import(isAbsolute(module) ? pathToFileURL(module).href : module)) as object
   } catch (error) {
-    const { type, message, stack } = describeThrown(error, stacks)
+    const { type, message, stack } = describeThrown(error, { stacks, kind: 'cbor' })
     const trace = stack === '' ? '' : `\n${stack.split('\n').slice(0, 8).join('\n')}`
     const place = placeOf(error, module)
     throw loadFailure(module, `cannot be loaded: ${type}: ${message}${place && ` (${place})`}${trace}`)

@@ -4,7 +4,7 @@
  *
  *     file descriptor 3  ──▶  Init, Run, Abort, Stop                                   (ToWorker, the commands)
  *     file descriptor 4  ◀──  Ready | InitFailed, Started, Done, Returned, Progress,
- *                             Log, Retire                                              (FromWorker, the reports)
+ *                             Log, Retire, Uncaught                                    (FromWorker, the reports)
  *
  * 1  Init comes first. The worker loads the modules, runs the initializer and answers Ready, or InitFailed and exits.
  * 2  Run brings tasks. task-runner.ts executes them one at a time and answers each with Done, or with Returned.
@@ -122,6 +122,8 @@ const frames = new FrameReader(
 /** Exists once the initializer has run. */
 let runner: TaskRunner | undefined
 let initialized: Promise<void> = Promise.resolve()
+/** Whether failures carry stacks. Init says so. */
+let stacks = false
 
 commandSocket.on('data', (bytes) => frames.push(bytes))
 commandSocket.on('error', () => process.exit(1))
@@ -130,6 +132,7 @@ reportSocket.on('error', () => process.exit(1))
 // Signals that reach the whole terminal or container. Only the server decides when a worker ends.
 process.on('SIGINT', () => {})
 process.on('SIGTERM', () => {})
+process.on('uncaughtExceptionMonitor', reportUncaught)
 captureOutput((stream, text) => {
   if (reports.backlog > OUTPUT_BACKLOG_BYTES) return false
   for (const piece of pieces(text)) {
@@ -159,6 +162,7 @@ function receive(command: ToWorkerFrame | undefined): void {
 }
 
 async function initialize(init: Init): Promise<void> {
+  stacks = init.stacks
   try {
     const functions = await loadFunctions(init.modules, init.stacks)
     if (init.initializer !== '') await runInitializer(init, functions)
@@ -195,13 +199,23 @@ async function runInitializer(init: Init, functions: ReadonlyMap<string, LoadedF
   try {
     await initializer.call(...args)
   } catch (error) {
-    const remote = describeThrown(error, init.stacks)
+    const remote = describeThrown(error, { stacks: init.stacks, kind: 'cbor' })
     throw new Failure(
       'INITIALIZER_FAILED',
       `the initializer ${init.initializer} threw ${remote.type}: ${remote.message}`,
       { remote, metadata: { initializer: init.initializer } },
     )
   }
+}
+
+/** Reports why Node ends this process next: an exception that nothing caught, or a rejection that nothing handled. */
+function reportUncaught(error: unknown, origin: NodeJS.UncaughtExceptionOrigin): void {
+  // A module that listens itself decides whether the process ends.
+  if (process.listenerCount('uncaughtException') > 0 || process.hasUncaughtExceptionCaptureCallback()) return
+  const remote = describeThrown(error, { stacks, kind: 'cbor' })
+  const what = origin === 'unhandledRejection' ? 'an unhandled rejection' : 'an uncaught exception'
+  const failure = new Failure('WORKER_CRASHED', `${what}: ${remote.type}: ${remote.message}`, { remote })
+  reports.send({ $case: 'uncaught', value: { status: failureToStatus(failure) } })
 }
 
 /** When the machine is out of memory, the kernel kills a worker before it kills the server. Linux only. */

@@ -2,6 +2,7 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
 import { type GroupHead, headOf, NO_ARGS } from '../../wire/framing/call-codec.js'
 import type { Reason } from '../../wire/reason.js'
+import { isCallTimeout, withWholeTimeout } from '../../wire/timeout.js'
 import type { CallPort } from './call-port.js'
 import { atDeadline, Resend } from './resend.js'
 import type { ChunkFailure, ChunkOutcome, ChunksCall, Pending, Sink, Ticket, Transport } from './transport.js'
@@ -18,6 +19,9 @@ const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
   'INITIALIZER_FAILED',
   'MODULE_LOAD_FAILED',
 ])
+
+/** A timeout of the request passes for all of its chunks; a limit of one task is a failure of its chunk. */
+const endsRequest = (failure: Failure): boolean => REFUSALS.has(failure.reason) || isCallTimeout(failure)
 
 /**
  * The chunks of one request, over a CallPort. Each chunk is a call of its own, and is sent again by itself if the
@@ -44,8 +48,9 @@ export class ChunksRun implements Pending<void> {
       this.#reject = reject
     })
     this.#left = call.chunks.length
+    const serverEndsIt = () => port().serverEndsCalls
     this.#stopTimer =
-      call.deadline === undefined ? () => {} : atDeadline(call.deadline, (reason) => this.cancel(reason))
+      call.deadline === undefined ? () => {} : atDeadline(call, (reason) => this.cancel(reason), serverEndsIt)
     const head = chunkHeadOf(call)
     this.#chunks = call.chunks.map((payload, at) => new ChunkCall(this, head, payload, at))
   }
@@ -71,8 +76,9 @@ export class ChunksRun implements Pending<void> {
     if (this.#hasFailed) return
     this.#hasFailed = true
     this.#stopTimer()
+    const failure = withWholeTimeout(reason, this.call.timeoutMs)
     // Other chunks may have started.
-    this.#reject(this.#chunks.length > 1 ? reason.ofOneAmongMany() : reason)
+    this.#reject(this.#chunks.length > 1 ? failure.ofOneAmongMany() : failure)
     this.cancel(reason)
   }
 }
@@ -94,7 +100,7 @@ class ChunkCall implements Sink {
 
   settle(payload: Uint8Array | undefined, failures: readonly ChunkFailure[]): void {
     if (this.#hasEnded) return
-    const refusal = failures.find(({ item, failure }) => item === undefined && REFUSALS.has(failure.reason))
+    const refusal = failures.find(({ item, failure }) => item === undefined && endsRequest(failure))
     if (refusal) return this.fail(refusal.failure)
     this.#hasEnded = true
     this.run.settled({ chunk: this.at, payload, failures })

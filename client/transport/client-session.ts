@@ -13,6 +13,7 @@ import {
   RESUME_MS,
   UNSENT_BYTES,
 } from '../../wire/protocol.js'
+import { neverSent } from '../../wire/timeout.js'
 import type { CallPort } from './call-port.js'
 import { failureOf } from './grpc-status.js'
 import { type ChunkFailure, NO_OUTCOME, type Sink, type Ticket } from './transport.js'
@@ -140,6 +141,10 @@ export class Session implements CallPort {
     return this.#state.kind === 'ended'
   }
 
+  get serverEndsCalls(): boolean {
+    return this.#state.kind === 'open'
+  }
+
   begin(head: GroupHead, args: readonly Uint8Array[], chunk: Uint8Array | undefined, sink: Sink): Ticket {
     const id = this.#nextId++
     this.#calls.set(id, sink)
@@ -152,11 +157,12 @@ export class Session implements CallPort {
   /** The call fails with this reason at once, and the server is told to cancel it. Nothing happens if it has ended. */
   cancel(id: number, reason: Failure): void {
     if (!this.#calls.has(id)) return
+    const wasWritten = id <= this.#outbox.writtenId
     if (!this.#isOver) {
       this.#outbox.cancel(id)
       this.#writeSoon()
     }
-    this.#finish(id)?.fail(reason)
+    this.#finish(id)?.fail(wasWritten ? reason : neverSent(reason))
   }
 
   /** Ends at once. The server cancels the calls that it still has. */

@@ -3,7 +3,6 @@ import { Status } from '../../proto/gen/google/rpc/status.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
 import { Code, type Reason } from '../../wire/reason.js'
 import { silenceOfClient } from './connecting.js'
-import { timeoutPassed } from './resend.js'
 
 /**
  * Turns the errors of grpc-js into Failures. A farpool server sends its failure in the trailers; all other errors come
@@ -29,7 +28,6 @@ export function failureOf(error: ServiceError | null): Failure {
   if (known)
     return known.reason === 'SESSION_LOST' ? new Failure('SESSION_LOST', known.message + silenceOfClient()) : known
   const reason = isBrokenConnection(error) ? 'CONNECTION_FAILED' : (REASON_OF_CODE[error.code] ?? 'INTERNAL')
-  if (reason === 'TASK_TIMEOUT') return timeoutPassed()
   const message = plain(error.details || error.message)
   return new Failure(reason, reason === 'CONNECTION_FAILED' ? message + silenceOfClient() : message, {
     code: error.code,

@@ -17,6 +17,7 @@ import { type GroupHead, headOf, isSameHead, NO_ARGS } from '../../wire/framing/
 import { bytesOf } from '../../wire/framing/protobuf.js'
 import { packageVersion } from '../../wire/package.js'
 import { MAX_FRAME_BYTES } from '../../wire/protocol.js'
+import { inPhase } from '../../wire/timeout.js'
 import { type CallPort, CallWithDeadline } from './call-port.js'
 import { ChunksRun } from './chunk-calls.js'
 import { KeepAlive } from './keep-alive.js'
@@ -74,6 +75,7 @@ export interface LocalSettings {
 export class InProcessTransport implements Transport, CallPort {
   readonly wasConnected = true
   onEvent?: (event: TransportEvent) => void
+  readonly serverEndsCalls = false
   /** The pool has one client. */
   readonly #client: Client = { identity: { name: 'this process' }, isFull: false, isPaced: true }
   readonly #alive = new KeepAlive()
@@ -89,7 +91,7 @@ export class InProcessTransport implements Transport, CallPort {
   constructor(private readonly settings: LocalSettings) {}
 
   apply(call: FunctionCall, sink: Sink): Ticket {
-    if (call.deadline !== undefined) return new CallWithDeadline(this, call, call.deadline, sink)
+    if (call.deadline !== undefined) return new CallWithDeadline(this, call, sink)
     return this.begin(headOf(call, NO_ARGS), call.args, undefined, sink)
   }
 
@@ -272,7 +274,7 @@ class LocalCall implements Ticket, TaskOwner {
     if (this.#cancelled) {
       // Its outcome may have been on its way when it was cancelled.
       const isItsOwn = !outcome.ok && outcome.failure.reason === this.#cancelled.reason
-      sink.fail(isItsOwn ? outcome.failure : this.#cancelled.of(true))
+      sink.fail(isItsOwn ? outcome.failure : inPhase(this.#cancelled.of(true), 'running'))
     } else if (outcome.ok) sink.settle(outcome.payload, outcome.failures)
     else sink.settle(undefined, [{ item: undefined, failure: outcome.failure }])
   }

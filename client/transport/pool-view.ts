@@ -24,5 +24,5 @@ export const poolViewOf = ({ state, failure, workers, tasks, ...rest }: GetPoolR
   state: POOL_STATES[state] ?? 'unknown',
   failure: failure && statusToFailure(failure),
   workers: workers.map((worker) => ({ ...worker, state: WORKER_STATES[worker.state] ?? 'unknown' })),
-  tasks: tasks ?? { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 },
+  tasks: tasks ?? { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, timedOut: 0 },
 })

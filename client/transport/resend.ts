@@ -1,7 +1,8 @@
-import { Failure } from '../../wire/failure.js'
+import type { Failure } from '../../wire/failure.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import type { Reason } from '../../wire/reason.js'
-import type { Transport } from './transport.js'
+import { timeoutPassed } from '../../wire/timeout.js'
+import type { FunctionCall, Transport } from './transport.js'
 
 /** The two clocks of a call: when it is sent again, and when its deadline passes. */
 
@@ -76,17 +77,26 @@ export class Resend {
   }
 }
 
+/** How long the answer of a server that ends a late call may take: only the server knows whether the call had begun. */
+const ANSWER_MS = 500
+
 /**
- * Calls `onLate` with TASK_TIMEOUT when the deadline passes. The server enforces the deadline, too; this timer is for a
- * server that cannot be reached.
- * @param deadline Unix time in milliseconds.
+ * Calls `onLate` with TASK_TIMEOUT when the deadline of the call passes.
+ * @param serverEndsIt whether there is a server that enforces the deadline, too, and can be reached now. Then its answer has
+ *   ANSWER_MS more.
  * @returns a function that stops the timer.
  */
-export function atDeadline(deadline: number, onLate: (reason: Failure) => void): () => void {
+export function atDeadline(
+  { deadline, timeoutMs = 0 }: Pick<FunctionCall, 'deadline' | 'timeoutMs'>,
+  onLate: (reason: Failure) => void,
+  serverEndsIt: () => boolean = () => false,
+): () => void {
+  if (deadline === undefined) return () => {}
+  const late = () => onLate(timeoutPassed(timeoutMs))
   const left = Math.min(MAX_TIMER_MS, Math.max(0, deadline - Date.now()))
-  const timer = setTimeout(() => onLate(timeoutPassed()), left)
+  let timer = setTimeout(() => {
+    if (serverEndsIt()) timer = setTimeout(late, ANSWER_MS)
+    else late()
+  }, left)
   return () => clearTimeout(timer)
 }
-
-export const timeoutPassed = (): Failure =>
-  new Failure('TASK_TIMEOUT', "the call's timeout passed before its result came")

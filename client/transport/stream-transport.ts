@@ -31,7 +31,7 @@ export class StreamTransport extends UnaryTransport {
 
   override apply(call: FunctionCall, sink: Sink): Ticket {
     const session = this.#usableSession()
-    if (call.deadline !== undefined) return new CallWithDeadline(session, call, call.deadline, sink)
+    if (call.deadline !== undefined) return new CallWithDeadline(session, call, sink)
     return session.begin(headOf(call, NO_ARGS), call.args, undefined, sink)
   }
 

@@ -78,6 +78,8 @@ export interface FunctionCall {
   readonly retries: number
   /** Unix time in milliseconds; undefined for no limit. */
   readonly deadline: number | undefined
+  /** The timeout that the deadline comes from, in milliseconds. */
+  readonly timeoutMs: number | undefined
   /** How long the call may wait for a worker; 0 for no limit. */
   readonly queueTimeoutMs: number
   /** How long the function may run; 0 for the limit that its module or the server sets. */
@@ -190,6 +192,7 @@ export interface PoolView {
     readonly failed: number
     readonly cancelled: number
     readonly retried: number
+    readonly timedOut: number
   }
   readonly workersStarted: number
 }

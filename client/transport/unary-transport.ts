@@ -1,5 +1,4 @@
 import type {
-  CallOptions,
   Client,
   ClientDuplexStream,
   ClientReadableStream,
@@ -14,11 +13,12 @@ import { isLoopback } from '../../wire/address.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
 import { asBuffer } from '../../wire/framing/protobuf.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
+import { neverSent, withWholeTimeout } from '../../wire/timeout.js'
 import { Connecting, FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS, type Rpc, watchedCredentials } from './connecting.js'
 import { grpcJs } from './grpc-js.js'
 import { failureOf } from './grpc-status.js'
 import { poolViewOf } from './pool-view.js'
-import { Resend } from './resend.js'
+import { atDeadline, Resend } from './resend.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -72,19 +72,20 @@ export class UnaryTransport implements Transport {
     return this.#wasConnected || this.isConnected
   }
 
-  apply({ deadline, ...call }: FunctionCall, sink: Sink): Ticket {
+  apply({ deadline, timeoutMs, ...call }: FunctionCall, sink: Sink): Ticket {
     const cancellation = new Cancellation()
+    const stopTimer = this.#atDeadline({ deadline, timeoutMs }, cancellation)
     const rpc = this.#client.makeUnaryRequest(
       RPC_METHODS.apply.path,
       (request: routing.ApplyRequest) => asBuffer(routing.ApplyRequest.encode(request).finish()),
       (bytes) => routing.ApplyResponse.decode(bytes),
       { ...call, args: [...call.args], requestId: '' },
-      this.#metadata(),
-      callOptions(deadline),
+      this.#metadata(deadline),
       (error, response) => {
+        stopTimer()
         this.#wasConnected ||= !error
         if (response) sink.settle(response.result, [])
-        else sink.fail(cancellation.reason ?? this.#taskFailure(error, rpc))
+        else sink.fail(withWholeTimeout(this.#failureOf(error, rpc, cancellation), timeoutMs))
       },
     )
     this.#connecting.bound(rpc)
@@ -95,6 +96,7 @@ export class UnaryTransport implements Transport {
   /** One RPC for all chunks. If the server refuses it for now, the whole request is sent again: no chunk has started (T6). */
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
     const cancellation = new Cancellation()
+    const stopTimer = this.#atDeadline(call, cancellation)
     const resend = new Resend(call.deadline, this)
     const left = new Set(call.chunks.keys())
     const outcome = new Promise<void>((resolve, reject) => {
@@ -108,12 +110,11 @@ export class UnaryTransport implements Transport {
         })
         rpc.on('error', (error: ServiceError) => {
           hasFailed = true
-          if (cancellation.reason) return reject(cancellation.reason)
-          const failure = this.#taskFailure(error, rpc)
-          if (!resend.again(failure, send)) return reject(failure)
+          const failure = withWholeTimeout(this.#failureOf(error, rpc, cancellation), call.timeoutMs)
+          if (cancellation.reason || !resend.again(failure, send)) return reject(failure)
           cancellation.onCancel = () => {
             resend.stop()
-            reject(cancellation.reason)
+            reject(cancellation.reason && withWholeTimeout(neverSent(cancellation.reason), call.timeoutMs))
           }
         })
         rpc.on('end', () => {
@@ -124,7 +125,7 @@ export class UnaryTransport implements Transport {
       }
       send()
     })
-    return { outcome, cancel: (reason) => cancellation.cancel(reason) }
+    return { outcome: outcome.finally(stopTimer), cancel: (reason) => cancellation.cancel(reason) }
   }
 
   openPool(call: OpenPoolCall): Lease {
@@ -199,6 +200,15 @@ export class UnaryTransport implements Transport {
     )
   }
 
+  /** Cancels an RPC that the server has not ended at its deadline. */
+  #atDeadline(call: Pick<FunctionCall, 'deadline' | 'timeoutMs'>, cancellation: Cancellation): () => void {
+    return atDeadline(
+      call,
+      (reason) => cancellation.cancel(reason),
+      () => this.isConnected,
+    )
+  }
+
   #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
     return this.#client.makeServerStreamRequest(
       RPC_METHODS.iMap.path,
@@ -212,8 +222,7 @@ export class UnaryTransport implements Transport {
         onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
         requestId: '',
       },
-      this.#metadata(),
-      callOptions(deadline),
+      this.#metadata(deadline),
     )
   }
 
@@ -244,20 +253,37 @@ export class UnaryTransport implements Transport {
     })
   }
 
-  #metadata(): Metadata {
-    return new (grpcJs().Metadata)({ waitForReady: this.#connecting.hasFailed })
+  /**
+   * The headers of an RPC, with the timeout of a call as gRPC has it. A deadline in the options of grpc-js would end the call
+   * here as well, before the server's answer, which says why.
+   */
+  #metadata(deadline?: number): Metadata {
+    const metadata = new (grpcJs().Metadata)({ waitForReady: this.#connecting.hasFailed })
+    if (deadline === undefined) return metadata
+    const ms = Math.max(1, Math.ceil(deadline - Date.now()))
+    // The number has at most eight digits.
+    metadata.set('grpc-timeout', ms < 1e8 ? `${ms}m` : `${Math.ceil(ms / 1000)}S`)
+    return metadata
   }
 
   get #state(): connectivityState {
     return this.#client.getChannel().getConnectivityState(false)
   }
 
+  #failureOf(error: ServiceError | null, rpc: Rpc, { reason }: Cancellation): Failure {
+    if (!reason) return this.#taskFailure(error, rpc)
+    return this.#wasSent(rpc) ? reason : neverSent(reason)
+  }
+
+  /** While an RPC has no connection, getPeer() is the target of the channel. */
+  #wasSent(rpc: Rpc): boolean {
+    return rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
+  }
+
   /** The failure of an RPC that changes something: if the connection broke after it was sent, it may have taken effect (T5). */
   #taskFailure(error: ServiceError | null, rpc: Rpc): Failure {
     const failure = failureOf(error)
-    // While an RPC has no connection, getPeer() is the target of the channel.
-    const wasSent = rpc.getPeer() !== this.#client.getChannel().getTarget() && !this.#connecting.hasGivenUp(rpc)
-    if (!wasSent || failure.reason !== 'CONNECTION_FAILED') return failure
+    if (!this.#wasSent(rpc) || failure.reason !== 'CONNECTION_FAILED') return failure
     return new Failure('CONNECTION_LOST', `the connection broke while the call was under way: ${failure.message}`)
   }
 }
@@ -272,8 +298,6 @@ class Cancellation implements Ticket {
     this.onCancel()
   }
 }
-
-const callOptions = (deadline: number | undefined): CallOptions => (deadline === undefined ? {} : { deadline })
 
 const chunkOutcome = ({ chunk, payload, failures }: routing.ChunkOutcome): ChunkOutcome => ({
   chunk,

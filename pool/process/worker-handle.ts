@@ -17,6 +17,9 @@ import { type OutputLine, WorkerOutput } from './worker-output.js'
 /** How long a worker may take to exit after it was told to stop. */
 export const STOP_MS = 5_000
 
+/** How long a worker may live after it has closed its reports. One that dies closes them too, a moment before its exit. */
+const CLOSED_MS = 1_000
+
 /** Node reads at most this much from a socket at once. A full read means that there may be more. */
 const FULL_READ_BYTES = 64 * 1024
 
@@ -105,6 +108,8 @@ export class WorkerHandle {
   #busySince = 0
   /** Why the pool killed it, if that was not for the sake of a task. */
   #why: string | undefined
+  /** The error that, by its own report, ends it. */
+  #uncaught: Failure | undefined
 
   constructor(
     private readonly process: WorkerProcess,
@@ -127,8 +132,7 @@ export class WorkerHandle {
     output.on('close', () => {
       input.destroy()
       this.#outputEnded = true
-      // Without reports no task can end: a worker that closes them on its own is of no use.
-      if (!this.#exit && this.#state.kind === 'running') this.kill()
+      if (!this.#exit) this.#killIfItLives()
       this.#finish()
     })
     this.#output.readPipe(stdout, 'stdout')
@@ -224,6 +228,13 @@ export class WorkerHandle {
     this.process.kill()
   }
 
+  /** It has closed its reports. Without them no task can end, so a worker that goes on is of no use. */
+  #killIfItLives(): void {
+    if (this.#state.kind !== 'running') return
+    clearTimeout(this.#state.timer)
+    this.#state.timer = setTimeout(() => this.kill('it had closed its reports'), CLOSED_MS).unref()
+  }
+
   #endWithin(ms: number): void {
     if (this.#state.kind !== 'running') return
     clearTimeout(this.#state.timer)
@@ -282,6 +293,9 @@ export class WorkerHandle {
         return this.listener.retire()
       case 'log':
         return this.#output.report(report.value)
+      case 'uncaught':
+        if (report.value.status) this.#uncaught = statusToFailure(report.value.status)
+        return
       case undefined:
         return
     }
@@ -307,7 +321,8 @@ export class WorkerHandle {
     this.afterReading(() => {
       if (this.#state.kind !== 'running' || !timer || this.#state.timer !== timer) return
       this.kill(
-        `its modules and its initializer did not come to an end in ${startTimeoutMs} ms (--start-timeout, startTimeoutMs)`,
+        `its modules and its initializer did not come to an end in ${startTimeoutMs} ms; a top-level await may never settle, ` +
+          'or startTimeoutMs (--start-timeout of farpool serve) is too short',
       )
     })
   }
@@ -325,7 +340,7 @@ export class WorkerHandle {
   }
 
   #exited(exit: ProcessExit): void {
-    this.#exit = { ...exit, pid: this.pid, why: this.#why }
+    this.#exit = { ...exit, pid: this.pid, why: this.#why, uncaught: this.#uncaught }
     this.#output.release()
     this.#finish()
   }

@@ -26,6 +26,9 @@ export interface SchedulerEffects {
   ended(): void
 }
 
+/** How a task ended: `timedOut` by a limit of its time, `cancelled` by any other reason from outside. */
+export type SettledAs = 'succeeded' | 'failed' | 'cancelled' | 'timedOut'
+
 /** A change of one task. `worker` is the scheduler's number of the worker. */
 export type TaskEvent =
   | { readonly kind: 'submitted'; readonly task: Task }
@@ -40,7 +43,7 @@ export type TaskEvent =
   | {
       readonly kind: 'settled'
       readonly task: Task
-      readonly as: 'succeeded' | 'failed' | 'cancelled'
+      readonly as: SettledAs
       readonly outcome: Outcome
       readonly ranMs: number | undefined
     }
@@ -51,7 +54,8 @@ export type WorkerEvent =
   | { readonly kind: 'ready'; readonly worker: number; readonly pid: number }
   /** The system had no room for a process, or its modules or initializer failed. */
   | { readonly kind: 'start-failed'; readonly worker: number; readonly error: string }
-  | { readonly kind: 'exited'; readonly worker: number; readonly exit: WorkerExit }
+  /** `task`: the one that it ran. */
+  | { readonly kind: 'exited'; readonly worker: number; readonly exit: WorkerExit; readonly task: Task | undefined }
 
 /**
  * Sees every change of a pool: metrics, traces, the log, the lease of an owned pool. Each method is called right after

@@ -26,6 +26,8 @@ export interface WorkerExit {
   readonly oom?: 'heap' | 'kernel' | undefined
   /** Why the pool killed it on the pool's own initiative (watchdog, protocol error). */
   readonly why?: string | undefined
+  /** The error that nothing in it caught, as the worker reported it before it died. */
+  readonly uncaught?: Failure | undefined
   /** The pool had told it to stop, or killed it for the sake of a task. */
   readonly expected?: boolean
   /** Why it could not be started at all. */
@@ -53,16 +55,25 @@ export function terminated({ job }: Task, started: boolean | 'unknown', how: str
 }
 
 export const noWorkers = (deaths: number, exit: WorkerExit): Failure =>
-  new Failure('NO_WORKERS', `${deaths} workers in a row died before they were ready; the last one ${describe(exit)}`, {
-    retryDelayMs: RETRY_MS,
-  })
+  new Failure(
+    'NO_WORKERS',
+    `${deaths} workers in a row died before they were ready; the last one ${describeExit(exit)}`,
+    {
+      retryDelayMs: RETRY_MS,
+      ...(exit.uncaught?.remote && { remote: exit.uncaught.remote }),
+    },
+  )
 
 /** The failure of a task whose worker died while it ran. */
-export function crash({ job, attempt, itemsDone, chunk }: Task, exit: WorkerExit): Failure {
-  const message = `the worker (pid ${exit.pid}) that ran ${job.function} ${describe(exit)}`
+export function crash({ id, job, attempt, itemsDone, chunk }: Task, exit: WorkerExit): Failure {
+  const message = `the worker (pid ${exit.pid}) that ran ${job.function} ${describeExit(exit)}`
+  const remote = exit.uncaught?.remote
   return new Failure(exit.oom ? 'WORKER_OOM' : 'WORKER_CRASHED', message, {
+    ...(remote && { remote }),
     metadata: {
       pid: String(exit.pid),
+      function: job.function,
+      task: String(id),
       attempt: String(attempt),
       ...(exit.exitCode === undefined ? {} : { exit_code: String(exit.exitCode) }),
       ...(exit.signal === undefined ? {} : { signal: exit.signal }),
@@ -73,22 +84,26 @@ export function crash({ job, attempt, itemsDone, chunk }: Task, exit: WorkerExit
 }
 
 /** The failure of a task that waits for a retry in a pool that can run nothing any more. It has run, so it counts as crashed. */
-export const notRunAgain = ({ reason, message, metadata }: Failure, why: Failure): Failure =>
-  new Failure(reason, `${message}; it did not run again: ${why.message}`, { metadata })
+export const notRunAgain = ({ reason, message, metadata, remote }: Failure, why: Failure): Failure =>
+  new Failure(reason, `${message}; it did not run again: ${why.message}`, { metadata, ...(remote && { remote }) })
 
 /** The failure of a task that kills workers before it begins. It counts as begun, so that no client sends it again. */
 export function neverBegins(task: Task, exit: WorkerExit): Failure {
-  const { reason, metadata } = crash(task, exit)
+  const { reason, metadata, remote } = crash(task, exit)
   const message = `${task.fatalWorkers} workers in a row died when they were given ${task.job.function}; the last one`
-  return new Failure(reason, `${message} (pid ${exit.pid}) ${describe(exit)}`, { metadata })
+  return new Failure(reason, `${message} (pid ${exit.pid}) ${describeExit(exit)}`, {
+    metadata,
+    ...(remote && { remote }),
+  })
 }
 
 /** How a worker ended, as the end of a sentence. */
-function describe({ error, oom, why, signal, exitCode }: WorkerExit): string {
+export function describeExit({ error, oom, why, signal, exitCode, uncaught }: WorkerExit): string {
   if (error) return `could not be started: ${error}`
   if (oom === 'heap')
     return 'ran out of heap (a larger --max-heap-mb, or maxHeapMb of a local pool, gives its functions more)'
   if (oom === 'kernel') return 'was killed by the kernel: the machine or its container is out of memory'
   if (why) return `was killed: ${why}`
-  return signal ? `was killed by ${signal}` : `exited with code ${exitCode ?? 'unknown'}`
+  const ended = signal ? `was killed by ${signal}` : `exited with code ${exitCode ?? 'unknown'}`
+  return uncaught ? `${ended} after ${uncaught.message}` : ended
 }

@@ -1,6 +1,7 @@
 import { Failure } from '../../wire/failure.js'
 import { RETRY_MS } from '../../wire/protocol.js'
-import type { SchedulerEffects, TaskEvent } from './effects.js'
+import { inPhase } from '../../wire/timeout.js'
+import type { SchedulerEffects, SettledAs, TaskEvent } from './effects.js'
 import { FairQueue } from './fair-queue.js'
 import {
   crash,
@@ -80,7 +81,7 @@ export class Scheduler {
   readonly #queue: FairQueue
   readonly #estimates = new Estimates()
   readonly #workers = new WorkerTable()
-  readonly #counters = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 }
+  readonly #counters = { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, timedOut: 0 }
   /** Tasks that are not settled. */
   #open = 0
   #nextTask = 1
@@ -159,7 +160,8 @@ export class Scheduler {
   end(task: Task, reason: Failure): void {
     if (task.settled) return
     const wasQueued = this.#queue.remove(task)
-    this.#cancel(task, reason.of(startOf(task, wasQueued)))
+    const started = startOf(task, wasQueued)
+    this.#cancel(task, inPhase(reason.of(started), task.started ? 'running' : 'queued'))
     if (wasQueued) return this.#settleLifecycle()
     for (const slot of this.#workers) {
       if (!slot.runQueue.has(task)) continue
@@ -477,11 +479,11 @@ export class Scheduler {
   }
 
   #cancel(task: Task, failure: Failure): void {
-    this.#settle(task, failed(failure), 'cancelled', undefined)
+    this.#settle(task, failed(failure), failure.reason === 'TASK_TIMEOUT' ? 'timedOut' : 'cancelled', undefined)
   }
 
   /** P2: the only place that settles a task. */
-  #settle(task: Task, outcome: Outcome, as: 'succeeded' | 'failed' | 'cancelled', ranMs: number | undefined): void {
+  #settle(task: Task, outcome: Outcome, as: SettledAs, ranMs: number | undefined): void {
     if (task.settled) return
     this.#counters[as]++
     this.#open--

@@ -46,7 +46,8 @@ const WORKER_STATES = {
 export async function getPool({ engine }: RpcContext, request: GetPoolRequest): Promise<GetPoolResponse> {
   const pool = engine.pool(request.pool)
   const { state } = pool
-  const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, workersStarted } = pool.stats
+  const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, timedOut, workersStarted } =
+    pool.stats
   return {
     pool: pool.name,
     shared: engine.isShared(pool),
@@ -57,7 +58,7 @@ export async function getPool({ engine }: RpcContext, request: GetPoolRequest): 
     queued,
     queuedBytes,
     running,
-    tasks: { submitted, succeeded, failed, cancelled, retried },
+    tasks: { submitted, succeeded, failed, cancelled, retried, timedOut },
     workersStarted,
   }
 }

@@ -62,9 +62,9 @@ export class RequestDeduplication {
     try {
       const gone = new Promise<never>((_, reject) =>
         caller.onEnd((reason) => {
-          // The deadline of the only caller is the deadline of the call.
+          // The deadline of the only caller is the deadline of the call, which fails with it.
           if (reason.reason === 'TASK_TIMEOUT' && call.waiting === 1) call.cancel(reason)
-          reject(reason)
+          else reject(reason)
         }),
       )
       return (await Promise.race([call.outcome, gone])) as T

@@ -12,6 +12,7 @@ import type { ItemFailure } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure, failureToStatus } from '../../wire/failure.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
+import type { Phase } from '../../wire/timeout.js'
 import type { Admission } from '../limits/admission.js'
 import type { MemoryBudget } from '../limits/memory-budget.js'
 
@@ -92,6 +93,12 @@ export class OpenCalls implements TaskOwner {
 
   get size(): number {
     return this.#calls.size
+  }
+
+  /** Whether any of them runs. */
+  get phase(): Phase {
+    for (const { task } of this.#calls.values()) if (task.started) return 'running'
+    return 'queued'
   }
 
   /** What they count in the budget. */

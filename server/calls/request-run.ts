@@ -1,5 +1,6 @@
 import { type Client, failed, type Outcome } from '../../pool/scheduler/task.js'
 import { asFailure, type Failure } from '../../wire/failure.js'
+import { inPhase } from '../../wire/timeout.js'
 import {
   type CallContext,
   type CallsRequest,
@@ -84,7 +85,7 @@ export class RequestRun {
 
   /** Drops the tasks that are not done. `take` throws the reason from now on. */
   end(reason: Failure): void {
-    this.#channel.end(reason)
+    this.#channel.end(inPhase(reason, this.#open.phase))
     this.#open.dropAll(reason)
     this.#submitted = this.#tasks.length
     this.#releasePool()

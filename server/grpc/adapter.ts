@@ -11,7 +11,7 @@ import {
 import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
 import { asBuffer, Pieces } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS, UNSENT_BYTES } from '../../wire/protocol.js'
-import type { Reason } from '../../wire/reason.js'
+import { timeoutPassed } from '../../wire/timeout.js'
 import { type Account, UNSENT_COPIES } from '../limits/memory-budget.js'
 import type { InboundMemory } from './inbound.js'
 
@@ -82,6 +82,9 @@ export interface AdapterOptions {
 /** A call is ended this long before its deadline, in milliseconds, so that its answer says why. */
 const EARLY_MS = 2
 
+/** A client that cancels a call at most this long before its deadline, by the server's clock, has seen it pass. */
+const CLOCKS_MS = 20
+
 /** What all kinds of calls of grpc-js have in common. */
 interface GrpcJsCall extends EventEmitter {
   readonly cancelled: boolean
@@ -95,6 +98,8 @@ class ServerCall implements Call {
   #held = 0
   #unread = 0
   #isFinished = false
+  /** How long it may take; 0 for any time. */
+  #limitMs = 0
   #ended: Failure | undefined
   readonly #timer: NodeJS.Timeout | undefined
   #listener: ((reason: Failure) => void) | undefined
@@ -106,11 +111,16 @@ class ServerCall implements Call {
     const deadline = call.getDeadline()
     this.deadline = typeof deadline === 'number' ? deadline : deadline.getTime()
     if (this.deadline < Number.POSITIVE_INFINITY) {
-      const left = Math.min(MAX_TIMER_MS, Math.max(0, this.deadline - Date.now() - EARLY_MS))
-      this.#timer = setTimeout(() => this.#end('TASK_TIMEOUT', "the call's deadline passed before it ended"), left)
+      this.#limitMs = Math.max(0, this.deadline - Date.now())
+      const left = Math.min(MAX_TIMER_MS, Math.max(0, this.#limitMs - EARLY_MS))
+      this.#timer = setTimeout(() => this.#end(timeoutPassed(this.#limitMs)), left)
     }
     // grpc-js emits this after successful calls too: hence #isFinished.
-    const cancelled = () => this.#end('CANCELLED', 'the call was cancelled, or its client is gone')
+    const cancelled = () => {
+      const isLate = Date.now() >= this.deadline - CLOCKS_MS
+      const gone = () => new Failure('CANCELLED', 'the call was cancelled, or its client is gone')
+      this.#end(isLate ? timeoutPassed(this.#limitMs) : gone())
+    }
     call.on('cancelled', cancelled)
     if (call.cancelled) cancelled()
   }
@@ -143,11 +153,11 @@ class ServerCall implements Call {
     if (this.#ended) listener(this.#ended)
   }
 
-  #end(reason: Reason, message: string): void {
+  #end(reason: Failure): void {
     clearTimeout(this.#timer)
     if (this.#isFinished || this.#ended) return
-    this.#ended = new Failure(reason, message)
-    this.#listener?.(this.#ended)
+    this.#ended = reason
+    this.#listener?.(reason)
     this.wake?.()
   }
 }

@@ -195,7 +195,10 @@ class Turnstile {
 }
 
 const lateRequest = (): Failure =>
-  new Failure('TASK_TIMEOUT', "the call's deadline passed before its request had come", { started: false })
+  new Failure('TASK_TIMEOUT', "the call's deadline passed before its request had come", {
+    started: false,
+    metadata: { limit: 'timeout', phase: 'queued' },
+  })
 
 /** Calls back this many milliseconds after a call's deadline, unless its stream has closed by then. */
 function atDeadline(stream: ServerHttp2Stream, delayMs: number, late: () => void): void {

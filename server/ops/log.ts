@@ -1,6 +1,7 @@
 import { type Logger, pino } from 'pino'
 import type { OutputSink } from '../../pool/pool.js'
 import type { Observer } from '../../pool/scheduler/effects.js'
+import { describeExit } from '../../pool/scheduler/pool-state.js'
 import { printable } from '../../wire/printable.js'
 import { LogSink } from './log-sink.js'
 
@@ -114,8 +115,20 @@ export function poolLog(log: Log, pool: string): { readonly observer: Observer; 
         if (event.kind === 'ready') logger.debug({ worker: event.pid }, 'worker is ready')
         else if (event.kind === 'start-failed') logger.warn({ error: event.error }, 'a worker could not be started')
         else if (event.kind === 'exited') {
-          const { pid, exitCode, signal, oom, why, expected } = event.exit
-          logger[expected ? 'debug' : 'warn']({ worker: pid, exitCode, signal, oom, why }, 'worker has ended')
+          const { exit, task } = event
+          const { pid, exitCode, signal, oom, expected } = exit
+          logger[expected ? 'debug' : 'warn'](
+            {
+              worker: pid,
+              task: task?.id,
+              function: task?.job.function,
+              exitCode,
+              signal,
+              oom,
+              cause: describeExit(exit),
+            },
+            'worker has ended',
+          )
         }
       },
       state: (state) => {

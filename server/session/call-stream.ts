@@ -4,6 +4,7 @@ import { asFailure, Failure } from '../../wire/failure.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/framing/call-codec.js'
 import { type Pieces, ProtoWriter } from '../../wire/framing/protobuf.js'
 import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS } from '../../wire/protocol.js'
+import { timeoutPassed } from '../../wire/timeout.js'
 import { type CallContext, GroupTimeout, type JobTarget, OpenCalls, resolveJob } from '../calls/call-path.js'
 import type { Requests } from '../grpc/adapter.js'
 import { type Account, cutOff, STREAM_BYTES } from '../limits/memory-budget.js'
@@ -188,7 +189,7 @@ export class CallStream implements Client {
     const target = this.#resolve(group)
     const timeout =
       group.timeoutMs > 0 && !(target instanceof Failure)
-        ? new GroupTimeout(group.timeoutMs, (id) => this.#open.end(id, timedOut()))
+        ? new GroupTimeout(group.timeoutMs, (id) => this.#open.end(id, timeoutPassed(group.timeoutMs)))
         : undefined
     for (const item of group.calls) {
       if (item.id <= this.#lastId) {
@@ -276,8 +277,6 @@ export class CallStream implements Client {
 }
 
 const gaveUp = () => new Failure('CANCELLED', 'the call was cancelled, or its client is gone')
-
-const timedOut = () => new Failure('TASK_TIMEOUT', "the call's timeout passed before it ended")
 
 const silent = (bytes: number) =>
   new Failure(

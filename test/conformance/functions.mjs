@@ -68,6 +68,15 @@ export const crashBefore = (attempt) => {
 
 // What functions throw.
 
+class HttpError extends Error {
+  status = 503
+  code = 'ECONNREFUSED'
+}
+
+export const refuse = () => {
+  throw new HttpError('no backend')
+}
+
 export const boom = () => {
   throw new TypeError('outer', { cause: new RangeError('middle', { cause: new Error('inner') }) })
 }

@@ -1,5 +1,7 @@
 """The table of errors: the code, the reason and `started` of each, and the details of a function's own error."""
 
+import json
+
 import pytest
 
 from calling import Caller, as_cbor, outcomes
@@ -152,10 +154,18 @@ def test_an_error_in_a_map_has_the_same_details(pool):
         assert 'at boom' in error.stack
 
 
+def test_an_error_arrives_with_its_class_its_code_and_its_properties(pool):
+    error = failure_of(lambda: pool.apply('refuse')).remote
+    assert (error.type, error.message, error.code) == ('HttpError', 'no backend', 'ECONNREFUSED')
+    assert json.loads(error.properties.json) == {'status': 503}
+    assert not failure_of(lambda: pool.apply('boom')).remote.HasField('properties')
+
+
 def test_stacks_are_not_sent_with_no_stacks(serve):
     error = failure_of(lambda: Caller(serve('--processes', '1', '--no-stacks').channel).apply('boom')).remote
     assert (error.type, error.message, error.cause.message) == ('TypeError', 'outer', 'middle')
     assert error.stack == error.cause.stack == error.cause.cause.stack == ''
+    assert error.stack_withheld
 
 
 @pytest.mark.parametrize(

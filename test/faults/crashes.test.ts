@@ -16,6 +16,18 @@ beforeEach(() => {
 })
 
 describe('a worker', () => {
+  it('that exits in task after task is replaced after growing pauses', async () => {
+    await using one = new Pool(farm.address, { processes: 1 })
+    const began = performance.now()
+    for (let deaths = 0; deaths < 4; deaths++) {
+      const error = await errorOf(one.apply('exit', [3]))
+      expect([error.reason, error.metadata['exit_code']]).toEqual(['WORKER_CRASHED', '3'])
+    }
+    expect(await one.apply('add', [1, 2])).toBe(3)
+    // The pauses are 0, 100, 400 and 900 ms.
+    expect(performance.now() - began).toBeGreaterThan(1_350)
+  })
+
   it('that fills its heap fails its task with WORKER_OOM, and is replaced', async () => {
     const error = await errorOf(farm.pool.apply('fillHeap'))
     expect(error).toBeInstanceOf(WorkerCrashedError)

@@ -77,7 +77,7 @@ const POOL: api.GetPoolResponse = {
   workers: [{ pid: 1, state: api.WorkerState.WORKER_STATE_BUSY, tasks: 1, function: 'f' }],
   queued: 0,
   running: 1,
-  tasks: { submitted: 2, succeeded: 1, failed: 0, cancelled: 0, retried: 0 },
+  tasks: { submitted: 2, succeeded: 1, failed: 0, cancelled: 0, retried: 0, timedOut: 0 },
   workersStarted: 2,
   queuedBytes: 0,
 }

@@ -1,7 +1,7 @@
 import { connect } from 'node:http2'
 import { Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { describe, expect, it } from 'vitest'
-import { RemoteError } from '../../proto/gen/farpool/v1/failure.js'
+import { RemoteError } from '../../proto/gen/farpool/routing/v1/routing.js'
 import {
   type ApplyResponse,
   type GetPoolResponse,

@@ -17,6 +17,9 @@ export interface LogLine {
   address?: string
   worker?: number
   oom?: string
+  function?: string
+  exitCode?: number
+  cause?: string
   task?: number
   stream?: string
 }

@@ -10,6 +10,7 @@ import {
 } from '../../wire/failure.js'
 import { Code, REASONS, type Reason } from '../../wire/reason.js'
 import { percentEncodedLength } from '../../wire/truncate.js'
+import { decodePayload, encodePayload } from '../../wire/values/payload.js'
 import { describeThrown, functionFailure } from '../../worker/describe-error.js'
 
 const remote = (size: number, causes = 3): NonNullable<Failure['remote']> => ({
@@ -17,6 +18,10 @@ const remote = (size: number, causes = 3): NonNullable<Failure['remote']> => ({
   message: 'm'.repeat(size),
   stack: '    at f (file.js:1:2)\n'.repeat(size),
   cause: causes > 0 ? remote(size, causes - 1) : undefined,
+  code: 'ERR_X',
+  properties: encodePayload({ detail: 'p'.repeat(size) }, 'cbor'),
+  errors: causes === 3 ? [remote(size, 0)] : [],
+  stackWithheld: false,
 })
 
 describe('a failure', () => {
@@ -89,8 +94,11 @@ describe('a failure', () => {
 describe('a thrown value', () => {
   it('has no stack if stacks are not sent', () => {
     const error = new Error('outer', { cause: new Error('inner') })
-    expect(describeThrown(error, false)).toMatchObject({ stack: '', cause: { message: 'inner', stack: '' } })
-    expect(describeThrown(error, true).stack).toMatch(/^\s+at /)
+    expect(describeThrown(error, { stacks: false, kind: 'cbor' })).toMatchObject({
+      stack: '',
+      cause: { message: 'inner', stack: '' },
+    })
+    expect(describeThrown(error, { stacks: true, kind: 'cbor' }).stack).toMatch(/^\s+at /)
   })
 
   it.each([
@@ -100,19 +108,104 @@ describe('a thrown value', () => {
     [{ code: 1 }, 'object', '{"code":1}'],
     [Object.assign(new Error('m'), { name: 'CustomError' }), 'CustomError', 'm'],
   ])('%o is described', (thrown, type, message) => {
-    expect(describeThrown(thrown, true)).toMatchObject({ type, message })
+    expect(describeThrown(thrown, { stacks: true, kind: 'cbor' })).toMatchObject({ type, message })
+  })
+
+  it.each([
+    ['cyclic', () => Object.assign([], { 0: Object.assign({}, { n: 10n }) }), '[ { n: 10n } ]'],
+    [
+      'a class instance',
+      () =>
+        new (class Oops {
+          status = 4
+        })(),
+      '{"status":4}',
+    ],
+  ])('that JSON cannot print is described all the same: %s', (_, thrown, message) => {
+    expect(describeThrown(thrown(), { stacks: true, kind: 'cbor' })).toMatchObject({ type: 'object', message })
+  })
+
+  it.each([
+    ['its class, which has no name of its own', new (class HttpError extends Error {})('m'), 'HttpError'],
+    ['the name that it has itself', Object.assign(new (class A extends Error {})('m'), { name: 'Custom' }), 'Custom'],
+    ['the name that its class defines', new DOMException('m', 'AbortError'), 'AbortError'],
+    ['a class of the language', new RangeError('m'), 'RangeError'],
+    ['a class without a name', new (class extends TypeError {})('m'), 'TypeError'],
+  ])('has the type of %s', (_, thrown, type) => {
+    expect(describeThrown(thrown, { stacks: true, kind: 'cbor' }).type).toBe(type)
+  })
+
+  const propertiesOf = (thrown: unknown, kind: 'cbor' | 'json' = 'cbor') => {
+    const { properties } = describeThrown(thrown, { stacks: false, kind })
+    return properties && decodePayload(properties).value
+  }
+
+  it('has its own properties, as far as its encoding carries them, and its code', () => {
+    const error = Object.assign(new Error('m'), {
+      code: 'ENOENT',
+      status: 503,
+      at: new Date(0),
+      socket: { write: () => {} },
+    })
+    Object.defineProperty(error, 'trap', { enumerable: true, get: () => Reflect.ownKeys(1 as never) })
+    expect(describeThrown(error, { stacks: false, kind: 'cbor' }).code).toBe('ENOENT')
+    expect(propertiesOf(error)).toEqual({ status: 503, at: new Date(0) })
+    expect(propertiesOf(error, 'json')).toEqual({ status: 503, at: '1970-01-01T00:00:00.000Z' })
+    expect(propertiesOf(Object.assign(new Error('m'), { code: 5 }))).toEqual({ code: 5 })
+    expect(propertiesOf(new Error('m'))).toBeUndefined()
+    class Coded extends Error {
+      get code() {
+        return 42
+      }
+    }
+    expect(propertiesOf(new Coded('m'))).toEqual({ code: 42 })
+    expect(propertiesOf({ status: 4 })).toEqual({ status: 4 })
+  })
+
+  it('has as many properties as 8 KiB hold, and those that follow a longer one', () => {
+    const error = Object.assign(new Error('m'), { large: 'x'.repeat(10_000), small: 1 })
+    expect(propertiesOf(error)).toEqual({ small: 1 })
+    const many = Object.assign(new Error('m'), Object.fromEntries(Array.from({ length: 10_000 }, (_, at) => [at, at])))
+    const { properties } = describeThrown(many, { stacks: false, kind: 'cbor' })
+    expect(properties?.length).toBeGreaterThan(4_000)
+    expect(properties?.length).toBeLessThan(8_300)
+  })
+
+  it('has the inner errors of an AggregateError, and of an error like it', () => {
+    const inner = [new TypeError('a'), 'b']
+    const alike = Object.assign(new Error('m'), { errors: [new RangeError('c')] })
+    const described = (thrown: unknown) => describeThrown(thrown, { stacks: false, kind: 'cbor' })
+    expect(described(new AggregateError(inner, 'm')).errors).toMatchObject([{ type: 'TypeError' }, { message: 'b' }])
+    expect(described(alike)).toMatchObject({ errors: [{ type: 'RangeError' }], properties: undefined })
+    const other = Object.assign(new Error('m'), { errors: [{ path: 'x' }] })
+    expect([described(other).errors, propertiesOf(other)]).toEqual([[], { errors: [{ path: 'x' }] }])
+    const tree = (depth: number): Error =>
+      new AggregateError(depth === 0 ? [] : Array.from({ length: 10 }, () => tree(depth - 1)), 'm')
+    const count = (one: ReturnType<typeof described>): number => one.errors.reduce((sum, next) => sum + count(next), 1)
+    expect(count(described(tree(3)))).toBe(32)
+  })
+
+  it('has only the frames of its user in its stack', () => {
+    const { stack } = describeThrown(new Error('a\n    at message (x.js:1:1)'), { stacks: true, kind: 'cbor' })
+    expect(stack).toMatch(/^\s+at .*failure\.test\.ts/)
+    expect(stack).not.toMatch(/node:|at message/)
+    expect(describeThrown(new Error('m'), { stacks: false, kind: 'cbor' })).toMatchObject({ stackWithheld: true })
+    const bare = Object.assign(new Error('m'), { stack: undefined })
+    for (const stacks of [true, false])
+      expect(describeThrown(bare, { stacks, kind: 'cbor' })).toMatchObject({ stack: '', stackWithheld: false })
   })
 
   it('with an endless chain of causes keeps the first ones', () => {
     const error: Error & { cause?: unknown } = new Error('again')
     error.cause = error
     let depth = 0
-    for (let at = describeThrown(error, false); at.cause; at = at.cause) depth++
+    for (let at = describeThrown(error, { stacks: false, kind: 'cbor' }); at.cause; at = at.cause) depth++
     expect(depth).toBe(8)
   })
 
   it('sets the status code, except UNAVAILABLE and invalid codes', () => {
-    const codeOf = (code: unknown) => functionFailure(Object.assign(new Error(), { code }), false).code
+    const codeOf = (code: unknown) =>
+      functionFailure(Object.assign(new Error(), { code }), { stacks: false, kind: 'cbor' }).code
     expect([5, 16, 14, 0, 17, 1.5, 'ENOENT'].map(codeOf)).toEqual([5, 16, 2, 2, 2, 2, 2])
   })
 })

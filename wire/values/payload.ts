@@ -13,6 +13,10 @@ export type Kind = 'json' | 'cbor' | 'raw'
 /** The protobuf tag of each member. */
 const TAG: Readonly<Record<Kind, number>> = { json: 0x0a, cbor: 0x12, raw: 0x1a }
 
+/** The kind that the first byte of a payload names; undefined for bytes that are no payload. */
+export const kindOf = (payload: Uint8Array): Kind | undefined =>
+  (Object.keys(TAG) as Kind[]).find((kind) => TAG[kind] === payload[0])
+
 /** The longest head of a payload: the tag, and the length as a varint of at most five bytes. */
 const MAX_HEAD_BYTES = 6
 

@@ -3,6 +3,7 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
+import { Payload } from "./payload.js";
 
 export const protobufPackage = "farpool.v1";
 
@@ -14,14 +15,42 @@ export interface RemoteError {
   type: string;
   /** Its message, truncated if it is very long. */
   message: string;
-  /** Its stack, as the language of the worker prints it. Empty if the server does not send stacks. */
+  /**
+   * Its stack, as the language of the worker prints it, without the frames of the runtime and of farpool. Empty if none is
+   * left, and if the server does not send stacks.
+   */
   stack: string;
   /** The error that caused this one, if there is one. */
-  cause: RemoteError | undefined;
+  cause:
+    | RemoteError
+    | undefined;
+  /** The `code` of the error if that is a text, for example "ENOENT". A code of another type is one of the properties. */
+  code: string;
+  /**
+   * The other properties that the error itself has: an object. Its payload has the kind of the call's result, or JSON if the
+   * result is raw. Properties that this kind cannot carry are left out, and those that take it beyond 8 KiB. Absent if there
+   * are none.
+   */
+  properties:
+    | Payload
+    | undefined;
+  /** The errors that this one gathers, for example those of a JavaScript AggregateError. */
+  errors: RemoteError[];
+  /** The error has a stack, but the server does not send stacks. */
+  stackWithheld: boolean;
 }
 
 function createBaseRemoteError(): RemoteError {
-  return { type: "", message: "", stack: "", cause: undefined };
+  return {
+    type: "",
+    message: "",
+    stack: "",
+    cause: undefined,
+    code: "",
+    properties: undefined,
+    errors: [],
+    stackWithheld: false,
+  };
 }
 
 export const RemoteError: MessageFns<RemoteError> = {
@@ -37,6 +66,18 @@ export const RemoteError: MessageFns<RemoteError> = {
     }
     if (message.cause !== undefined) {
       RemoteError.encode(message.cause, writer.uint32(34).fork()).join();
+    }
+    if (message.code !== "") {
+      writer.uint32(42).string(message.code);
+    }
+    if (message.properties !== undefined) {
+      Payload.encode(message.properties, writer.uint32(50).fork()).join();
+    }
+    for (const v of message.errors) {
+      RemoteError.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.stackWithheld !== false) {
+      writer.uint32(64).bool(message.stackWithheld);
     }
     return writer;
   },
@@ -84,6 +125,38 @@ export const RemoteError: MessageFns<RemoteError> = {
             }
 
             message.cause = RemoteError.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.properties = Payload.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.errors.push(RemoteError.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.stackWithheld = reader.bool();
             continue;
           }
         }

@@ -486,12 +486,14 @@ export interface TaskCounters {
   submitted: number;
   /** Ended with a result. */
   succeeded: number;
-  /** Ended with a failure, without cancelled tasks. */
+  /** Ended with a failure, without those that were cancelled or timed out. */
   failed: number;
   /** Ended because the caller disconnected or gave up. */
   cancelled: number;
   /** Run again because their worker died. */
   retried: number;
+  /** Ended because they waited or ran for longer than a limit allows: the call's, the function's or the server's. */
+  timedOut: number;
 }
 
 function createBaseApplyRequest(): ApplyRequest {
@@ -3034,7 +3036,7 @@ export const Worker: MessageFns<Worker> = {
 };
 
 function createBaseTaskCounters(): TaskCounters {
-  return { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0 };
+  return { submitted: 0, succeeded: 0, failed: 0, cancelled: 0, retried: 0, timedOut: 0 };
 }
 
 export const TaskCounters: MessageFns<TaskCounters> = {
@@ -3053,6 +3055,9 @@ export const TaskCounters: MessageFns<TaskCounters> = {
     }
     if (message.retried !== 0) {
       writer.uint32(40).uint64(message.retried);
+    }
+    if (message.timedOut !== 0) {
+      writer.uint32(48).uint64(message.timedOut);
     }
     return writer;
   },
@@ -3108,6 +3113,14 @@ export const TaskCounters: MessageFns<TaskCounters> = {
             }
 
             message.retried = longToNumber(reader.uint64());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.timedOut = longToNumber(reader.uint64());
             continue;
           }
         }

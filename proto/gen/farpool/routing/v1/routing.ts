@@ -211,6 +211,30 @@ export interface OpenPoolRequest {
   maxtasksperchild?: number | undefined;
 }
 
+/** farpool.v1.RemoteError. */
+export interface RemoteError {
+  /** As in farpool.v1. */
+  type: string;
+  /** As in farpool.v1. */
+  message: string;
+  /** As in farpool.v1. */
+  stack: string;
+  /** As in farpool.v1. */
+  cause:
+    | RemoteError
+    | undefined;
+  /** As in farpool.v1. */
+  code: string;
+  /** An encoded payload. */
+  properties?:
+    | Uint8Array
+    | undefined;
+  /** As in farpool.v1. */
+  errors: RemoteError[];
+  /** As in farpool.v1. */
+  stackWithheld: boolean;
+}
+
 function createBaseApplyRequest(): ApplyRequest {
   return {
     pool: "",
@@ -1452,6 +1476,138 @@ export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
             }
 
             message.maxtasksperchild = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseRemoteError(): RemoteError {
+  return {
+    type: "",
+    message: "",
+    stack: "",
+    cause: undefined,
+    code: "",
+    properties: undefined,
+    errors: [],
+    stackWithheld: false,
+  };
+}
+
+export const RemoteError: MessageFns<RemoteError> = {
+  encode(message: RemoteError, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.type !== "") {
+      writer.uint32(10).string(message.type);
+    }
+    if (message.message !== "") {
+      writer.uint32(18).string(message.message);
+    }
+    if (message.stack !== "") {
+      writer.uint32(26).string(message.stack);
+    }
+    if (message.cause !== undefined) {
+      RemoteError.encode(message.cause, writer.uint32(34).fork()).join();
+    }
+    if (message.code !== "") {
+      writer.uint32(42).string(message.code);
+    }
+    if (message.properties !== undefined) {
+      writer.uint32(50).bytes(message.properties);
+    }
+    for (const v of message.errors) {
+      RemoteError.encode(v!, writer.uint32(58).fork()).join();
+    }
+    if (message.stackWithheld !== false) {
+      writer.uint32(64).bool(message.stackWithheld);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RemoteError {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRemoteError();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.type = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.stack = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.cause = RemoteError.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.code = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.properties = reader.bytes();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.errors.push(RemoteError.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.stackWithheld = reader.bool();
             continue;
           }
         }

@@ -66,6 +66,9 @@ export interface FromWorker {
     | //
     /** The worker asks to be replaced, because it uses too much memory. */
     { $case: "retire"; value: Retire }
+    | //
+    /** An error that nothing caught ends the worker. */
+    { $case: "uncaught"; value: Uncaught }
     | undefined;
 }
 
@@ -211,6 +214,12 @@ export interface Retire {
   rssBytes: number;
 }
 
+/** An error that nothing caught is about to end the worker. The running task fails with it. */
+export interface Uncaught {
+  /** A message that says where the error came from, and the error as a farpool.v1.RemoteError among the details. */
+  status: Status | undefined;
+}
+
 /** An item of a chunk that failed. */
 export interface ItemFailure {
   /** Its index in the chunk. */
@@ -341,6 +350,9 @@ export const FromWorker: MessageFns<FromWorker> = {
       case "retire":
         Retire.encode(message.kind.value, writer.uint32(66).fork()).join();
         break;
+      case "uncaught":
+        Uncaught.encode(message.kind.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -420,6 +432,14 @@ export const FromWorker: MessageFns<FromWorker> = {
             }
 
             message.kind = { $case: "retire", value: Retire.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.kind = { $case: "uncaught", value: Uncaught.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1327,6 +1347,52 @@ export const Retire: MessageFns<Retire> = {
             }
 
             message.rssBytes = longToNumber(reader.uint64());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseUncaught(): Uncaught {
+  return { status: undefined };
+}
+
+export const Uncaught: MessageFns<Uncaught> = {
+  encode(message: Uncaught, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.status !== undefined) {
+      Status.encode(message.status, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Uncaught {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUncaught();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.status = Status.decode(reader, reader.uint32());
             continue;
           }
         }
