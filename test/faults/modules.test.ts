@@ -94,4 +94,17 @@ describe('a server whose module', () => {
       })
     }
   })
+
+  it('does not settle its top-level await fails to start, and the message names the option', async () => {
+    const pending = module('pending.mjs', 'await new Promise(() => {}); export const f = () => 1')
+    const server = await farpool(['serve', pending, '--listen', '127.0.0.1:0', '--start-timeout', '100'])
+    expect(server).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/top-level await may never settle.*--start-timeout/),
+    })
+    await expect(Pool.local(pending, { processes: 1, startTimeoutMs: 100 })).rejects.toMatchObject({
+      reason: 'NO_WORKERS',
+      message: expect.stringMatching(/did not come to an end in 100 ms; .*startTimeoutMs/),
+    })
+  })
 })
