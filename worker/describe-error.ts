@@ -175,13 +175,14 @@ function statusCode(thrown: unknown): number | undefined {
 const isError = (thrown: unknown): thrown is Error =>
   thrown instanceof Error || Object.prototype.toString.call(thrown) === '[object Error]'
 
-const FRAME = /^\s+at /
+/** Only spaces: `\s` also matches line ends, and a message of a million of them would take hours. */
+const FRAME = /^ +at /m
 
 /** The frames of a stack that are the user's: none of Node's own modules, and none of farpool's worker. */
 function framesOf({ stack, message }: Error): string {
   if (typeof stack !== 'string') return ''
   // The stack repeats the message, of which some lines may look like frames.
-  const at = /^\s+at /m.test(message) ? stack.indexOf(message) : -1
+  const at = FRAME.test(message) ? stack.indexOf(message) : -1
   const lines = (at < 0 ? stack : stack.slice(at + message.length)).split('\n')
   return lines.filter((line) => FRAME.test(line) && !/[ (]node:/.test(line) && !isOwnFrame(line)).join('\n')
 }

@@ -187,8 +187,8 @@ export class Chaos {
       const until = performance.now() + GONE_MS
       for (;;) {
         const { queued, running, tasks } = await shared.info()
-        const { submitted = 0, succeeded = 0, failed = 0, cancelled = 0 } = tasks
-        if (queued === 0 && running === 0 && submitted === succeeded + failed + cancelled) return
+        const { submitted = 0, succeeded = 0, failed = 0, cancelled = 0, timedOut = 0 } = tasks
+        if (queued === 0 && running === 0 && submitted === succeeded + failed + cancelled + timedOut) return
         if (performance.now() > until) {
           this.#remains.push(`tasks in the server: ${queued} queued, ${running} running; ${JSON.stringify(tasks)}`)
           return

@@ -84,7 +84,7 @@ describe('Pool.local', () => {
       `const pool = await Pool.local(${MODULE}, { processes: 1 })
        ${printPids}
        const { default: module } = await import('node:module')
-       console.log(await pool.apply('add', [1, 2]), Object.keys(module._cache).filter((path) => path.includes('grpc')))`,
+       console.log(await pool.apply('add', [1, 2]), Object.keys(module._cache).filter((path) => path.includes('@grpc')))`,
     )
     await exited
     expect(output().split('\n')[1]).toBe('3 []')
