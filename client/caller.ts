@@ -238,7 +238,7 @@ export class Caller<M = AnyModule> {
     // Each chunk has a deadline of its own, from when it is sent.
     const { timeout: _, ...others } = options
     const call = functionCall(fn, others, encoding)
-    return new Imap<R>(items, calls, transport, backing.target(), { call, encoding, ordered, options })
+    return new Imap<R>(items, calls, transport, backing, { call, encoding, ordered, options })
   }
 
   #withDefaults<O extends CallOptions>(options: O | undefined): O {

@@ -102,10 +102,9 @@ export function startApply<T>(
   options: ResultCallbacks<T> & Pick<CallOptions, 'signal' | 'retry'>,
 ): AsyncResult<T> {
   const result = new AsyncResult<T>(options)
-  const apply = new Apply(calls, transport, call, result, options)
+  const apply = new Apply(calls, transport, backing, call, result, options)
   setTicket(result, apply)
-  if (backing.known) apply.start(backing.known)
-  else apply.startAt(backing.target())
+  apply.begin()
   return result
 }
 
@@ -138,6 +137,7 @@ class Apply<T> implements Sink, UnderWay {
   constructor(
     private readonly calls: Calls,
     private readonly transport: Transport,
+    private readonly backing: Backing,
     private readonly call: FunctionCall,
     private readonly result: AsyncResult<T>,
     { signal, retry }: Pick<CallOptions, 'signal' | 'retry'>,
@@ -150,22 +150,29 @@ class Apply<T> implements Sink, UnderWay {
     else this.#stopListening = onAbort(signal, this)
   }
 
-  start({ pool }: Pick<Target, 'pool'>): void {
+  /** Sends the call, now or when its target is known. It may be another one each time: a pool that was lost opens anew. */
+  begin(): void {
+    const { known } = this.backing
+    if (known) this.#send(known)
+    else this.#sendTo(this.backing.target())
+  }
+
+  #send({ pool }: Target): void {
     if (this.#state === 'ended') return
     this.call.pool = pool
     // The transport calls back only after apply() has returned (T2), so this does not overwrite a later state.
     this.#state = this.transport.apply(this.call, this)
   }
 
-  /** Starts when the target is known; until then the deadline needs a timer of its own. */
-  startAt(target: Promise<Target>): void {
+  /** Until the target is known the deadline needs a timer of its own. */
+  #sendTo(target: Promise<Target>): void {
     this.#stopTimer = atDeadline(this.call, (late) => {
       this.#end(withWholeTimeout(neverSent(late), this.call.timeoutMs))
     })
     target.then(
       (known) => {
         this.#stopTimer()
-        this.start(known)
+        this.#send(known)
       },
       (error: unknown) => this.#end(error),
     )
@@ -191,8 +198,8 @@ class Apply<T> implements Sink, UnderWay {
   fail(reason: Failure): void {
     if (this.#state === 'ended') return
     this.#resend ??= new Resend(this.call.deadline, this.transport)
-    if (this.#resend.again(reason, () => this.start(this.call))) this.#state = 'waiting'
-    else if (!this.#makeAgain(errorOf(reason))) this.#end(reason)
+    if (this.#resend.again(reason, () => this.begin())) this.#state = 'waiting'
+    else if (!this.#retry || !this.#makeAgain(errorOf(reason))) this.#end(reason)
   }
 
   /** Makes the call again after a pause and returns true, or returns false: the error is final. */
@@ -202,7 +209,7 @@ class Apply<T> implements Sink, UnderWay {
     this.#attempts++
     this.#state = 'waiting'
     this.#resend = undefined
-    const timer = setTimeout(() => this.start(this.call), pause)
+    const timer = setTimeout(() => this.begin(), pause)
     this.#stopTimer = () => clearTimeout(timer)
     return true
   }

@@ -2,7 +2,7 @@ import { IMAP_WINDOW_CHUNKS, imapWindow, ReorderBuffer } from '../wire/chunks.js
 import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { callSite, locate } from './async-result.js'
-import type { Target } from './backing.js'
+import type { Backing, Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
 import { Chunk, type ChunkResult, failureOfRequest } from './chunk.js'
 import { errorOf, TimeoutError } from './errors.js'
@@ -127,7 +127,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     input: Iterable<unknown> | AsyncIterable<unknown>,
     private readonly calls: Calls,
     private readonly transport: Transport,
-    private readonly target: Promise<Target>,
+    private readonly backing: Backing,
     private readonly imap: ImapCall,
   ) {
     this.#input = Symbol.asyncIterator in input ? input[Symbol.asyncIterator]() : input[Symbol.iterator]()
@@ -137,7 +137,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     this.#total = sizeOf(input)
     calls.add(this)
     if (signal) this.#stopListening = onAbort(signal, this)
-    target.then(
+    backing.target().then(
       ({ processes }) => this.#window.fit(processes),
       // The first request fails with this error.
       () => {},
@@ -329,7 +329,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
       })
       return { outcome, cancel: (reason) => request.cancel(reason) }
     }
-    const request = this.calls.run(this.target, start)
+    const request = this.calls.run(this.backing.target(), start)
     this.#requests.add(request)
     void request.outcome
       .catch((error: unknown) => {

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { BadRequestError, Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
 import { connect } from '../../client/transport/stream-transport.js'
@@ -116,5 +117,19 @@ describe('an own pool that is lost with its server', () => {
     await until(async () => (await pool.apply('add', [1, 2]).catch(() => 0)) === 3, 'a call has its result')
     expect(await pool.apply('initializedWith')).toEqual(['here'])
     expect(await workerPids(pool)).not.toContain(before)
+  })
+
+  it('runs a call there that `retry` makes again', async () => {
+    const server = await ServerProcess.start(['--processes', '1'])
+    await using pool = new Pool(server.address, { processes: 1 })
+    const retry = { times: 100, delay: 20, on: () => true }
+    const file = farm.fresh()
+    const result = pool.with({ retry }).fn.pidAfter(file)
+    await until(() => existsSync(file), 'it runs')
+    const [before] = await workerPids(pool)
+    server.signal('SIGKILL')
+    await server.exited
+    await using _next = await ServerProcess.start(['--processes', '1', '--listen', server.address])
+    expect(await result).not.toBe(before)
   })
 })

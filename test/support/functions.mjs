@@ -216,6 +216,12 @@ export const appendAndThrow = (file, lines = Number.POSITIVE_INFINITY) => {
   if (readFileSync(file, 'utf8').length < lines) throw new RangeError('not yet')
   return lines
 }
+/** The first call makes the file and never ends; the next ones return the process id. */
+export const pidAfter = (file) => {
+  if (existsSync(file)) return process.pid
+  appendFileSync(file, '')
+  return never()
+}
 export const throwOdd = (x) => {
   if (x % 2 === 1) throw new RangeError(`${x} is odd`)
   return x
