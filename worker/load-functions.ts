@@ -17,7 +17,8 @@ export interface LoadedFunction {
 }
 
 /**
- * Loads modules (ES, CommonJS, and TypeScript if this Node or a loader can) and collects the functions that they export, by name.
+ * Loads modules (ES, CommonJS, and TypeScript if this Node or a loader can) and collects the functions that they export, by
+ * name.
  * @throws Failure MODULE_LOAD_FAILED if a module cannot be loaded or exports no function, if two modules export the same
  * name, or if the options of a function are not valid.
  */

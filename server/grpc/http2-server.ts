@@ -72,8 +72,8 @@ export interface Http2Control {
 type StreamListener = (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ...rest: unknown[]) => void
 
 /**
- * Sets limits and windows, and ends connections of silent peers. Call it before the server is bound. Node itself already limits floods of SETTINGS, PING and
- * empty frames, and headers without end.
+ * Sets limits and windows, and ends connections of silent peers. Call it before the server is bound. Node itself already
+ * limits floods of SETTINGS, PING and empty frames, and headers without end.
  * @returns undefined, with nothing changed, if this version of grpc-js is built differently.
  */
 export function configureHttp2(
