@@ -99,10 +99,15 @@ export class SilentConnections {
 }
 
 async function look(silent: readonly Watched[]): Promise<void> {
-  const table = await deadConnections()
+  const table = await readTable()
+  if (!table) return
   for (const watched of silent) {
     const { connection, bytesRead, silentTicks } = watched
-    const why = table.get(`${connection.localPort} ${connection.remotePort}`)
+    // A Unix socket has no ports, and is on this machine.
+    if (connection.localPort === undefined) continue
+    const key = `${connection.localPort} ${connection.remotePort}`
+    // A connection that the peer has reset is in no table. Node does not hear of that where it has stopped reading.
+    const why = table.has(key) ? table.get(key) : 'the peer has reset the connection'
     watched.deadLooks = why === undefined ? 0 : watched.deadLooks + 1
     if (watched.deadLooks < LOOKS || connection.destroyed || connection.bytesRead !== bytesRead) continue
     connection.destroy(new Error(`nothing has arrived for ${silentTicks} s, and ${why}`))
@@ -110,23 +115,23 @@ async function look(silent: readonly Watched[]): Promise<void> {
 }
 
 /**
- * The TCP connections on which nothing can arrive, by `LOCAL_PORT REMOTE_PORT`, and why. Two peers with the same port on
- * different machines are told apart by neither; then the connection counts as alive unless all of them are dead.
+ * The TCP connections of this machine, by `LOCAL_PORT REMOTE_PORT`, with the reason for which nothing can arrive on them, if
+ * there is one. Two peers with the same port on different machines are told apart by neither; then the connection counts as
+ * alive unless all of them are dead. Undefined where there is no such table.
  */
-async function deadConnections(): Promise<Map<string, string>> {
-  const dead = new Map<string, string>()
-  const alive = new Set<string>()
+async function readTable(): Promise<Map<string, string | undefined> | undefined> {
+  const found = new Map<string, string | undefined>()
+  let isThere = false
   for (const file of ['/proc/self/net/tcp', '/proc/self/net/tcp6']) {
     const table = await readFile(file, 'latin1').catch(() => '')
+    isThere ||= table !== ''
     for (const [, local, remote, unacknowledged, unread, timer, resent, probes] of table.matchAll(ROW)) {
       const key = `${hex(local)} ${hex(remote)}`
       const why = verdict(hex(unacknowledged), hex(unread), hex(timer), hex(resent), Number(probes))
-      if (why === undefined) alive.add(key)
-      else dead.set(key, why)
+      if (why === undefined || !found.has(key)) found.set(key, why)
     }
   }
-  for (const key of alive) dead.delete(key)
-  return dead
+  return isThere ? found : undefined
 }
 
 /** Ports, state (not TIME_WAIT), tx_queue and rx_queue, the kind of timer, retransmissions, unanswered window probes. */

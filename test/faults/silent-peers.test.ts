@@ -121,25 +121,34 @@ describe.concurrent('a client with a call under way', () => {
 })
 
 describe.concurrent('a connection', () => {
-  it.runIf(process.platform === 'linux')('whose data is not read ends; one that is only silent does not', async () => {
-    const accepted: Socket[] = []
-    const server = createServer((socket) => accepted.push(socket.on('error', () => {})))
-    await once(server.listen(0, '127.0.0.1'), 'listening')
-    const connections = new SilentConnections()
-    const [unread, silent] = await Promise.all(
-      ['unread', 'silent'].map(async () => {
-        const socket = connect(server.address() as { port: number })
-        await once(socket, 'connect')
-        connections.watch(socket)
-        return socket.pause()
-      }),
-    )
-    const failed = once(unread as Socket, 'error')
-    await until(() => accepted.length === 2, 'both are accepted')
-    for (const socket of accepted) if (socket.remotePort === unread?.localPort) socket.write(Buffer.alloc(2 ** 20))
-    expect(String((await failed)[0])).toContain('what has arrived is not read')
-    expect(silent?.destroyed).toBe(false)
-    silent?.destroy()
-    server.close()
-  })
+  it.runIf(process.platform === 'linux')(
+    'that Node does not read ends, also if it was reset; one that is only silent does not',
+    async () => {
+      const accepted: Socket[] = []
+      const server = createServer((socket) => accepted.push(socket.on('error', () => {})))
+      await once(server.listen(0, '127.0.0.1'), 'listening')
+      const connections = new SilentConnections()
+      const [unread, reset, silent] = await Promise.all(
+        ['unread', 'reset', 'silent'].map(async () => {
+          const socket = connect(server.address() as { port: number })
+          await once(socket, 'connect')
+          connections.watch(socket)
+          return socket.pause()
+        }),
+      )
+      if (!unread || !reset || !silent) return expect.unreachable('all are connected')
+      const failed = [unread, reset].map((socket) => once(socket, 'error'))
+      await until(() => accepted.length === 3, 'all are accepted')
+      const peerOf = (socket: Socket) => accepted.find(({ remotePort }) => remotePort === socket.localPort)
+      for (const socket of [unread, reset]) peerOf(socket)?.write(Buffer.alloc(2 ** 20))
+      await until(() => reset.bytesRead > 0, 'Node has read what it takes of it')
+      peerOf(reset)?.resetAndDestroy()
+      const [[first], [second]] = (await Promise.all(failed)) as [unknown[], unknown[]]
+      expect(String(first)).toContain('what has arrived is not read')
+      expect(String(second)).toContain('the peer has reset the connection')
+      expect(silent.destroyed).toBe(false)
+      silent.destroy()
+      server.close()
+    },
+  )
 })
