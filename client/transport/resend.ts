@@ -78,7 +78,7 @@ export class Resend {
 }
 
 /** How long the answer of a server that ends a late call may take: only the server knows whether the call had begun. */
-const ANSWER_MS = 500
+const ANSWER_MS = 250
 
 /**
  * Calls `onLate` with TASK_TIMEOUT when the deadline of the call passes.

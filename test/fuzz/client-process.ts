@@ -18,7 +18,7 @@ export type ClientReport =
   | { readonly type: 'done'; readonly lane: number; readonly answer: string; readonly broken?: string }
 
 /** The timeout of a call of a case. */
-const TIMEOUT_MS = 500
+const TIMEOUT_MS = 200
 /** The timeout of a call that must get the right answer. */
 const RIGHT_MS = 5_000
 /** The number of wrong results after which verify() fails: mutated replies may still be on their way. */
