@@ -1,6 +1,7 @@
 import { Failure } from '../wire/failure.js'
 import { packageFile } from '../wire/package.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
+import { reasonOf } from '../wire/values/value-errors.js'
 import { badRequest, errorOf, FarpoolError } from './errors.js'
 import { checkTimeout } from './options.js'
 import type { Pending, Ticket } from './transport/transport.js'
@@ -198,9 +199,9 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
 /** A warning of the process about an error in a function of the user, FarpoolCallbackError. */
 export function warn(error: unknown): void {
   // The name of a warning that is an Error is that of the Error.
-  const warning = new Error(error instanceof Error ? error.message : String(error), { cause: error })
+  const warning = new Error(reasonOf(error), { cause: error })
   warning.name = 'FarpoolCallbackError'
-  if (error instanceof Error && error.stack) warning.stack = `${warning.name}: ${error.stack}`
+  if (error instanceof Error && typeof error.stack === 'string') warning.stack = `${warning.name}: ${error.stack}`
   process.emitWarning(warning)
 }
 

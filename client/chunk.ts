@@ -1,4 +1,5 @@
 import { Failure } from '../wire/failure.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { warn } from './async-result.js'
 import { errorOf, FarpoolError, RemoteError } from './errors.js'
 import type { RetryOptions } from './options.js'
@@ -42,6 +43,7 @@ export class Chunk {
     try {
       this.payload = encode(items, encoding, 'the items')
     } catch {
+      // Finds the items that cannot be encoded.
       this.#encodeEach(items.map((_, place) => place))
     }
   }
@@ -62,9 +64,10 @@ export class Chunk {
 
   /**
    * The outcome of the payload has arrived.
+   * @param failFast the worker stopped at the first item that failed.
    * @returns the pause in milliseconds after which the new payload has to be sent; undefined if the chunk has ended.
    */
-  settle({ payload, failures }: ChunkOutcome): number | undefined {
+  settle({ payload, failures }: ChunkOutcome, failFast = false): number | undefined {
     const count = this.#sent?.length ?? this.items.length
     const errors = new Map<number, unknown>()
     for (const { item, failure } of failures) {
@@ -74,7 +77,8 @@ export class Chunk {
     let values: unknown
     try {
       values = payload && payload.length > 0 ? decode(payload) : []
-      if (!Array.isArray(values) || values.length !== count - errors.size) {
+      const ran = Array.isArray(values) ? values.length + errors.size : 0
+      if (ran !== count && !(failFast && errors.size > 0 && ran < count)) {
         throw errorOf(new Failure('INTERNAL', `a chunk of ${count} items came back with another number of results`))
       }
     } catch (error) {
@@ -104,6 +108,7 @@ export class Chunk {
     for (let at = 0; at < count; at++) {
       const place = this.#place(at)
       if (!errors.has(at)) {
+        // With `failFast`, the items behind the one that failed have no value.
         this.#values[place] = values[taken++]
         continue
       }
@@ -125,15 +130,25 @@ export class Chunk {
   #encodeEach(places: readonly number[]): void {
     this.#sent = places.filter((place) => {
       try {
-        encode(this.items[place], this.encoding, `item ${this.first + place}`)
+        const what = `item ${this.first + place}`
+        encode(this.items[place], this.encoding, what)
+        // In an array it is one level deeper, and JSON has no undefined there.
+        encode([this.items[place]], this.encoding, what)
         return true
       } catch (error) {
         this.#failed(place, error)
         return false
       }
     })
-    const items = this.#sent.map((place) => this.items[place])
-    this.payload = items.length > 0 ? encode(items, this.encoding, 'the items') : NOTHING
+    this.payload = NOTHING
+    if (this.#sent.length === 0) return
+    try {
+      const items = this.#sent.map((place) => this.items[place])
+      this.payload = encode(items, this.encoding, 'the items')
+    } catch (error) {
+      // Each can be encoded, but not all together, for example because of their size.
+      for (const place of this.#sent) this.#failed(place, error)
+    }
   }
 
   #failed(place: number, error: unknown): void {
@@ -176,7 +191,7 @@ export function pauseBefore(retry: RetryOptions | undefined, attempts: number, e
   if (retry === undefined || attempts >= retry.times) return undefined
   const { delay = 0, backoff = 1, on = (thrown: unknown) => thrown instanceof RemoteError } = retry
   try {
-    return isFinal(error) || !on(error) ? undefined : delay * backoff ** attempts
+    return isFinal(error) || on(error) !== true ? undefined : Math.min(MAX_TIMER_MS, delay * backoff ** attempts)
   } catch (thrown) {
     warn(thrown)
     return undefined

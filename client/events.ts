@@ -1,5 +1,6 @@
 import { callBack } from './async-result.js'
-import { errorOf, type FarpoolError } from './errors.js'
+import { badRequest, errorOf, type FarpoolError } from './errors.js'
+import { described } from './options.js'
 import type { TransportEvent, WorkerExit } from './transport/transport.js'
 
 export type { WorkerExit } from './transport/transport.js'
@@ -23,12 +24,20 @@ export class PoolEventTarget {
   readonly #target = new EventTarget()
   readonly #listeners = new WeakMap<Listener<never>, (event: Event) => void>()
 
-  /** Calls the listener for each event. What it throws, or rejects with, becomes a warning of the process. */
+  /**
+   * Calls the listener for each event. What it throws, or rejects with, becomes a warning of the process.
+   * @throws BadRequestError if there is no such event, or the listener is no function.
+   */
   addEventListener<K extends keyof PoolEvents>(
     type: K,
     listener: Listener<PoolEvents[K]>,
     options?: { once?: boolean; signal?: AbortSignal },
   ): void {
+    if (!Object.hasOwn(this.counts, type)) {
+      throw badRequest(`a pool has no event ${described(type)}; it has ${Object.keys(this.counts).join(', ')}`)
+    }
+    if (typeof listener !== 'function')
+      throw badRequest(`the listener is ${described(listener)}; it must be a function`)
     const known = this.#listeners.get(listener)
     // An EventTarget would end the program with an error of a listener.
     const guarded = known ?? ((event: Event) => callBack(listener, event as CustomEvent<PoolEvents[K]>))

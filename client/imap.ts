@@ -130,7 +130,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     private readonly backing: Backing,
     private readonly imap: ImapCall,
   ) {
-    this.#input = Symbol.asyncIterator in input ? input[Symbol.asyncIterator]() : input[Symbol.iterator]()
+    this.#input = iteratorOf(input)
     const { signal, chunksize = 1, onProgress } = imap.options
     this.#chunksize = chunksize
     this.#progress = onProgress && new ProgressReport(onProgress)
@@ -419,6 +419,12 @@ function outcomesOf({ first, values, errors }: ChunkResult): ChunkResult {
       : { index, status: 'fulfilled', value }
   })
   return { first, values: outcomes, errors: undefined }
+}
+
+/** An input may be a string, too, as in Python. */
+function iteratorOf(input: Iterable<unknown> | AsyncIterable<unknown>): Iterator<unknown> | AsyncIterator<unknown> {
+  const { [Symbol.asyncIterator]: iterateAsync } = input as AsyncIterable<unknown>
+  return iterateAsync ? iterateAsync.call(input) : (input as Iterable<unknown>)[Symbol.iterator]()
 }
 
 const isTimeout = (error: unknown): boolean => error instanceof TimeoutError

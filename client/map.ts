@@ -143,17 +143,19 @@ class MapRequests<R> implements Pending<R[]> {
 
   #send(chunks: readonly Chunk[]): void {
     this.#sentRequests++
+    // An item that may be made again must not end its chunk.
+    const failFast = this.map.options.failFast === true && this.map.options.retry === undefined
     const request = this.transport.chunks(
       {
         ...this.call,
         spread: this.map.spread,
-        failFast: this.map.options.failFast ?? false,
+        failFast,
         chunks: chunks.map(({ payload }) => payload),
       },
       (outcome) => {
         const chunk = chunks[outcome.chunk]
         if (!chunk) return
-        const pause = chunk.settle(outcome)
+        const pause = chunk.settle(outcome, failFast)
         if (pause === undefined) this.#take(chunk)
         else this.#sendAgain(chunk, pause)
       },

@@ -1,3 +1,4 @@
+import { reasonOf } from '../wire/values/value-errors.js'
 import { FarpoolError } from './errors.js'
 
 /** The failures that nobody has looked at, by number. */
@@ -5,9 +6,10 @@ const failures = new Map<number, unknown>()
 let count = 0
 let isListening = false
 
-/** The results that the program has dropped. */
+/** The numbers of results that the program has dropped. A collection of garbage drops many. */
+const gone: number[] = []
 const dropped = new FinalizationRegistry<number>((number) => {
-  if (failures.size > 0 && failures.has(number)) report()
+  if (failures.has(number) && gone.push(number) === 1) setImmediate(() => report(gone.splice(0))).unref()
 })
 
 /**
@@ -21,7 +23,7 @@ export function unseen(result: object, error: unknown): () => void {
   const number = ++count
   failures.set(number, error)
   dropped.register(result, number, result)
-  if (!isListening) process.once('beforeExit', report)
+  if (!isListening) process.once('beforeExit', beforeExit)
   isListening = true
   return () => {
     failures.delete(number)
@@ -31,19 +33,21 @@ export function unseen(result: object, error: unknown): () => void {
 
 const noop = (): void => {}
 
-/** One warning for all of them: there may be a hundred thousand. */
-function report(): void {
+function beforeExit(): void {
   isListening = false
-  process.off('beforeExit', report)
-  const [first] = failures.values()
-  const many = failures.size
-  if (many === 0) return
-  failures.clear()
+  report([...failures.keys()])
+}
+
+/** One warning for all of them: there may be a hundred thousand. */
+function report(numbers: readonly number[]): void {
+  const errors = numbers.filter((number) => failures.has(number)).map((number) => failures.get(number))
+  for (const number of numbers) failures.delete(number)
+  if (errors.length === 0) return
   const what =
-    many === 1
+    errors.length === 1
       ? 'a call failed and nobody looked at its result'
-      : `${many} calls failed and nobody looked at their results; the first`
-  const warning = new Error(`${what}: ${first instanceof Error ? first.message : String(first)}`, { cause: first })
+      : `${errors.length} calls failed and nobody looked at their results; the first`
+  const warning = new Error(`${what}: ${reasonOf(errors[0])}`, { cause: errors[0] })
   warning.name = 'FarpoolUnseenError'
   process.emitWarning(warning)
 }

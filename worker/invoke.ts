@@ -251,6 +251,8 @@ function encodeResults(results: unknown[], failures: FailedItem[], kind: Kind): 
       while (failed.has(item))
       try {
         encodeResult(result, kind)
+        // In an array it is one level deeper.
+        encodeResult([result], kind)
         return true
       } catch (error) {
         // A Failure: encodeResult throws no other error.

@@ -116,6 +116,19 @@ describe('a wrong argument', () => {
     expect(await result).toBe(1)
   })
 
+  it('of addEventListener()', async () => {
+    const { events }: Wrong = farm.pool
+    for (const [args, message] of [
+      [['connected', 5], /^the listener is 5; it must be a function$/],
+      [['connect', () => {}], /^a pool has no event "connect"; it has connected, disconnected, workerExited$/],
+    ] as const) {
+      expect(await errorOf(() => events.addEventListener(...args))).toMatchObject({
+        name: 'BadRequestError',
+        message: expect.stringMatching(message),
+      })
+    }
+  })
+
   const OPTIONS = [
     ['an unknown option', { timeout: 5 }, /has no option timeout; /],
     ['processes', { processes: '2' }, /^processes is "2"; it must be an integer, 1 or more$/],

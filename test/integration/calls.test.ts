@@ -166,6 +166,31 @@ describe.each(['local', 'stream', 'unary'] as const)('a call over %s', (transpor
     expect(await results.next()).toEqual({ done: false, value: 9 })
   })
 
+  it('with an item that only an array cannot hold fails that item alone', async () => {
+    const json = await farm.open(transport, { encoding: 'json' })
+    const outcomes: unknown[] = []
+    for await (const outcome of json.imap('identity', [1, undefined, 3], { chunksize: 3, settle: true }))
+      outcomes.push(outcome)
+    const expected = [{ status: 'fulfilled', value: 1 }, { status: 'rejected' }, { status: 'fulfilled', value: 3 }]
+    expect(outcomes).toMatchObject(expected)
+    expect(await json.map('identity', [1, undefined, 3], { settle: true })).toMatchObject(expected)
+  })
+
+  it('of a map with `failFast` fails with the error of the item, also in a large chunk', async () => {
+    const error = await errorOf(pool.map('throwOdd', [0, 2, 1, 4, 6], { chunksize: 5, failFast: true }))
+    expect(error).toMatchObject({ name: 'RemoteError', index: 2 })
+    const file = farm.fresh()
+    const items = [0, 3, 0].map((lines) => [file, lines])
+    const retry = { times: 5 }
+    expect(await pool.starmap('appendAndThrow', items, { chunksize: 3, failFast: true, retry })).toEqual([0, 3, 0])
+  })
+
+  it('of imap may have a string as its input, as in Python', async () => {
+    const letters: unknown[] = []
+    for await (const letter of pool.imap('identity', 'abc')) letters.push(letter)
+    expect(letters).toEqual(['a', 'b', 'c'])
+  })
+
   it('of a map whose results are large is cut by their bytes, not only by their number', async () => {
     const file = farm.fresh()
     const sizes = Array.from({ length: 90 }, (_, item) => [file, MIB + item])
@@ -179,15 +204,20 @@ describe.each(['local', 'stream', 'unary'] as const)('a call over %s', (transpor
       throw new TypeError('a faulty callback')
     }
     const rejects = async () => throws()
+    const throwsNothing = () => {
+      throw Object.create(null)
+    }
     const warnings = await warningsOf(async () => {
       await pool.applyAsync('add', [1], undefined, { callback: throws })
       await pool.applyAsync('add', [1], undefined, { callback: rejects })
       await errorOf(pool.applyAsync('throwOdd', [1], undefined, { errorCallback: rejects }))
       await pool.map('add', [1], { onProgress: rejects })
-    }, 4)
-    expect(warnings.map(({ name, message }) => [name, message])).toEqual(
-      Array(4).fill(['FarpoolCallbackError', 'a faulty callback']),
-    )
+      await pool.applyAsync('add', [1], undefined, { callback: throwsNothing })
+    }, 5)
+    expect(warnings.map(({ name, message }) => [name, message])).toEqual([
+      ...Array(4).fill(['FarpoolCallbackError', 'a faulty callback']),
+      ['FarpoolCallbackError', 'a value that cannot be printed was thrown'],
+    ])
     expect(warnings[0]?.stack).toContain('calls.test.ts')
   })
 })
