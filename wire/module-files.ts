@@ -4,7 +4,7 @@ import { readFileSync, statSync } from 'node:fs'
 const RELATIVE_IMPORT = /(?:\bfrom|\bimport|\brequire)\s*\(?\s*(['"])(\.{1,2}\/[^'"\n]+)\1/g
 
 /** What CommonJS and TypeScript let an import leave out, or call otherwise. */
-const ENDINGS = ['', '.js', '.cjs', '.mjs', '.ts', '.cts', '.mts', '.json', '/index.js', '/index.ts']
+const ENDINGS = ['', '.js', '.cjs', '.mjs', '.ts', '.cts', '.mts', '.tsx', '.json', '/index.js', '/index.ts']
 
 /**
  * The files that these modules consist of: the modules, and what they import by relative paths, directly or not. It reads
@@ -19,7 +19,9 @@ export function moduleFiles(modules: readonly URL[]): URL[] {
     if (files.has(file.href)) return
     files.set(file.href, file)
     for (const path of importsOf(file)) {
-      const found = ENDINGS.map((ending) => new URL(`${path}${ending}`, file)).find(isFile)
+      // TypeScript names a file by what it is compiled to.
+      const paths = [path, path.replace(/\.([cm]?)js$/, '.$1ts')]
+      const found = paths.flatMap((name) => ENDINGS.map((ending) => new URL(`${name}${ending}`, file))).find(isFile)
       if (found) add(found)
     }
   }
@@ -35,4 +37,11 @@ function importsOf(file: URL): string[] {
   }
 }
 
-const isFile = (file: URL): boolean => statSync(file, { throwIfNoEntry: false })?.isFile() ?? false
+function isFile(file: URL): boolean {
+  try {
+    return statSync(file, { throwIfNoEntry: false })?.isFile() ?? false
+  } catch {
+    // No URL of a file, such as one with a lone per cent sign.
+    return false
+  }
+}
