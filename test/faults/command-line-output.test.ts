@@ -22,7 +22,7 @@ const run = (args: string[], input?: string) => farpool([...args, '--address', f
 async function shell(line: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
   const define = `farpool() { "${process.execPath}" "${CLI}" "$@"; }`
   const env = { ...process.env, FARPOOL_ADDRESS: farm.address }
-  const child = spawn('bash', ['-o', 'pipefail', '-c', `${define}\n${line}`], {
+  const child = spawn('bash', ['--norc', '-o', 'pipefail', '-c', `${define}\n${line}`], {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
   })

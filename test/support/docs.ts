@@ -155,7 +155,8 @@ export class DocsProject implements AsyncDisposable {
 
   #spawn(command: string, env: NodeJS.ProcessEnv = {}): ChildProcess {
     const [address, port] = [`127.0.0.1:${this.port('50051')}`, String(this.port('3000'))]
-    return spawn('bash', ['-euo', 'pipefail', '-c', command], {
+    // Some builds of bash read the settings of an interactive shell where they take it for one of a remote login.
+    return spawn('bash', ['--norc', '-euo', 'pipefail', '-c', command], {
       cwd: this.folder,
       // A group of its own, so that dispose ends all processes of the command.
       detached: true,
