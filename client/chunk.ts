@@ -40,12 +40,7 @@ export class Chunk {
     private readonly encoding: Encoding,
     private readonly retry: RetryOptions | undefined,
   ) {
-    try {
-      this.payload = encode(items, encoding, 'the items')
-    } catch {
-      // Finds the items that cannot be encoded.
-      this.#encodeEach(items.map((_, place) => place))
-    }
+    this.#encode(undefined)
   }
 
   /** Whether every item has a result or an error. */
@@ -59,7 +54,7 @@ export class Chunk {
 
   /** The first error of an item, if one has failed. */
   get error(): unknown {
-    return this.#errors?.get(Math.min(...this.#errors.keys()))
+    return this.#errors?.get(least(this.#errors.keys()))
   }
 
   /**
@@ -68,7 +63,7 @@ export class Chunk {
    * @returns the pause in milliseconds after which the new payload has to be sent; undefined if the chunk has ended.
    */
   settle({ payload, failures }: ChunkOutcome, failFast = false): number | undefined {
-    const count = this.#sent?.length ?? this.items.length
+    const count = this.#count
     const errors = new Map<number, unknown>()
     for (const { item, failure } of failures) {
       const failed = item === undefined ? Array.from({ length: count }, (_, at) => at) : [item]
@@ -85,17 +80,16 @@ export class Chunk {
       for (let at = 0; at < count; at++) errors.set(at, error)
       values = []
     }
-    return this.#take(values as unknown[], errors, count)
+    return this.#take(values as unknown[], errors)
   }
 
   /** All items that have no outcome yet fail with this error. */
   fail(error: unknown): void {
-    const count = this.#sent?.length ?? this.items.length
-    for (let at = 0; at < count; at++) this.#failed(this.#place(at), error)
+    for (let at = 0; at < this.#count; at++) this.#failed(this.#place(at), error)
     this.payload = NOTHING
   }
 
-  #take(values: unknown[], errors: ReadonlyMap<number, unknown>, count: number): number | undefined {
+  #take(values: unknown[], errors: ReadonlyMap<number, unknown>): number | undefined {
     if (errors.size === 0 && this.#sent === undefined) {
       this.#values = values
       this.payload = NOTHING
@@ -105,7 +99,7 @@ export class Chunk {
     const again: number[] = []
     let taken = 0
     let pause = 0
-    for (let at = 0; at < count; at++) {
+    for (let at = 0; at < this.#count; at++) {
       const place = this.#place(at)
       if (!errors.has(at)) {
         // With `failFast`, the items behind the one that failed have no value.
@@ -122,38 +116,46 @@ export class Chunk {
       }
     }
     if (![...errors.values()].every(isNotRun)) this.#attempts++
-    this.payload = NOTHING
-    if (again.length > 0) this.#encodeEach(again)
+    this.#encode(again)
     return this.hasEnded ? undefined : pause
   }
 
-  #encodeEach(places: readonly number[]): void {
-    this.#sent = places.filter((place) => {
-      try {
-        const what = `item ${this.first + place}`
-        encode(this.items[place], this.encoding, what)
-        // In an array it is one level deeper, and JSON has no undefined there.
-        encode([this.items[place]], this.encoding, what)
-        return true
-      } catch (error) {
-        this.#failed(place, error)
-        return false
-      }
-    })
-    this.payload = NOTHING
-    if (this.#sent.length === 0) return
+  /** Encodes the items at these places, undefined for all, to be sent. Those that cannot be encoded have failed. */
+  #encode(places: readonly number[] | undefined): void {
+    this.#sent = places
+    const items = places ? places.map((place) => this.items[place]) : this.items
     try {
-      const items = this.#sent.map((place) => this.items[place])
-      this.payload = encode(items, this.encoding, 'the items')
+      this.payload = items.length > 0 ? encode(items, this.encoding, 'the items') : NOTHING
     } catch (error) {
+      const good = [...(places ?? items.keys())].filter((place) => this.#canBeSent(place))
+      if (good.length < items.length) return this.#encode(good)
       // Each can be encoded, but not all together, for example because of their size.
-      for (const place of this.#sent) this.#failed(place, error)
+      this.fail(error)
+    }
+  }
+
+  /** If it cannot, it has failed. */
+  #canBeSent(place: number): boolean {
+    const what = `item ${this.first + place}`
+    try {
+      encode(this.items[place], this.encoding, what)
+      // In an array it is one level deeper, and JSON has no undefined there.
+      encode([this.items[place]], this.encoding, what)
+      return true
+    } catch (error) {
+      this.#failed(place, error)
+      return false
     }
   }
 
   #failed(place: number, error: unknown): void {
     this.#errors ??= new Map()
     this.#errors.set(place, error)
+  }
+
+  /** The number of items in the payload. */
+  get #count(): number {
+    return this.#sent?.length ?? this.items.length
   }
 
   #place(at: number): number {
@@ -166,6 +168,21 @@ export class Chunk {
 }
 
 const NOTHING = new Uint8Array()
+
+/** With `settle`: the outcome of the item at this place. */
+export const outcomeOf = (
+  value: unknown,
+  errors: ReadonlyMap<number, unknown> | undefined,
+  at: number,
+): PromiseSettledResult<unknown> =>
+  errors?.has(at) ? { status: 'rejected', reason: errors.get(at) } : { status: 'fulfilled', value }
+
+/** The least of the numbers. There may be a million, too many for the arguments of Math.min. */
+export function least(numbers: Iterable<number>): number {
+  let least = Number.POSITIVE_INFINITY
+  for (const number of numbers) least = Math.min(least, number)
+  return least
+}
 
 /** The failure of a request of these chunks. If one is too large for a message, it says which, and what to do. */
 export function failureOfRequest(reason: Failure, chunks: readonly Chunk[]): Failure {

@@ -4,7 +4,7 @@ import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { callSite, locate } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
-import { Chunk, type ChunkResult, failureOfRequest } from './chunk.js'
+import { Chunk, type ChunkResult, failureOfRequest, outcomeOf } from './chunk.js'
 import { errorOf, TimeoutError } from './errors.js'
 import { ProgressReport } from './map.js'
 import { checkTimeout, type ImapOptions, type ItemOutcome } from './options.js'
@@ -333,7 +333,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     this.#requests.add(request)
     void request.outcome
       .catch((error: unknown) => {
-        if (deadline !== undefined && isTimeout(error)) this.#timedOut(numbers, error)
+        if (deadline !== undefined && error instanceof TimeoutError) this.#timedOut(numbers, error)
         else this.#fail(error)
       })
       .finally(() => this.#requests.delete(request))
@@ -412,12 +412,10 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
 
 /** With `settle`: the outcomes of the items take the place of their results. */
 function outcomesOf({ first, values, errors }: ChunkResult): ChunkResult {
-  const outcomes = Array.from(values, (value, at): ItemOutcome<unknown> => {
-    const index = first + at
-    return errors?.has(at)
-      ? { index, status: 'rejected', reason: errors.get(at) }
-      : { index, status: 'fulfilled', value }
-  })
+  const outcomes = Array.from(
+    values,
+    (value, at): ItemOutcome<unknown> => ({ index: first + at, ...outcomeOf(value, errors, at) }),
+  )
   return { first, values: outcomes, errors: undefined }
 }
 
@@ -426,8 +424,6 @@ function iteratorOf(input: Iterable<unknown> | AsyncIterable<unknown>): Iterator
   const { [Symbol.asyncIterator]: iterateAsync } = input as AsyncIterable<unknown>
   return iterateAsync ? iterateAsync.call(input) : (input as Iterable<unknown>)[Symbol.iterator]()
 }
-
-const isTimeout = (error: unknown): boolean => error instanceof TimeoutError
 
 /** The number of items, of an array, a Set, a Map, a typed array. */
 function sizeOf(input: object | string): number | undefined {

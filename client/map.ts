@@ -3,7 +3,7 @@ import { Failure } from '../wire/failure.js'
 import { type AsyncResult, callBack, resultOf } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
-import { Chunk, failureOfRequest } from './chunk.js'
+import { Chunk, failureOfRequest, least, outcomeOf } from './chunk.js'
 import type { MapAsyncOptions, Progress } from './options.js'
 import type { Encoding } from './request.js'
 import type { FunctionCall, Pending, Transport } from './transport/transport.js'
@@ -103,7 +103,7 @@ class MapRequests<R> implements Pending<R[]> {
       throw cause
     }
     const errors = this.#errors
-    if (this.map.options.settle) return this.#results.map((value, at) => settled(value, errors, at)) as R[]
+    if (this.map.options.settle) return this.#results.map((value, at) => outcomeOf(value, errors, at)) as R[]
     if (errors.size > 0) throw errors.get(least(errors.keys()))
     return this.#results
   }
@@ -220,13 +220,4 @@ export class ProgressReport {
     const seconds = (performance.now() - this.#startedAt) / 1000
     callBack(this.onProgress, { done: this.#done, total, rate: seconds > 0 ? this.#done / seconds : 0 })
   }
-}
-
-const settled = (value: unknown, errors: ReadonlyMap<number, unknown>, at: number): PromiseSettledResult<unknown> =>
-  errors.has(at) ? { status: 'rejected', reason: errors.get(at) } : { status: 'fulfilled', value }
-
-function least(numbers: Iterable<number>): number {
-  let least = Number.POSITIVE_INFINITY
-  for (const number of numbers) least = Math.min(least, number)
-  return least
 }

@@ -222,6 +222,14 @@ describe.each(['local', 'stream', 'unary'] as const)('a call over %s', (transpor
   })
 })
 
+describe('a chunk', () => {
+  it('of very many items that cannot be encoded fails with the error of the first', async () => {
+    const items = Array.from({ length: 150_000 }, () => Symbol('s'))
+    const error = await errorOf(farm.pool.map('square', items, { chunksize: items.length }))
+    expect(error).toMatchObject({ name: 'EncodingError', message: expect.stringMatching(/^item 0 cannot be sent/) })
+  })
+})
+
 describe('a result', () => {
   it('that failed and that nobody has looked at becomes a warning when the program ends', async () => {
     const script = `
