@@ -1,6 +1,7 @@
 import { FarpoolError, UnavailableError } from '../client/index.js'
 import { Failure } from '../server/index.js'
 import { printable, printableJson } from '../wire/printable.js'
+import { reasonOf } from '../wire/values/value-errors.js'
 import { OutputError, print } from './output.js'
 
 /** The exit codes. docs/reference/cli.md and `farpool --help` list them too. */
@@ -32,11 +33,9 @@ export class LineError extends Error {
     readonly index: number,
     override readonly cause: unknown,
   ) {
-    super(`line ${line}: ${messageOf(cause)}`)
+    super(`line ${line}: ${reasonOf(cause)}`)
   }
 }
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof LineError) return exitCodeOf(error.cause)
@@ -53,7 +52,7 @@ export function errorJson(error: unknown): object {
     const { line, index, cause } = error
     return { ...errorJson(cause), line, index }
   }
-  const message = messageOf(error)
+  const message = reasonOf(error)
   if (error instanceof FarpoolError || error instanceof Failure) {
     const { reason, code, started, metadata } = error
     return {
@@ -80,7 +79,7 @@ export async function fail(error: unknown, json = false): Promise<void> {
   if (json) return print(`${printableJson({ ok: false, error: errorJson(error) })}\n`).catch((failed) => fail(failed))
   const inner = error instanceof LineError ? error.cause : error
   const reason = inner instanceof FarpoolError || inner instanceof Failure ? ` (${inner.reason})` : ''
-  process.stderr.write(`farpool: ${printable(messageOf(error))}${reason}\n`)
+  process.stderr.write(`farpool: ${printable(reasonOf(error))}${reason}\n`)
   const remote = remoteStack(inner)
   if (remote) process.stderr.write(`${printable(remote)}\n`)
 }

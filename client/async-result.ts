@@ -1,6 +1,7 @@
 import { Failure } from '../wire/failure.js'
 import { packageFile } from '../wire/package.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
+import { userFrames } from '../wire/user-frames.js'
 import { reasonOf } from '../wire/values/value-errors.js'
 import { badRequest, errorOf, FarpoolError } from './errors.js'
 import { checkTimeout } from './options.js'
@@ -187,14 +188,11 @@ export function callBack<V>(callback: ((value: V) => unknown) | undefined, value
   if (callback === undefined) return
   try {
     const returned: unknown = callback(value)
-    if (isThenable(returned)) returned.then(undefined, warn)
+    if (returned !== undefined) Promise.resolve(returned).catch(warn)
   } catch (error) {
     warn(error)
   }
 }
-
-const isThenable = (value: unknown): value is PromiseLike<unknown> =>
-  typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
 
 /** A warning of the process about an error in a function of the user, FarpoolCallbackError. */
 export function warn(error: unknown): void {
@@ -257,10 +255,7 @@ export function callSite(): CallSite | undefined {
 /** Gives an error of farpool the stack of the call that it ends, instead of farpool's own when the outcome arrived. */
 export function locate(error: unknown, site: CallSite | undefined): unknown {
   if (!(error instanceof FarpoolError) || typeof site?.stack !== 'string') return error
-  const own = ownFolders()
-  const lines = site.stack.split('\n').filter((line) => /^\s+at /.test(line))
-  const frames = lines.filter((line) => !/[ (]node:/.test(line) && !own.some((folder) => line.includes(folder)))
-  error.stack = [`${error.name}: ${error.message}`, ...frames].join('\n')
+  error.stack = [`${error.name}: ${error.message}`, ...userFrames(site.stack, ownFolders())].join('\n')
   return error
 }
 

@@ -3,6 +3,7 @@ import type { RemoteError } from '../proto/gen/farpool/routing/v1/routing.js'
 import { Failure } from '../wire/failure.js'
 import { Code } from '../wire/reason.js'
 import { truncateUtf8 } from '../wire/truncate.js'
+import { FRAME, userFrames } from '../wire/user-frames.js'
 import { encodePayload, type Kind } from '../wire/values/payload.js'
 
 /** The longest message in a frame, in bytes of UTF-8. */
@@ -175,22 +176,16 @@ function statusCode(thrown: unknown): number | undefined {
 const isError = (thrown: unknown): thrown is Error =>
   thrown instanceof Error || Object.prototype.toString.call(thrown) === '[object Error]'
 
-/** Only spaces: `\s` also matches line ends, and a message of a million of them would take hours. */
-const FRAME = /^ +at /m
-
 /** The frames of a stack that are the user's: none of Node's own modules, and none of farpool's worker. */
 function framesOf({ stack, message }: Error): string {
   if (typeof stack !== 'string') return ''
   // The stack repeats the message, of which some lines may look like frames.
   const at = FRAME.test(message) ? stack.indexOf(message) : -1
-  const lines = (at < 0 ? stack : stack.slice(at + message.length)).split('\n')
-  return lines.filter((line) => FRAME.test(line) && !/[ (]node:/.test(line) && !isOwnFrame(line)).join('\n')
+  return userFrames(at < 0 ? stack : stack.slice(at + message.length), OWN_FOLDERS).join('\n')
 }
 
 /** Where the code of the worker is: this folder, and what a source map calls the sources. */
 const OWN_FOLDERS = ['.', '../../worker/', '../../wire/'].map((folder) => new URL(folder, import.meta.url).pathname)
-
-const isOwnFrame = (line: string): boolean => OWN_FOLDERS.some((folder) => line.includes(folder))
 
 function printed(thrown: unknown): string {
   if (typeof thrown !== 'object' || thrown === null) return String(thrown)
