@@ -5,9 +5,10 @@ import { packageVersion } from '../wire/package.js'
 import { printable } from '../wire/printable.js'
 import { callCommand } from './call-command.js'
 import { completeCommand, completionCommand } from './completion-command.js'
+import { checkEnvironment } from './environment.js'
 import { Exit, fail, UsageError } from './exit-codes.js'
 import { mapCommand } from './map-command.js'
-import { serveCommand } from './serve-command.js'
+import { checkCommand, serveCommand } from './serve-command.js'
 import { functionsCommand, healthCommand, infoCommand } from './show-commands.js'
 
 const program = new Command('farpool')
@@ -26,6 +27,7 @@ Examples:
   )
 for (const command of [
   serveCommand(),
+  checkCommand(),
   callCommand(),
   mapCommand(),
   functionsCommand(),
@@ -36,6 +38,8 @@ for (const command of [
   program.addCommand(command)
 }
 program.addCommand(completeCommand(), { hidden: true })
+
+program.hook('preAction', () => checkEnvironment(program.commands, process.env))
 
 /** Whether errors of the command line itself are printed as JSON too: they come before its options are known. */
 const json = process.argv.slice(2).some((arg, at, args) => arg === '--json' && !args.slice(0, at).includes('--'))

@@ -11,11 +11,12 @@ async function build(...sources) {
   const bundle = await rolldown({
     input: Object.fromEntries(sources.map((source) => [source.replace('.ts', ''), `./${source}`])),
     platform: 'node',
-    // Packages stay outside, but for two: generated code uses two classes of a library of two hundred files, and the other
-    // has the helpers for `using`, which Node 20 does not know.
+    // Packages stay outside, but for three: generated code uses two classes of a library of two hundred files, valibot has
+    // TypeScript as an optional peer, and the last has the helpers for `using`, which Node 20 does not know.
     external: (id) =>
-      id.endsWith('.cjs') || (/^[@a-z]/.test(id) && !/^(@bufbuild\/protobuf|@oxc-project\/runtime)\//.test(id)),
-    treeshake: { moduleSideEffects: [{ test: /@bufbuild/, sideEffects: false }] },
+      id.endsWith('.cjs') ||
+      (/^[@a-z]/.test(id) && !/^(@bufbuild\/protobuf\/|@oxc-project\/runtime\/|valibot$)/.test(id)),
+    treeshake: { moduleSideEffects: [{ test: /@bufbuild|valibot/, sideEffects: false }] },
     resolve: { extensionAlias: { '.js': ['.ts', '.js'] } },
     transform: { target: 'node20' },
   })
@@ -31,6 +32,8 @@ for (const file of COMMON_JS) {
   cpSync(file, join('dist', file))
 }
 chmodSync('dist/cli/main.js', 0o755)
+mkdirSync('dist/licenses')
+cpSync('node_modules/valibot/LICENSE.md', 'dist/licenses/valibot.md')
 
 // The package is made of ES modules, which `require` loads since Node 20.19. TypeScript and bundlers want to be told so by
 // files that are CommonJS.

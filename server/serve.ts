@@ -5,10 +5,9 @@ import { socketPath } from '../wire/address.js'
 import { asFailure, Failure } from '../wire/failure.js'
 import { packageVersion } from '../wire/package.js'
 import { MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
-import { encodePayload } from '../wire/values/payload.js'
 import { RequestDeduplication } from './api/request-deduplication.js'
 import { addPoolService } from './api/service.js'
-import { resolveConfig, type ServeConfig, type ServeOptions } from './config.js'
+import type { ServeConfig, ServeOptions } from './config.js'
 import { drain } from './drain.js'
 import { grpcStatus } from './grpc/adapter.js'
 import { configureHttp2 } from './grpc/http2-server.js'
@@ -22,6 +21,8 @@ import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
 import { watchModules } from './ops/watch-modules.js'
+import { poolDefaults } from './pool-defaults.js'
+import { resolveConfig } from './resolve-config.js'
 import type { CallStream } from './session/call-stream.js'
 import { SessionTable } from './session/session-table.js'
 
@@ -53,7 +54,11 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
   const launcher = new NodeLauncher(config.maxHeapMb, config.workerNice)
-  const engine = makeEngine(config, launcher, log)
+  const engine = new Pools(
+    poolDefaults(config, config, launcher),
+    { maxPools: config.maxPools, maxProcesses: config.maxProcesses },
+    (pool) => poolLog(log, pool),
+  )
   // The engine does not keep the program alive while the workers start, and while they end.
   const alive = setInterval(() => {}, MAX_TIMER_MS)
   const admission = new Admission()
@@ -193,32 +198,4 @@ function checkNotEnded(signal: AbortSignal | undefined): void {
   if (!signal?.aborted) return
   const why = signal.reason instanceof Error ? signal.reason.message : String(signal.reason)
   throw new Failure('CANCELLED', `the server was ended while it started: ${why}`)
-}
-
-/** The engine of this machine, as the options describe it. */
-function makeEngine(config: ServeConfig, launcher: NodeLauncher, log: Log): Pools {
-  return new Pools(
-    {
-      launcher,
-      modules: config.modules,
-      processes: config.processes,
-      initializer: config.initializer,
-      initargs: config.initargs.map((arg) => encodePayload(arg, 'cbor')),
-      maxTasksPerChild: config.maxTasksPerChild,
-      maxRunningPerClient: config.maxRunningPerClient,
-      startTimeoutMs: config.startTimeoutMs,
-      graceMs: config.graceMs,
-      runTimeoutMs: config.runTimeoutMs,
-      maxRssBytes: config.maxRssMb * 1024 * 1024,
-      maxResultBytes: config.maxMessageBytes,
-      limits: {
-        maxQueued: config.maxQueued,
-        maxQueuedPerClient: config.maxQueuedPerClient,
-        maxQueuedBytes: config.maxQueuedBytes,
-      },
-      stacks: config.stacks,
-    },
-    { maxPools: config.maxPools, maxProcesses: config.maxProcesses },
-    (pool) => poolLog(log, pool),
-  )
 }

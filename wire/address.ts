@@ -21,11 +21,16 @@ export type AddressUse = 'listen' | 'address'
 
 /** @throws Failure BAD_REQUEST that says what is wrong with the address, and what would be right. */
 export function checkAddress(use: AddressUse, address: unknown): asserts address is string {
-  const fault = typeof address === 'string' ? faultOf(address, use) : ''
+  const fault = addressFault(use, address)
   if (fault === undefined) return
   const shown = typeof address === 'string' ? JSON.stringify(truncateUtf8(address, 200)) : String(address)
-  const forms = 'it must be host:port, [ipv6]:port or unix:/path'
-  throw new Failure('BAD_REQUEST', `${use} is ${shown}; ${forms}${fault && ` (${fault})`}`)
+  throw new Failure('BAD_REQUEST', `${use} is ${shown}; it ${fault}`)
+}
+
+/** What the address must be, as the end of a sentence; undefined if it is right. */
+export function addressFault(use: AddressUse, address: unknown): string | undefined {
+  const fault = typeof address === 'string' ? faultOf(address, use) : ''
+  return fault === undefined ? undefined : `must be host:port, [ipv6]:port or unix:/path${fault && ` (${fault})`}`
 }
 
 /** Undefined if the address is right; empty if there is nothing to say about it but what would be right. */

@@ -1,0 +1,185 @@
+import { readFile } from 'node:fs/promises'
+import { dirname, resolve } from 'node:path'
+import { type Command, Option } from 'commander'
+import type { ServeConfig, ServeOptions, SharedPoolOptions } from '../server/config.js'
+import { environmentName, OPTIONS, type OptionKey, type OptionSpec } from '../server/options.js'
+import { bad, checkNames, isObject, type OptionLabel, SECRET } from '../server/resolve-config.js'
+import { Failure } from '../wire/failure.js'
+import { reasonOf } from '../wire/values/value-errors.js'
+
+/** The options of a server as the command line, the environment and a file give them, in this order. */
+export interface Configuration {
+  readonly options: ServeOptions
+  /** Names an option in a message, by the place that gave it. */
+  readonly label: OptionLabel
+}
+
+const KEYS = Object.keys(OPTIONS) as OptionKey[]
+const specOf = (key: OptionKey): OptionSpec => OPTIONS[key]
+
+/** Adds the options of a server to a command. */
+export function addServerOptions(command: Command): Command {
+  for (const key of KEYS) addOption(command, specOf(key))
+  return command.addOption(
+    new Option(
+      '-c, --config <file>',
+      'a YAML file with these options, without the hyphens in front, the modules, and pools',
+    ).env('FARPOOL_CONFIG'),
+  )
+}
+
+/** A boolean also gets a `--no-…`, because the command line must be able to undo what a file says. */
+export function addOption(command: Command, spec: OptionSpec): Command {
+  const { name, short, value, about, schema } = spec
+  const words = 'default' in spec ? String(spec.default) : spec.defaultWords
+  const flags = `${short ? `-${short}, ` : ''}--${name}${value ? ` ${value}` : ''}`
+  const option = new Option(flags, `${about}${words === undefined ? '' : ` (default: ${words})`}`)
+  option.env(environmentName(name))
+  if ('options' in schema) option.argChoices = [...(schema.options as readonly string[])]
+  command.addOption(option)
+  return value ? command : command.addOption(new Option(`--no-${name}`).hideHelp())
+}
+
+interface Given {
+  readonly value: unknown
+  readonly label: string
+}
+
+/** What the command line or the environment says; undefined if they say nothing. */
+export function givenFor(command: Command, spec: OptionSpec): Given | undefined {
+  const key = attributeOf(spec.name)
+  const source = command.getOptionValueSource(key)
+  if (source === 'cli') return fromText(spec, command.getOptionValue(key), `--${spec.name}`)
+  // Commander takes any value of a boolean's variable for true.
+  const name = environmentName(spec.name)
+  return source === 'env' ? fromText(spec, process.env[name], name) : undefined
+}
+
+/** @throws Failure BAD_REQUEST if the file cannot be read, or has a key that is no option. */
+export async function readConfiguration(modules: readonly string[], command: Command): Promise<Configuration> {
+  const path: string | undefined = command.getOptionValue('config')
+  const file = path === undefined ? {} : await fileOptions(path)
+  const options: Record<string, unknown> = { ...file, ...(modules.length > 0 && { modules }) }
+  const labels = new Map<string, string>()
+  for (const key of KEYS) {
+    const given = givenFor(command, specOf(key))
+    if (given) {
+      options[key] = given.value
+      labels.set(key, given.label)
+    }
+  }
+  const inFile = (name: string) => `${name} in ${path}`
+  const label: OptionLabel = (key, pool) => {
+    const name = key === 'modules' || key === 'pools' ? key : specOf(key).name
+    if (pool !== undefined) return inFile(`pools.${pool}.${name}`)
+    return labels.get(key) ?? (file[key] !== undefined ? inFile(name) : name)
+  }
+  return { options: options as unknown as ServeOptions, label }
+}
+
+/** The value of an option that was given as text. What cannot be read stays a text, which its schema refuses. */
+function fromText({ schema, isSecret }: OptionSpec, value: unknown, label: string): Given {
+  if (typeof value !== 'string') return { value, label }
+  const number = value.trim() === '' ? Number.NaN : Number(value)
+  switch (schema.type) {
+    case 'boolean':
+      if (!['true', 'false', '1', '0'].includes(value)) bad(label, value, 'must be true, false, 1 or 0')
+      return { value: value === 'true' || value === '1', label }
+    case 'number':
+      return { value: Number.isNaN(number) ? value : number, label }
+    case 'array':
+      return { value: isSecret ? parsed(value) : value.split(','), label }
+    default:
+      return { value, label }
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return text
+  }
+}
+
+const attributeOf = (name: string): string => name.replace(/-(.)/g, (_, letter: string) => letter.toUpperCase())
+
+/** The options of a configuration file, by their keys in ServeOptions. Relative paths are relative to the file. */
+async function fileOptions(path: string): Promise<Record<string, unknown>> {
+  const content = await readYaml(path)
+  const { pools, ...own } = content
+  const named = isObject(pools)
+    ? Object.fromEntries(
+        Object.entries(pools).map(([name, pool]) => [
+          name,
+          isObject(pool) ? byKey(pool, path, `pools.${name}: `, POOL_KEYS) : pool,
+        ]),
+      )
+    : pools
+  return { ...byKey(own, path, '', KEYS), ...(pools !== undefined && { pools: named }) }
+}
+
+const POOL_KEYS = KEYS.filter((key) => specOf(key).ofPool)
+
+function byKey(
+  content: object,
+  path: string,
+  where: string,
+  keys: readonly OptionKey[],
+): Partial<Record<keyof SharedPoolOptions, unknown>> {
+  const known = [...keys.map((key) => specOf(key).name), 'modules', ...(where === '' ? ['pools'] : [])]
+  checkNames(content, known, `${path}: ${where}`)
+  const folder = dirname(path)
+  const inFolder = (value: unknown) =>
+    typeof value === 'string' && !value.startsWith('file:') ? resolve(folder, value) : value
+  return Object.fromEntries(
+    Object.entries(content).map(([name, value]) => {
+      if (name === 'modules') return [name, Array.isArray(value) ? value.map(inFolder) : value]
+      const key = keys.find((key) => specOf(key).name === name) ?? name
+      return [key, (OPTIONS as Record<string, OptionSpec>)[key]?.isPath ? inFolder(value) : value]
+    }),
+  )
+}
+
+/** The object in a file of YAML or JSON. @throws Failure BAD_REQUEST that names the file, and the line of a mistake. */
+export async function readYaml(path: string): Promise<Record<string, unknown>> {
+  // Loaded here: most servers have no such file.
+  const { parseDocument } = await import('yaml')
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw new Failure('BAD_REQUEST', `the file ${path} cannot be read: ${reasonOf(error)}`)
+  })
+  const document = parseDocument(text)
+  const [error] = document.errors
+  if (error) {
+    const [at] = error.linePos ?? []
+    const message = error.message.split('\n')[0]?.replace(/ at line \d+, column \d+:$/, '')
+    throw new Failure('BAD_REQUEST', `${path}${at ? `:${at.line}:${at.col}` : ''}: ${message}`)
+  }
+  const content: unknown = document.toJS() ?? {}
+  if (!isObject(content)) bad(`the content of ${path}`, content, 'must be an object of options')
+  return content as Record<string, unknown>
+}
+
+/** The configuration as a YAML file, with the source of each value. */
+export function printedConfig(config: ServeConfig, { options, label }: Configuration): string {
+  const lines = [line('modules', config.modules, label('modules'))]
+  for (const key of KEYS) {
+    const spec = specOf(key)
+    const value = (config as unknown as Record<string, unknown>)[key]
+    const source = options[key] === undefined ? 'default' : label(key)
+    if (value === undefined) lines.push(`# ${spec.name}: ${spec.defaultWords}`)
+    else lines.push(line(spec.name, spec.isSecret && options[key] !== undefined ? SECRET : value, source))
+  }
+  if (config.pools.size > 1) lines.push('pools:')
+  for (const [name, pool] of Object.entries(options.pools ?? {})) {
+    lines.push(`  ${JSON.stringify(name)}:`, `    modules: ${JSON.stringify(config.pools.get(name)?.modules)}`)
+    for (const [key, value] of Object.entries(pool)) {
+      if (key === 'modules') continue
+      const spec = specOf(key as OptionKey)
+      lines.push(`    ${spec.name}: ${JSON.stringify(spec.isSecret ? SECRET : value)}`)
+    }
+  }
+  return `${lines.join('\n')}\n`
+}
+
+const line = (name: string, value: unknown, source: string): string => `${name}: ${JSON.stringify(value)} # ${source}`

@@ -1,0 +1,39 @@
+import { FunctionTable } from '../pool/function-table.js'
+import { Pool } from '../pool/pool.js'
+import { NodeLauncher } from '../pool/process/launcher.js'
+import type { FunctionInfo } from '../pool/process/worker-handle.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
+import type { PoolConfig, ServeConfig } from './config.js'
+import { poolDefaults } from './pool-defaults.js'
+
+/**
+ * Loads the modules of each shared pool in one worker, and looks for their initializers, which are not called.
+ * @throws Failure MODULE_LOAD_FAILED, FUNCTION_NOT_FOUND.
+ */
+export async function functionsOfPools(config: ServeConfig): Promise<Map<string, readonly FunctionInfo[]>> {
+  const found = new Map<string, readonly FunctionInfo[]>()
+  for (const [name, pool] of config.pools) found.set(name, await functionsOf(name, pool, config))
+  return found
+}
+
+async function functionsOf(name: string, config: PoolConfig, server: ServeConfig): Promise<readonly FunctionInfo[]> {
+  const launcher = new NodeLauncher(config.maxHeapMb)
+  const { initializer } = config
+  const pool = new Pool(name, {
+    ...poolDefaults(config, server, launcher),
+    processes: 1,
+    initializer: '',
+    initargs: [],
+  })
+  // A pool does not keep the program alive.
+  const alive = setInterval(() => {}, MAX_TIMER_MS)
+  try {
+    const table = new FunctionTable(await pool.ready)
+    if (initializer !== '' && !table.byName.has(initializer)) throw table.unknown(initializer)
+    return table.all
+  } finally {
+    await pool.terminate()
+    launcher.close()
+    clearInterval(alive)
+  }
+}

@@ -1,0 +1,178 @@
+import * as v from 'valibot'
+import { modulePath } from '../pool/defaults.js'
+import { availableCpus } from '../pool/process/available-cpus.js'
+import { isLoopback } from '../wire/address.js'
+import { Failure } from '../wire/failure.js'
+import { nearest } from '../wire/nearest.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
+import { truncateUtf8 } from '../wire/truncate.js'
+import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
+import { availableMemory } from './ops/host-limits.js'
+import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './options.js'
+
+/**
+ * The most bytes that a server holds for all its clients (server/limits/memory-budget.ts), unless its container has less
+ * memory. One client alone can use half of it. At twice the limit the connection or stream that holds most is cut off.
+ */
+const MAX_HELD_BYTES = 1024 * 1024 * 1024
+
+/** The budget must hold this many of the largest messages: one client may use half of it, and has one more on its way. */
+const MESSAGES_HELD = 4
+
+/** The name of the shared pool that the options of the server themselves describe. */
+const DEFAULT_NAME = 'default'
+
+/** How messages name an option: as it was given. */
+export type OptionLabel = (key: OptionKey | 'modules' | 'pools', pool?: string) => string
+
+const byName: OptionLabel = (key, pool) => {
+  const name = key === 'modules' || key === 'pools' ? key : OPTIONS[key].name
+  return pool === undefined ? name : `pools.${pool}.${name}`
+}
+
+/** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
+export function resolveConfig(options: ServeOptions, label: OptionLabel = byName): ServeConfig {
+  checkNames(options, [...KEYS, 'modules', 'pools', 'signal'], '')
+  const of: Reader = (key) => checked(key, options[key], label(key))
+  const own = poolConfig(options, {}, label)
+  const maxProcesses = of('maxProcesses')
+  const maxMessageBytes = of('maxMessageBytes')
+  const maxHeldBytes = of('maxHeldBytes') ?? heldBytes(maxMessageBytes)
+  if (maxHeldBytes < MESSAGES_HELD * maxMessageBytes) {
+    const least = `must be ${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * maxMessageBytes}, or more`
+    bad(label('maxHeldBytes'), maxHeldBytes, least)
+  }
+  const pools = new Map([[DEFAULT_NAME, own], ...namedPools(options, label)])
+  const processes = [...pools.values()].reduce((sum, pool) => sum + pool.processes, 0)
+  if (processes > maxProcesses) {
+    const which = pools.size === 1 ? label('processes') : 'the number of processes of all shared pools'
+    bad(which, processes, `must be an integer, from 1 to ${maxProcesses} (${label('maxProcesses')})`)
+  }
+  return {
+    ...own,
+    pools,
+    listen: of('listen'),
+    drainMs: timer(of('drainMs')),
+    pingTimeoutMs: timer(of('pingTimeoutMs')),
+    workerNice: of('workerNice'),
+    maxPools: of('maxPools'),
+    maxProcesses,
+    maxMessageBytes,
+    maxHeldBytes,
+    maxConnections: of('maxConnections'),
+    maxStreams: of('maxStreams'),
+    maxMetadataBytes: of('maxMetadataBytes'),
+    allowTerminate: of('allowTerminate'),
+    stacks: of('stacks') ?? isLoopback(of('listen')),
+    logLevel: of('logLevel'),
+    logFormat: of('logFormat') ?? (process.stderr.isTTY ? 'pretty' : 'json'),
+    watch: of('watch'),
+  }
+}
+
+/** Reads one of the options, checked; its default if it is not given. */
+type Reader = <K extends OptionKey>(key: K) => OptionValue<K>
+
+const KEYS = Object.keys(OPTIONS) as OptionKey[]
+const POOL_KEYS = KEYS.filter((key) => (OPTIONS[key] as OptionSpec).ofPool)
+
+/** @param rest where the options come from that the pool does not set. */
+function poolConfig(
+  options: SharedPoolOptions,
+  rest: Partial<ServeOptions>,
+  label: OptionLabel,
+  name?: string,
+): PoolConfig {
+  const of: Reader = (key) => {
+    const own = options[key as keyof SharedPoolOptions]
+    return own === undefined ? checked(key, rest[key], label(key)) : checked(key, own, label(key, name))
+  }
+  const initializer = of('initializer') ?? ''
+  const initargs = of('initargs') ?? []
+  if (initargs.length > 0 && initializer === '')
+    throw new Failure('BAD_REQUEST', `${label('initargs', name)} is given without an initializer`)
+  const maxQueued = of('maxQueued')
+  return {
+    modules: modulePaths(options.modules, label('modules', name)),
+    processes: of('processes') ?? availableCpus(),
+    initializer,
+    initargs,
+    maxTasksPerChild: of('maxTasksPerChild'),
+    graceMs: timer(of('graceMs')),
+    startTimeoutMs: timer(of('startTimeoutMs')),
+    runTimeoutMs: of('runTimeoutMs'),
+    maxHeapMb: of('maxHeapMb'),
+    maxRssMb: of('maxRssMb'),
+    maxQueued,
+    maxQueuedPerClient: of('maxQueuedPerClient') ?? maxQueued,
+    maxRunningPerClient: of('maxRunningPerClient'),
+    maxQueuedBytes: of('maxQueuedBytes'),
+  }
+}
+
+const POOLS = 'must be an object of pools by name'
+const POOL_NAME = /^[\w.-]{1,64}$/
+
+function namedPools(options: ServeOptions, label: OptionLabel): [string, PoolConfig][] {
+  const { pools = {}, initializer, initargs, ...rest } = options
+  if (!isObject(pools)) bad(label('pools'), pools, POOLS)
+  return Object.entries(pools).map(([name, pool]) => {
+    if (name === DEFAULT_NAME || name.startsWith('pool-') || !POOL_NAME.test(name)) {
+      const right =
+        'up to 64 letters, digits, dots, hyphens and underscores; not "default", and not beginning with "pool-"'
+      bad(`a name in ${label('pools')}`, name, `must be ${right}`)
+    }
+    if (!isObject(pool)) bad(`${label('pools')}.${name}`, pool, 'must be an object of options')
+    checkNames(pool, [...POOL_KEYS, 'modules'], `pools.${name}: `)
+    return [name, poolConfig(pool, rest, label, name)]
+  })
+}
+
+function modulePaths(modules: unknown, label: string): string[] {
+  if (!Array.isArray(modules) || modules.length === 0)
+    bad(label, modules, 'must be an array with at least one path to a module of functions')
+  return modules.map(modulePath)
+}
+
+/** The value of an option, or its default. @throws Failure BAD_REQUEST. */
+export function checked<K extends OptionKey>(key: K, value: unknown, label: string): OptionValue<K> {
+  const spec: OptionSpec = OPTIONS[key]
+  if (value === undefined) return spec.default as OptionValue<K>
+  const result = v.safeParse(spec.schema, value)
+  if (result.success) return result.output as OptionValue<K>
+  return bad(label, spec.isSecret ? SECRET : value, result.issues[0].message)
+}
+
+/** Stands in the place of a value that may hold secrets. */
+export const SECRET = '(secret)'
+
+export function checkNames(options: object, known: readonly string[], where: string): void {
+  for (const name of Object.keys(options)) {
+    if (known.includes(name)) continue
+    const [near] = nearest(name, known)
+    throw new Failure(
+      'BAD_REQUEST',
+      `${where}there is no option ${name}; ${near ? `did you mean ${near}?` : `the options are ${known.join(', ')}`}`,
+    )
+  }
+}
+
+export const isObject = (value: unknown): value is object =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** A timer of Node holds at most 24.8 days; a longer one would fire at once. */
+const timer = (ms: number): number => Math.min(ms, MAX_TIMER_MS)
+
+const heldBytes = (maxMessageBytes: number): number =>
+  Math.max(MESSAGES_HELD * maxMessageBytes, Math.min(MAX_HELD_BYTES, Math.floor(availableMemory() / 4)))
+
+/** @param must the end of a sentence, such as "must be an integer". */
+export function bad(label: string, value: unknown, must: string): never {
+  throw new Failure('BAD_REQUEST', `${label} is ${shown(value)}; it ${must}`)
+}
+
+function shown(value: unknown): string {
+  if (value === undefined) return 'missing'
+  if (value === SECRET) return 'of the wrong form'
+  return truncateUtf8(typeof value === 'number' ? String(value) : (JSON.stringify(value) ?? String(value)), 200)
+}
