@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import type { ServeConfig, ServeOptions, SharedPoolOptions } from '../server/config.js'
-import { environmentName, OPTIONS, type OptionKey, type OptionSpec } from '../server/options.js'
-import { bad, checkNames, isObject, type OptionLabel, SECRET } from '../server/resolve-config.js'
+import { environmentName, OPTIONS, type OptionKey, type OptionSpec } from '../server/option-table.js'
+import { bad, checkNames, inPool, isObject, type OptionLabel, SECRET } from '../server/resolve-config.js'
 import { Failure } from '../wire/failure.js'
 import { reasonOf } from '../wire/values/value-errors.js'
 
@@ -49,7 +49,10 @@ interface Given {
 export function givenFor(command: Command, spec: OptionSpec): Given | undefined {
   const key = attributeOf(spec.name)
   const source = command.getOptionValueSource(key)
-  if (source === 'cli') return fromText(spec, command.getOptionValue(key), `--${spec.name}`)
+  if (source === 'cli') {
+    const value: unknown = command.getOptionValue(key)
+    return fromText(spec, value, `--${value === false ? 'no-' : ''}${spec.name}`)
+  }
   // Commander takes any value of a boolean's variable for true.
   const name = environmentName(spec.name)
   return source === 'env' ? fromText(spec, process.env[name], name) : undefined
@@ -71,7 +74,7 @@ export async function readConfiguration(modules: readonly string[], command: Com
   const inFile = (name: string) => `${name} in ${path}`
   const label: OptionLabel = (key, pool) => {
     const name = key === 'modules' || key === 'pools' ? key : specOf(key).name
-    if (pool !== undefined) return inFile(`pools.${pool}.${name}`)
+    if (pool !== undefined) return inFile(inPool(name, pool))
     return labels.get(key) ?? (file[key] !== undefined ? inFile(name) : name)
   }
   return { options: options as unknown as ServeOptions, label }
@@ -166,9 +169,10 @@ export function printedConfig(config: ServeConfig, { options, label }: Configura
   for (const key of KEYS) {
     const spec = specOf(key)
     const value = (config as unknown as Record<string, unknown>)[key]
-    const source = options[key] === undefined ? 'default' : label(key)
-    if (value === undefined) lines.push(`# ${spec.name}: ${spec.defaultWords}`)
-    else lines.push(line(spec.name, spec.isSecret && options[key] !== undefined ? SECRET : value, source))
+    const isGiven = options[key] !== undefined
+    if (value === undefined || (!isGiven && spec.defaultWords === 'none'))
+      lines.push(`# ${spec.name}: ${spec.defaultWords}`)
+    else lines.push(line(spec.name, spec.isSecret ? SECRET : value, isGiven ? label(key) : 'default'))
   }
   if (config.pools.size > 1) lines.push('pools:')
   for (const [name, pool] of Object.entries(options.pools ?? {})) {

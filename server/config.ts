@@ -87,17 +87,21 @@ export interface ServeOptions extends SharedPoolOptions {
   watch?: boolean
 }
 
-/** A shared pool, checked and complete. Its modules are absolute paths of files that exist. */
-export type PoolConfig = Complete<SharedPoolOptions> & { modules: readonly string[] }
+/** A shared pool, checked and complete. */
+export interface PoolConfig extends Required<Omit<SharedPoolOptions, 'modules' | Unlimited>> {
+  /** Absolute paths of files that exist. */
+  modules: readonly string[]
+  maxTasksPerChild: number | undefined
+  maxHeapMb: number | undefined
+  maxRunningPerClient: number | undefined
+}
 
 /** The options of a server, checked and complete; the one place where defaults are made. */
-export type ServeConfig = PoolConfig &
-  Complete<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools'>> & {
-    /** All shared pools, the one named `default` too. */
-    pools: ReadonlyMap<string, PoolConfig>
-  }
-
-/** undefined stands for no limit. */
-type Complete<T> = {
-  [K in keyof T]-?: T[K] | (K extends 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient' ? undefined : never)
+export interface ServeConfig
+  extends PoolConfig,
+    Required<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools'>> {
+  /** All shared pools, the one named `default` too. */
+  pools: ReadonlyMap<string, PoolConfig>
 }
+
+type Unlimited = 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'

@@ -8,7 +8,7 @@ import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
 import { availableMemory } from './ops/host-limits.js'
-import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './options.js'
+import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './option-table.js'
 
 /**
  * The most bytes that a server holds for all its clients (server/limits/memory-budget.ts), unless its container has less
@@ -27,8 +27,12 @@ export type OptionLabel = (key: OptionKey | 'modules' | 'pools', pool?: string) 
 
 const byName: OptionLabel = (key, pool) => {
   const name = key === 'modules' || key === 'pools' ? key : OPTIONS[key].name
-  return pool === undefined ? name : `pools.${pool}.${name}`
+  return pool === undefined ? name : inPool(name, pool)
 }
+
+/** An option of a named pool, or the pool itself. */
+export const inPool = (name: string, pool: string): string =>
+  name === 'pools' ? `pools.${pool}` : `pools.${pool}.${name}`
 
 /** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
 export function resolveConfig(options: ServeOptions, label: OptionLabel = byName): ServeConfig {
@@ -122,7 +126,7 @@ function namedPools(options: ServeOptions, label: OptionLabel): [string, PoolCon
         'up to 64 letters, digits, dots, hyphens and underscores; not "default", and not beginning with "pool-"'
       bad(`a name in ${label('pools')}`, name, `must be ${right}`)
     }
-    if (!isObject(pool)) bad(`${label('pools')}.${name}`, pool, 'must be an object of options')
+    if (!isObject(pool)) bad(label('pools', name), pool, 'must be an object of options')
     checkNames(pool, [...POOL_KEYS, 'modules'], `pools.${name}: `)
     return [name, poolConfig(pool, rest, label, name)]
   })

@@ -62,7 +62,7 @@ export class Chaos {
       prefix: host?.prefix ?? [],
       processes,
       drainMs: DRAIN_MS,
-      env: { ...stage.env, FARPOOL_CHAOS_SERVER: stage.id },
+      env: { ...stage.env, CHAOS_SERVER: stage.id },
     })
   }
 
@@ -150,7 +150,7 @@ export class Chaos {
 
   /** The mark of the server's own processes. The clients do not have it. */
   get #mark(): string {
-    return `FARPOOL_CHAOS_SERVER=${this.stage.id}`
+    return `CHAOS_SERVER=${this.stage.id}`
   }
 
   async #client(): Promise<TrafficClient> {

@@ -36,8 +36,8 @@ export async function deaths(count: number, build: string, stage: Stage): Promis
   const one = async () => {
     while (next < count) {
       const number = next++
-      const mark = `FARPOOL_CHAOS_SERVER=${stage.id}-${number}`
-      const env = { ...stage.env, FARPOOL_CHAOS_SERVER: `${stage.id}-${number}` }
+      const mark = `CHAOS_SERVER=${stage.id}-${number}`
+      const env = { ...stage.env, CHAOS_SERVER: `${stage.id}-${number}` }
       const listen = `unix:${stage.socket}-${number}`
       const server = new ServerUnderTest({ build, listen, processes: PROCESSES, drainMs: 0, env })
       await server.start()

@@ -7,7 +7,7 @@ import { type Item, now, resultOf } from './item.js'
  * The functions of the workers. Each execution records its begin and its end. Every record is one write to the history of
  * this process, so the records of a killed worker are complete. The cost of an item is in microseconds.
  */
-const file = openSync(join(process.env['FARPOOL_CHAOS_DIR'] ?? '.', `work-${process.pid}.history`), 'a')
+const file = openSync(join(process.env['CHAOS_DIR'] ?? '.', `work-${process.pid}.history`), 'a')
 
 const write = (...words: (string | number)[]): void => void writeSync(file, `${words.join(' ')}\n`)
 

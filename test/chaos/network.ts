@@ -87,4 +87,4 @@ const hex = (number: number): string => number.toString(16).padStart(2, '0')
 
 /** The reason why this process cannot make hosts; empty if it can. test/network/run.sh sets the variable. */
 export const whyNoHosts = (): string =>
-  process.env['FARPOOL_NETWORK'] === 'inside' ? '' : 'it needs a network of its own: test/network/run.sh makes one'
+  process.env['NETWORK_NAMESPACE'] === 'inside' ? '' : 'it needs a network of its own: test/network/run.sh makes one'

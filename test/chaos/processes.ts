@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 type Started = ReturnType<typeof spawn>
 
 /** An environment variable that all processes of a run inherit. It identifies them. */
-export const MARK = 'FARPOOL_CHAOS'
+export const MARK = 'CHAOS_STAGE'
 
 const CHECK_EVERY_MS = 20
 

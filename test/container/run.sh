@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Builds the container image and tests a container: its health, a call, its user, its size, and SIGTERM with a call in
 # flight (the call finishes, and the exit code is 0). Without a running Docker engine it starts one with the script that
-# FARPOOL_ENGINE names. If that fails too, it tests nothing, says so, and succeeds.
+# CONTAINER_ENGINE names. If that fails too, it tests nothing, says so, and succeeds.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 image=farpool-test name=farpool-test-$$ port=$((20000 + $$ % 20000))
-engine=${FARPOOL_ENGINE:-../shared/tools/container-engine.sh}
+engine=${CONTAINER_ENGINE:-../shared/tools/container-engine.sh}
 started=''
 
 # A Docker client from version 23 on builds with the buildx plugin. Without it, use an older client in /usr/bin.

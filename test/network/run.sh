@@ -8,14 +8,14 @@
 # the others, and nothing is left. Where namespaces are not allowed, it tests nothing, says so, and succeeds.
 set -euo pipefail
 
-if [ "${FARPOOL_NETWORK-}" != inside ]; then
+if [ "${NETWORK_NAMESPACE-}" != inside ]; then
   new=(unshare --net --pid --fork --kill-child --mount-proc)
   [ "$(id -u)" = 0 ] || new+=(--map-root-user)
   if ! "${new[@]}" sh -c 'ip link set lo up && unshare --net ip link set lo up && command -v nsenter' >/dev/null 2>&1; then
     echo 'network: no network namespaces here (it needs unshare, nsenter, ip, and the permission to use them); nothing was tested'
     exit 0
   fi
-  FARPOOL_NETWORK=inside exec "${new[@]}" "$0" "$@"
+  NETWORK_NAMESPACE=inside exec "${new[@]}" "$0" "$@"
 fi
 
 ip link set lo up

@@ -5,8 +5,8 @@ import { FunctionTable } from '../../pool/function-table.js'
 import { availableCpus } from '../../pool/process/available-cpus.js'
 import { LineSplitter } from '../../pool/process/worker-output.js'
 import type { ServeOptions } from '../../server/config.js'
-import { resolveConfig } from '../../server/resolve-config.js'
 import { OutputThrottle } from '../../server/ops/log.js'
+import { resolveConfig } from '../../server/resolve-config.js'
 import { pieces } from '../../worker/output-capture.js'
 import { FUNCTIONS, temporaryFolder } from '../support/server.js'
 
@@ -128,7 +128,7 @@ describe('the options of serve', () => {
     [{ workerNice: -1 }, 'worker-nice is -1; it must be an integer, from 0 to 19'],
     [{ workerNice: 20 }, 'worker-nice is 20'],
     [{ graceMs: -1 }, 'grace is -1'],
-    [{ initargs: [1] }, 'given together with an initializer'],
+    [{ initargs: [1] }, 'initargs is given without an initializer'],
     [{ maxMessageBytes: 2 ** 40 }, 'max-message-bytes'],
   ])('%j are refused: %s', (options, message) => {
     expect(() => resolveConfig({ modules, ...options })).toThrow(message)

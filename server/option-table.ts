@@ -42,7 +42,7 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER) {
 
 const MS = 'must be a number of milliseconds, 0 or more'
 const milliseconds = v.pipe(v.number(MS), v.safeInteger(MS), v.minValue(0, MS))
-const boolean = v.boolean('must be true, false, 1 or 0')
+const boolean = v.boolean('must be true or false')
 export const text = (must: string) => v.pipe(v.string(must), v.nonEmpty(must))
 const oneOf = <const T extends string>(values: readonly T[]) =>
   v.picklist(values, `must be one of ${values.join(', ')}`)
@@ -79,6 +79,7 @@ export const OPTIONS = {
     value: '<function>',
     about: 'a function that each worker of the shared pool calls once when it starts',
     schema: text('must be the name of a function'),
+    defaultWords: 'none',
     ofPool: true,
   },
   initargs: {
@@ -86,6 +87,7 @@ export const OPTIONS = {
     value: '<json>',
     about: 'the arguments of the initializer, as a JSON array',
     schema: array,
+    defaultWords: 'none',
     isSecret: true,
     ofPool: true,
   },
