@@ -5,12 +5,12 @@ import type { Lease, Transport } from './transport/transport.js'
 
 /** The pool on the server that runs the calls. */
 export interface Target {
-  /** The id of an owned pool; empty for the shared pool. */
+  /** The name of a shared pool, empty for `default`, or the id of an owned pool. */
   readonly pool: string
   readonly processes: number
 }
 
-/** The pool behind a Pool: the server's shared pool, a pool of its own, or the pool of a server of its own. */
+/** The pool behind a Pool: a shared pool of the server, a pool of its own, or the pool of a server of its own. */
 export interface Backing {
   /** Rejects with the Failure that keeps the calls from their target. */
   target(): Promise<Target>
@@ -24,7 +24,7 @@ export interface Backing {
   terminate(): Promise<void>
 }
 
-/** The server's shared pool. This Pool owns nothing of it. */
+/** A shared pool of the server. This Pool owns nothing of it. */
 export class SharedBacking implements Backing {
   known: Target | undefined
   readonly failure = undefined
@@ -32,7 +32,11 @@ export class SharedBacking implements Backing {
   /** Ends the request for the server's information. */
   #stopAsking: (reason: Failure) => void = () => {}
 
-  constructor(private readonly transport: Transport) {}
+  /** @param pool its name; empty for `default`. */
+  constructor(
+    private readonly transport: Transport,
+    private readonly pool: string,
+  ) {}
 
   target(): Promise<Target> {
     this.#target ??= this.#ask()
@@ -55,9 +59,9 @@ export class SharedBacking implements Backing {
     const resend = new Resend(undefined, this.transport)
     return new Promise((resolve, reject) => {
       const send = () => {
-        this.transport.serverInfo().then(
+        this.transport.serverInfo(this.pool).then(
           ({ processes }) => {
-            this.known = { pool: '', processes }
+            this.known = { pool: this.pool, processes }
             resolve(this.known)
           },
           (error: unknown) => {

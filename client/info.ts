@@ -6,10 +6,11 @@ export type { FunctionInfo } from './transport/transport.js'
 
 /** A pool and its server at one moment; the server of a local pool is this process. Sizes are in bytes, times in milliseconds. */
 export interface PoolInfo {
-  server: { version: string; runtime: string; maxMessageBytes: number; graceMs: number }
+  /** `pools` are the names of the server's shared pools; a local pool has none. */
+  server: { version: string; runtime: string; maxMessageBytes: number; graceMs: number; pools: string[] }
   /** The name of the pool. */
   pool: string
-  /** Whether it is the server's shared pool. */
+  /** Whether it is a shared pool of the server. */
   shared: boolean
   state: 'open' | 'closing' | 'closed' | 'terminated' | 'failed' | 'broken' | 'unknown'
   /** The reason for which a failed or broken pool takes no calls; otherwise undefined. */
@@ -40,19 +41,19 @@ export interface PoolInfo {
   events: { connected: number; disconnected: number; workerExited: number }
 }
 
-export const functionInfos = async (transport: Transport): Promise<FunctionInfo[]> => [
-  ...(await transport.functions().catch(rethrow)),
+export const functionInfos = async (transport: Transport, pool: string): Promise<FunctionInfo[]> => [
+  ...(await transport.functions(pool).catch(rethrow)),
 ]
 
 export async function poolInfo(transport: Transport, target: Promise<Target>): Promise<Omit<PoolInfo, 'events'>> {
   const read = async () => {
     const { pool } = await target
-    return Promise.all([transport.serverInfo(), transport.poolInfo(pool)])
+    return Promise.all([transport.serverInfo(pool), transport.poolInfo(pool)])
   }
-  const [{ version, runtime, maxMessageBytes, graceMs }, pool] = await read().catch(rethrow)
+  const [{ version, runtime, maxMessageBytes, graceMs, pools }, pool] = await read().catch(rethrow)
   return {
     ...pool,
-    server: { version, runtime, maxMessageBytes, graceMs },
+    server: { version, runtime, maxMessageBytes, graceMs, pools: [...pools] },
     failure: pool.failure && errorOf(pool.failure),
     workers: [...pool.workers],
   }

@@ -4,7 +4,7 @@ import { badRequest, toError } from './errors.js'
 
 /** The options of multiprocessing.Pool, with Python's names. With any of them, the Pool opens a pool of its own. */
 export interface OwnedPoolOptions {
-  /** The number of worker processes; an integer of 1 or more. Default: that of the server's shared pool. */
+  /** The number of worker processes; an integer of 1 or more. Default: that of the shared pool. */
   processes?: number
   /** The name of a function that each worker process calls when it starts. */
   initializer?: string
@@ -14,8 +14,13 @@ export interface OwnedPoolOptions {
   maxtasksperchild?: number
 }
 
-/** How this client talks to the server. */
+/** Which pool of the server this client uses, and how it talks to the server. */
 export interface ClientOptions {
+  /**
+   * The name of a shared pool of the server. A pool of this client's own is made from it: with its functions and settings.
+   * Default: 'default', which every server has.
+   */
+  pool?: string
   /** The encoding. 'cbor' (default) carries all values of docs/reference/values.md, 'json' those that JSON has. */
   encoding?: 'cbor' | 'json'
   /**
@@ -165,17 +170,24 @@ const MILLISECONDS: Rule = {
   must: 'must be a number of milliseconds, 0 or more',
 }
 
+const isName = (value: unknown): boolean => typeof value === 'string' && value !== ''
+
 const OWNED_POOL: Rules = {
   processes: atLeast(1),
   initializer: {
-    test: (value) => typeof value === 'string' && value !== '',
+    test: isName,
     must: 'must be the name of a function that a module exports',
   },
   initargs: { test: Array.isArray, must: 'must be an array of arguments' },
   maxtasksperchild: atLeast(1),
 }
 const ENCODING: Rules = { encoding: oneOf('cbor', 'json') }
-const REMOTE_POOL: Rules = { ...OWNED_POOL, ...ENCODING, transport: oneOf('stream', 'unary') }
+const REMOTE_POOL: Rules = {
+  pool: { test: isName, must: 'must be the name of a shared pool of the server' },
+  ...OWNED_POOL,
+  ...ENCODING,
+  transport: oneOf('stream', 'unary'),
+}
 const LOCAL_POOL: Rules = {
   ...OWNED_POOL,
   ...ENCODING,

@@ -27,6 +27,8 @@ class Parts implements CallerParts {
   readonly transport: Transport
   readonly backing: Backing
   readonly encoding: Encoding
+  /** The name of the shared pool that this Pool uses, or that its own pool is made from. */
+  readonly sharedPool: string
   readonly calls = new Calls()
   readonly events = new PoolEventTarget()
   closed: 'closed' | 'terminated' | undefined
@@ -36,14 +38,15 @@ class Parts implements CallerParts {
     if (!given) checkServerAddress(address)
     checkOptions('new Pool', options)
     this.encoding = options.encoding ?? 'cbor'
+    this.sharedPool = options.pool ?? ''
     this.transport = given?.transport ?? connect(address, options)
     this.transport.onEvent = (event) => this.events.dispatch(event)
     this.backing = given?.backing ?? this.#backingFor(options)
   }
 
   #backingFor(options: PoolOptions): Backing {
-    if (!isOwned(options)) return new SharedBacking(this.transport)
-    const call = openPoolCall(options, this.encoding)
+    if (!isOwned(options)) return new SharedBacking(this.transport, this.sharedPool)
+    const call = openPoolCall(options, this.encoding, this.sharedPool)
     return new OwnedBacking(this.transport, () => this.transport.openPool(call))
   }
 }
@@ -54,8 +57,8 @@ class Parts implements CallerParts {
  *     const pool = new Pool<typeof import('./functions.js')>('localhost:50051')
  *     await pool.fn.fib(30)
  *
- * Without pool options it uses the server's shared pool; close, join and terminate act on the calls of this Pool only.
- * With any of `processes`, `initializer`, `initargs` and `maxtasksperchild` it opens a pool of its own, which ends with
+ * It uses a shared pool of the server, `default` or the one that `pool` names; close, join and terminate act on the calls of
+ * this Pool only. With any of `processes`, `initializer`, `initargs` and `maxtasksperchild` it opens a pool of its own, which ends with
  * this Pool or with this process. `await using` terminates the Pool, as Python's `with` does.
  *
  * Its calls are those of Caller.
@@ -183,28 +186,32 @@ export class Pool<M = AnyModule> extends Caller<M> implements AsyncDisposable {
 
   /**
    * The pool's workers, queue and counters, and the server's version and limits.
-   * @throws UnavailableError if the server cannot be reached.
+   * @throws UnavailableError if the server cannot be reached, FarpoolError (POOL_NOT_FOUND) if it has no such pool.
    */
   async info(): Promise<PoolInfo> {
     const { transport, backing, events } = this.#parts
     return { ...(await poolInfo(transport, backing.target())), events: { ...events.counts } }
   }
 
-  /** The functions that can be called, sorted by name. @throws UnavailableError if the server cannot be reached. */
+  /**
+   * The functions that can be called in the pool, sorted by name.
+   * @throws UnavailableError if the server cannot be reached, FarpoolError (POOL_NOT_FOUND) if it has no such pool.
+   */
   async functions(): Promise<FunctionInfo[]> {
-    return functionInfos(this.#parts.transport)
+    const { transport, sharedPool } = this.#parts
+    return functionInfos(transport, sharedPool)
   }
 }
 
-const openPoolCall = (options: OwnedPoolOptions, encoding: Encoding): OpenPoolCall => {
+const openPoolCall = (options: OwnedPoolOptions, encoding: Encoding, sharedPool = ''): OpenPoolCall => {
   const { processes, initializer = '', initargs = [], maxtasksperchild } = options
-  return { processes, initializer, initargs: encodeArgs(initargs, encoding), maxtasksperchild }
+  return { sharedPool, processes, initializer, initargs: encodeArgs(initargs, encoding), maxtasksperchild }
 }
 
 /** The parts of a Pool that are made before it. */
 export interface PoolParts {
   readonly transport: Transport
-  /** Default: the server's shared pool, or a pool of this Pool's own, as the options say. */
+  /** Default: a shared pool of the server, or a pool of this Pool's own, as the options say. */
   readonly backing?: Backing
 }
 

@@ -6,7 +6,7 @@ import type { PoolState, WorkerPhase } from './scheduler/pool-state.js'
 import type { QueueLimits } from './scheduler/scheduler.js'
 import type { Task, TaskRequest } from './scheduler/task.js'
 
-/** The name of the shared pool. In requests, an empty name means it too. */
+/** The shared pool that every server has. In requests, an empty name means it too. */
 export const DEFAULT_POOL = 'default'
 
 /**
@@ -15,18 +15,19 @@ export const DEFAULT_POOL = 'default'
  * many hosts can take its place. An engine never decodes a payload, never blocks, and throws only Failures.
  */
 export interface Engine {
-  /** The functions that can be called in any pool. */
-  readonly functions: FunctionTable
   /** Every pool that has not ended. */
   readonly pools: readonly EnginePool[]
-  /** @param name empty for the shared pool. @throws Failure POOL_NOT_FOUND, or why an owned pool of that name has ended. */
+  /** The pools that all clients may use, the one named `default` first. */
+  readonly shared: readonly EnginePool[]
+  /** @param name empty for the pool `default`. @throws Failure POOL_NOT_FOUND, or why an owned pool of that name has ended. */
   pool(name: string): EnginePool
   isShared(pool: EnginePool): boolean
   /** Whether this was an owned pool that has ended. */
   hasEnded(name: string): boolean
   /**
    * Opens an owned pool. The caller must `release` it.
-   * @param observer sees the changes of this pool. @throws Failure BAD_REQUEST, FUNCTION_NOT_FOUND, QUEUE_FULL.
+   * @param observer sees the changes of this pool.
+   * @throws Failure BAD_REQUEST, POOL_NOT_FOUND, FUNCTION_NOT_FOUND, QUEUE_FULL.
    */
   open(options: OwnedPoolOptions, observer: Observer): EnginePool
   /** Terminates an owned pool; resolves when its workers are gone. */
@@ -37,6 +38,8 @@ export interface Engine {
 export interface EnginePool {
   readonly name: string
   readonly options: EnginePoolOptions
+  /** The functions that can be called in it. */
+  readonly functions: FunctionTable
   readonly state: PoolState
   readonly stats: PoolStats
   readonly workers: readonly WorkerView[]
@@ -92,6 +95,8 @@ export interface WorkerView {
 
 /** What the caller of OpenPool chooses. */
 export interface OwnedPoolOptions {
+  /** The shared pool that it is made from: with its modules and its settings. Empty for the pool `default`. */
+  readonly sharedPool: string
   /** undefined for as many as the shared pool has. */
   readonly processes: number | undefined
   /** The name of a function; empty for none. */

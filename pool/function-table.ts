@@ -1,15 +1,20 @@
 import { basename } from 'node:path'
 import { Failure } from '../wire/failure.js'
-import { nearest } from '../wire/nearest.js'
+import { firstNames, nearest } from '../wire/nearest.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { FunctionInfo } from './process/worker-handle.js'
 
-/** The functions that can be called, as the workers have loaded them. */
+/** The functions of a pool, as its workers have loaded them. A shared pool and the pools made from it have one table. */
 export class FunctionTable {
   /** A plain map, because every call looks its function up. Missing names: `unknown`. */
-  readonly byName: ReadonlyMap<string, FunctionInfo>
+  byName: ReadonlyMap<string, FunctionInfo> = new Map()
 
-  constructor(functions: readonly FunctionInfo[]) {
+  constructor(functions: readonly FunctionInfo[] = []) {
+    this.replace(functions)
+  }
+
+  /** The modules have been loaded, or have changed. */
+  replace(functions: readonly FunctionInfo[]): void {
     this.byName = new Map(functions.map((info) => [info.name, info]))
   }
 
@@ -23,16 +28,14 @@ export class FunctionTable {
   /** The failure of a call of a name that is not here: FUNCTION_NOT_FOUND, with the nearest names. */
   unknown(name: string): Failure {
     const near = nearest(name, this.byName.keys())
-    const hint = near.length > 0 ? `did you mean ${near.join(' or ')}?` : `registered: ${this.#firstNames()}`
+    const hint =
+      near.length > 0
+        ? `did you mean ${near.join(' or ')}?`
+        : `registered: ${firstNames(this.all.map((info) => info.name))}`
     return new Failure(
       'FUNCTION_NOT_FOUND',
       `no function ${JSON.stringify(truncateUtf8(name, 200))} is registered; ${hint}`,
       { metadata: { function: name.slice(0, 200), ...(near.length > 0 && { nearest: near.join(',') }) } },
     )
-  }
-
-  #firstNames(): string {
-    const names = this.all.map(({ name }) => name)
-    return names.slice(0, 10).join(', ') + (names.length > 10 ? `, and ${names.length - 10} more` : '')
   }
 }

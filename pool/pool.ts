@@ -3,6 +3,7 @@ import { monotonic } from '../wire/framing/frames.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { type Phase, phaseTimedOut } from '../wire/timeout.js'
 import type { EnginePool, EnginePoolOptions, PoolStats, WorkerView } from './engine.js'
+import { FunctionTable } from './function-table.js'
 import type { Launcher } from './process/launcher.js'
 import { PendingStarts, type SpawnThrottle } from './process/spawn-throttle.js'
 import { Watchdog, type WatchedWorker } from './process/watchdog.js'
@@ -23,8 +24,10 @@ export interface PoolOptions extends EnginePoolOptions, WorkerInit {
   /** Workers that one identity may have at once; undefined for all. */
   readonly maxRunningPerClient: number | undefined
   readonly launcher: Launcher
-  /** Where the starts of an owned pool's workers wait for their turn; undefined for the shared pool. */
+  /** Where the starts of an owned pool's workers wait for their turn; undefined for a shared pool. */
   readonly throttle?: SpawnThrottle
+  /** The functions of the shared pool that an owned pool is made from. Without them, the pool learns them from its workers. */
+  readonly functions?: FunctionTable
   readonly observer?: Observer
   /** Without it, worker output is dropped. */
   readonly output?: OutputSink
@@ -39,6 +42,7 @@ export interface PoolOptions extends EnginePoolOptions, WorkerInit {
  *   owner ◀─ settled ────────── Scheduler ◀─ done ─ WorkerHandle ◀─ report ────────┘
  */
 export class Pool implements EnginePool {
+  readonly functions: FunctionTable
   readonly #scheduler: Scheduler
   readonly #workers = new Map<number, WorkerHandle>()
   readonly #starts: PendingStarts
@@ -62,6 +66,7 @@ export class Pool implements EnginePool {
     readonly options: PoolOptions,
   ) {
     const { observer } = options
+    this.functions = options.functions ?? new FunctionTable()
     this.#starts = new PendingStarts(options.throttle)
     // For callers that do not wait for it: `submit` throws the same.
     this.#ready.promise.catch(() => {})
@@ -197,7 +202,7 @@ export class Pool implements EnginePool {
       this.#exited(worker, { pid: 0, exitCode: undefined, signal: undefined, error })
     })
     if (!process) return
-    // All clients may wait for a worker of the shared pool, so it starts with full priority. An owned pool has one client.
+    // All clients may wait for a worker of a shared pool, so it starts with full priority. An owned pool has one client.
     const isShared = this.options.throttle === undefined
     if (!isShared) process.lowerPriority()
     const handle = new WorkerHandle(process, this.options, this.options, {
@@ -206,7 +211,10 @@ export class Pool implements EnginePool {
         this.#runtime = runtime
         this.#starts.ended(worker)
         this.options.observer?.worker?.({ kind: 'ready', worker, pid: process.pid })
-        if (++this.#readyWorkers === this.options.processes) this.#ready.resolve(functions)
+        if (++this.#readyWorkers === this.options.processes) {
+          if (!this.options.functions) this.functions.replace(functions)
+          this.#ready.resolve(functions)
+        }
         this.#scheduler.ready(worker)
         this.#observeState()
       },

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { Failure } from '../wire/failure.js'
+import { asFailure, Failure } from '../wire/failure.js'
+import { firstNames } from '../wire/nearest.js'
 import { RETRY_MS } from '../wire/protocol.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import { DEFAULT_POOL, type Engine, type EnginePool, type OwnedPoolOptions } from './engine.js'
-import { FunctionTable } from './function-table.js'
 import { type OutputSink, Pool, type PoolOptions } from './pool.js'
 import { SpawnThrottle } from './process/spawn-throttle.js'
 import { type Observer, observeAll } from './scheduler/effects.js'
@@ -22,50 +22,60 @@ export interface PoolLimits {
   readonly maxProcesses: number
 }
 
-/** What is the same for every pool except its name, processes and initializer. */
-export type PoolDefaults = Omit<PoolOptions, 'observer' | 'output' | 'throttle'>
+/** What a shared pool is made of, and the owned pools that are made from it, except for their processes and initializer. */
+export type PoolDefaults = Omit<PoolOptions, 'observer' | 'output' | 'throttle' | 'functions'>
 
-/** The engine of one machine: the shared pool, and the pools that clients have opened for themselves. */
+/** The engine of one machine: the shared pools, and the pools that clients have opened for themselves. */
 export class Pools implements Engine {
   readonly #pools = new Map<string, Pool>()
   /** Owned pools that have ended, and what their late callers are told. The oldest are forgotten. */
   readonly #ended = new Map<string, Failure>()
   readonly #throttle = new SpawnThrottle()
-  #functions = new FunctionTable([])
 
-  /** @param watch the observer and the output sink of a pool, by its name. */
+  /**
+   * @param defaults the shared pools by name, the one named `default` first.
+   * @param watch the observer and the output sink of a pool, by its name.
+   */
   constructor(
-    readonly defaults: PoolDefaults,
+    private readonly defaults: ReadonlyMap<string, PoolDefaults>,
     private readonly limits: PoolLimits,
     private readonly watch: (pool: string) => { readonly observer: Observer; readonly output: OutputSink },
   ) {}
-
-  get functions(): FunctionTable {
-    return this.#functions
-  }
 
   get pools(): readonly Pool[] {
     return [...this.#pools.values()]
   }
 
-  /** Starts the shared pool. Resolves when its workers are ready, rejects with the Failure that prevents it. */
-  async start(observer: Observer = {}): Promise<Pool> {
-    const pool = this.#add(DEFAULT_POOL, this.defaults, observer)
-    this.#functions = new FunctionTable(await pool.ready)
-    return pool
+  get shared(): readonly Pool[] {
+    return this.pools.filter((pool) => this.isShared(pool))
   }
 
   /**
-   * The modules have changed: loads them in a trial worker, then replaces the workers of all pools. Tasks that run end on
-   * their old worker.
+   * Starts the shared pools. Resolves when all their workers are ready, rejects with the Failure that prevents it.
+   * @param observer sees the changes of all of them.
+   */
+  async start(observer: Observer = {}): Promise<void> {
+    const pools = [...this.defaults].map(([name, defaults]) => this.#add(name, defaults, observer))
+    await Promise.all(
+      pools.map(({ name, ready }) =>
+        ready.catch((error: unknown) => {
+          throw pools.length === 1 ? error : failureOf(name, asFailure(error))
+        }),
+      ),
+    )
+  }
+
+  /**
+   * The modules of a shared pool have changed: loads them in a trial worker, then replaces the workers of the pool, and of
+   * the pools that are made from it. Tasks that run end on their old worker.
    * @throws Failure if the modules cannot be loaded or the initializer fails; then the old workers stay.
    */
-  async reload(): Promise<void> {
-    const { output } = this.watch(DEFAULT_POOL)
-    const trial = new Pool('trial', { ...this.defaults, processes: 1, output })
+  async reload(name: string): Promise<void> {
+    const { options, functions } = this.pool(name)
+    const trial = new Pool('trial', { ...options, processes: 1, observer: {} })
     try {
-      this.#functions = new FunctionTable(await trial.ready)
-      for (const pool of this.pools) pool.replaceWorkers()
+      functions.replace(await trial.ready)
+      for (const pool of this.pools) if (pool.functions === functions) pool.replaceWorkers()
     } finally {
       await trial.terminate()
     }
@@ -76,7 +86,8 @@ export class Pools implements Engine {
     if (pool) return pool
     const ended = this.#ended.get(name)
     if (ended) throw ended
-    throw new Failure('POOL_NOT_FOUND', `no pool ${JSON.stringify(truncateUtf8(name, 200))}`, {
+    const shown = JSON.stringify(truncateUtf8(name, 200))
+    throw new Failure('POOL_NOT_FOUND', `no pool ${shown}; ${this.#sharedNames}`, {
       metadata: { pool: name.slice(0, 200) },
     })
   }
@@ -86,28 +97,36 @@ export class Pools implements Engine {
   }
 
   isShared(pool: EnginePool): boolean {
-    return pool.name === DEFAULT_POOL
+    return this.defaults.has(pool.name)
   }
 
-  open({ processes, initializer, initargs, maxTasksPerChild }: OwnedPoolOptions, observer: Observer): Pool {
-    if (processes !== undefined) checkCount('processes', processes, MAX_PROCESSES)
+  open(owned: OwnedPoolOptions, observer: Observer): Pool {
+    const { sharedPool, initializer, initargs, maxTasksPerChild } = owned
+    const shared = this.pool(sharedPool)
+    if (!this.isShared(shared)) {
+      throw new Failure('BAD_REQUEST', `${JSON.stringify(sharedPool)} is no shared pool; ${this.#sharedNames}`)
+    }
+    const { options, functions } = shared
+    const { processes = options.processes } = owned
+    checkCount('processes', processes, MAX_PROCESSES)
     if (maxTasksPerChild !== undefined) checkCount('maxtasksperchild', maxTasksPerChild)
-    if (initializer !== '' && !this.#functions.byName.has(initializer)) throw this.#functions.unknown(initializer)
+    if (initializer !== '' && !functions.byName.has(initializer)) throw functions.unknown(initializer)
     if (initializer === '' && initargs.length > 0) {
       throw new Failure('BAD_REQUEST', 'initargs were given without an initializer')
     }
-    this.#checkRoom(processes ?? this.defaults.processes)
+    this.#checkRoom(processes)
     return this.#add(
       `pool-${randomUUID()}`,
       {
-        ...this.defaults,
-        processes: processes ?? this.defaults.processes,
+        ...options,
+        processes,
         initializer,
         initargs,
         maxTasksPerChild,
         // It has one client, which may use all of its workers.
         maxRunningPerClient: undefined,
         throttle: this.#throttle,
+        functions,
       },
       observer,
     )
@@ -139,10 +158,14 @@ export class Pools implements Engine {
     await Promise.all(this.pools.map((pool) => pool.terminate()))
   }
 
+  get #sharedNames(): string {
+    return `shared pools: ${firstNames([...this.defaults.keys()])}`
+  }
+
   /** Throws QUEUE_FULL if a further pool of this size would exceed the limits. */
   #checkRoom(processes: number): void {
     const { maxPools, maxProcesses } = this.limits
-    const open = this.pools.filter((pool) => !this.isShared(pool)).length
+    const open = this.pools.length - this.shared.length
     const facts = { retryDelayMs: RETRY_MS }
     if (open >= maxPools) {
       throw new Failure('QUEUE_FULL', `${open} pools of clients are open; at most ${maxPools} may be`, facts)
@@ -163,6 +186,11 @@ export class Pools implements Engine {
     this.#pools.set(name, pool)
     return pool
   }
+}
+
+/** A failure that names the pool which it belongs to. */
+function failureOf(pool: string, { reason, message, metadata, remote, cause }: Failure): Failure {
+  return new Failure(reason, `pool ${pool}: ${message}`, { metadata, ...(remote && { remote }), cause })
 }
 
 /** Throws BAD_REQUEST unless the value is an integer from 1 to `max`. */

@@ -15,7 +15,9 @@ const CLOSE_MS = 1_000
 export interface Drain {
   readonly server: Server
   readonly pools: Pools
-  readonly launcher: NodeLauncher
+  readonly launchers: readonly NodeLauncher[]
+  /** The file of the Unix socket is about to be removed. */
+  forgetSocketFile(): void
   readonly admission: Admission
   readonly sessions: { close(): void }
   /** `allRead` resolves when every reply has been passed to its connection. */
@@ -39,14 +41,14 @@ export interface Drain {
  * 7. The connections close, after CLOSE_MS by force.
  */
 export async function drain(parts: Drain): Promise<void> {
-  const { server, pools, launcher, sessions, health, admission, logger, address, drainMs } = parts
+  const { server, pools, launchers, sessions, health, admission, logger, address, drainMs } = parts
   // 1
   health.set(false)
   admission.drain()
   // 2
   const closed = new Promise<void>((resolve) => server.tryShutdown(() => resolve()))
   // 3. Before the wait: after it the file may already belong to the next server.
-  launcher.forgetSocketFile()
+  parts.forgetSocketFile()
   await unlisten(address)
   // 4
   if (drainMs > 0) await waitForCalls(parts)
@@ -57,7 +59,7 @@ export async function drain(parts: Drain): Promise<void> {
   await pools.terminate()
   // 7
   if (!(await within(CLOSE_MS, closed))) server.forceShutdown()
-  launcher.close()
+  for (const launcher of launchers) launcher.close()
   logger.info('stopped')
 }
 

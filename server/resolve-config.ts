@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { modulePath } from '../pool/defaults.js'
+import { DEFAULT_POOL } from '../pool/engine.js'
 import { availableCpus } from '../pool/process/available-cpus.js'
 import { isLoopback } from '../wire/address.js'
 import { Failure } from '../wire/failure.js'
@@ -18,9 +19,6 @@ const MAX_HELD_BYTES = 1024 * 1024 * 1024
 
 /** The budget must hold this many of the largest messages: one client may use half of it, and has one more on its way. */
 const MESSAGES_HELD = 4
-
-/** The name of the shared pool that the options of the server themselves describe. */
-const DEFAULT_NAME = 'default'
 
 /** How messages name an option: as it was given. */
 export type OptionLabel = (key: OptionKey | 'modules' | 'pools', pool?: string) => string
@@ -46,7 +44,7 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     const least = `must be ${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * maxMessageBytes}, or more`
     bad(label('maxHeldBytes'), maxHeldBytes, least)
   }
-  const pools = new Map([[DEFAULT_NAME, own], ...namedPools(options, label)])
+  const pools = new Map([[DEFAULT_POOL, own], ...namedPools(options, label)])
   const processes = [...pools.values()].reduce((sum, pool) => sum + pool.processes, 0)
   if (processes > maxProcesses) {
     const which = pools.size === 1 ? label('processes') : 'the number of processes of all shared pools'
@@ -121,7 +119,7 @@ function namedPools(options: ServeOptions, label: OptionLabel): [string, PoolCon
   const { pools = {}, initializer, initargs, ...rest } = options
   if (!isObject(pools)) bad(label('pools'), pools, POOLS)
   return Object.entries(pools).map(([name, pool]) => {
-    if (name === DEFAULT_NAME || name.startsWith('pool-') || !POOL_NAME.test(name)) {
+    if (name === DEFAULT_POOL || name.startsWith('pool-') || !POOL_NAME.test(name)) {
       const right =
         'up to 64 letters, digits, dots, hyphens and underscores; not "default", and not beginning with "pool-"'
       bad(`a name in ${label('pools')}`, name, `must be ${right}`)

@@ -1,6 +1,7 @@
 import { Server } from '@grpc/grpc-js'
+import type { Pool } from '../pool/pool.js'
 import { Pools } from '../pool/pools.js'
-import { NodeLauncher } from '../pool/process/launcher.js'
+import { NodeLauncher, watchSocketFile } from '../pool/process/launcher.js'
 import { socketPath } from '../wire/address.js'
 import { asFailure, Failure } from '../wire/failure.js'
 import { packageVersion } from '../wire/package.js'
@@ -53,11 +54,14 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
-  const launcher = new NodeLauncher(config.maxHeapMb, config.workerNice)
-  const engine = new Pools(
-    poolDefaults(config, config, launcher),
-    { maxPools: config.maxPools, maxProcesses: config.maxProcesses },
-    (pool) => poolLog(log, pool),
+  const launchers: NodeLauncher[] = []
+  const pools = [...config.pools].map(([name, pool]) => {
+    const launcher = new NodeLauncher(pool.maxHeapMb, config.workerNice)
+    launchers.push(launcher)
+    return [name, poolDefaults(pool, config, launcher)] as const
+  })
+  const engine = new Pools(new Map(pools), { maxPools: config.maxPools, maxProcesses: config.maxProcesses }, (pool) =>
+    poolLog(log, pool),
   )
   // The engine does not keep the program alive while the workers start, and while they end.
   const alive = setInterval(() => {}, MAX_TIMER_MS)
@@ -106,7 +110,6 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       sessions,
       deduplication: new RequestDeduplication(),
       maxMessageBytes: config.maxMessageBytes,
-      maxQueuedPerClient: config.maxQueuedPerClient,
       allowTerminate: config.allowTerminate,
       version: packageVersion(),
     },
@@ -119,54 +122,57 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   health.addTo(server)
   addReflection(server)
   let address: string
+  let forgetSocketFile = () => {}
+  const checkHealth = () =>
+    health.set(!admission.isDraining && engine.shared.every(({ state }) => state.kind === 'open'))
   // The start of the engine fails then, or the check behind it does.
   const endStart = () => void engine.terminate()
   signal?.addEventListener('abort', endStart)
   try {
-    const pool = await engine.start({
-      state: ({ kind }) => {
-        if (kind === 'broken') health.set(false)
-        else if (kind === 'open') health.set(!admission.isDraining)
-      },
-    })
+    await engine.start({ state: checkHealth })
     address = await listen(server, config.listen)
     const path = socketPath(address)
-    if (path) launcher.watchSocketFile(path)
-    void pool.ended.then(() => health.set(false))
+    if (path) forgetSocketFile = watchSocketFile(path)
     checkNotEnded(signal)
   } catch (error) {
     await engine.terminate()
     // Removes the file of a Unix socket, too.
     server.forceShutdown()
-    launcher.forgetSocketFile()
-    launcher.close()
+    forgetSocketFile()
+    for (const launcher of launchers) launcher.close()
     clearInterval(alive)
     checkNotEnded(signal)
     throw error
   } finally {
     signal?.removeEventListener('abort', endStart)
   }
-  health.set(true)
+  checkHealth()
   const stopGivingBack = giveBackWhenIdle(
     () => engine.pools,
     () => budget.held,
   )
-  const stopWatching = config.watch
-    ? watchModules(
-        config.modules,
-        (files) => reload(engine, logger, files),
-        (folder, error) => logger.warn({ folder }, `changes in this folder are not seen: ${error.message}`),
-      )
-    : () => {}
-  logger.info(
-    { address, processes: config.processes, functions: engine.functions.all.map(({ name }) => name) },
-    'serving',
-  )
+  const watchers = config.watch ? engine.shared.map((pool) => watchPool(engine, pool, logger)) : []
+  const served = engine.shared.map((pool) => [
+    pool.name,
+    { processes: pool.options.processes, functions: functionNames(pool) },
+  ])
+  logger.info({ address, pools: Object.fromEntries(served) }, 'serving')
   let ending: Promise<void> | undefined
   const end = (drainMs: number) => {
     stopGivingBack()
-    stopWatching()
-    const parts = { server, pools: engine, launcher, admission, sessions, budget, health, logger, address }
+    for (const stop of watchers) stop()
+    const parts = {
+      server,
+      pools: engine,
+      launchers,
+      forgetSocketFile,
+      admission,
+      sessions,
+      budget,
+      health,
+      logger,
+      address,
+    }
     return drain({ ...parts, drainMs }).finally(() => clearInterval(alive))
   }
   const stop = () => end(0)
@@ -180,18 +186,23 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   }
 }
 
-/** With `watch`: files of the modules have changed. */
-async function reload(engine: Pools, logger: Logger, files: readonly string[]): Promise<void> {
-  try {
-    await engine.reload()
-    logger.info(
-      { files, functions: engine.functions.all.map(({ name }) => name) },
-      'the workers get the changed modules',
-    )
-  } catch (error) {
-    logger.error({ files }, `the changed modules cannot be used, the old ones stay: ${asFailure(error).message}`)
+/** With `watch`: a pool gets new workers when files of its modules have changed. Returns a function that ends it. */
+function watchPool(engine: Pools, pool: Pool, logger: Logger): () => void {
+  const log = logger.child({ pool: pool.name })
+  const reload = async (files: readonly string[]) => {
+    try {
+      await engine.reload(pool.name)
+      log.info({ files, functions: functionNames(pool) }, 'the workers get the changed modules')
+    } catch (error) {
+      log.error({ files }, `the changed modules cannot be used, the old ones stay: ${asFailure(error).message}`)
+    }
   }
+  return watchModules(pool.options.modules, reload, (folder, error) =>
+    log.warn({ folder }, `changes in this folder are not seen: ${error.message}`),
+  )
 }
+
+const functionNames = ({ functions }: Pool): string[] => functions.all.map(({ name }) => name)
 
 /** @throws Failure CANCELLED if the signal has fired. */
 function checkNotEnded(signal: AbortSignal | undefined): void {

@@ -10,6 +10,10 @@ export function nearest(name: string, known: Iterable<string>): string[] {
     .map(({ candidate }) => candidate)
 }
 
+/** Names for a message: the first ten, and how many more there are. */
+export const firstNames = (names: readonly string[]): string =>
+  names.slice(0, 10).join(', ') + (names.length > 10 ? `, and ${names.length - 10} more` : '')
+
 /** How many characters must be added, removed, replaced or swapped with their neighbour (optimal string alignment). */
 function editDistance(a: string, b: string): number {
   let before: number[] = []

@@ -1,4 +1,3 @@
-import { FunctionTable } from '../../pool/function-table.js'
 import { Pool } from '../../pool/pool.js'
 import { availableCpus } from '../../pool/process/available-cpus.js'
 import { NodeLauncher } from '../../pool/process/launcher.js'
@@ -84,7 +83,6 @@ export class InProcessTransport implements Transport, CallPort {
   /** Calls whose outcome is on its way to their Sinks. */
   #settled: LocalCall[] = []
   #pool: Pool | undefined
-  #functions = new FunctionTable([])
   /** The last head, and the job that was made of it: the tasks of one job travel to a worker together. */
   #last: { readonly head: GroupHead; readonly job: Job } | undefined
 
@@ -104,8 +102,8 @@ export class InProcessTransport implements Transport, CallPort {
     if (this.#open++ === 0) this.#alive.hold()
     try {
       checkSize(args, chunk)
-      const job = this.#jobOf(head)
       const pool = this.#opened
+      const job = this.#jobOf(pool, head)
       call.begin(pool, pool.submit({ job, args: chunk ? undefined : args, chunk, owner: call, key: 0, isHeld: false }))
     } catch (error) {
       call.settled(0, failed(asFailure(error)))
@@ -140,10 +138,7 @@ export class InProcessTransport implements Transport, CallPort {
     this.#pool = pool
     this.#alive.hold()
     const opened = pool.ready
-      .then((functions) => {
-        this.#functions = new FunctionTable(functions)
-        return { pool: pool.name, processes: pool.options.processes }
-      })
+      .then(() => ({ pool: pool.name, processes: pool.options.processes }))
       .finally(() => this.#alive.release())
     const ended = pool.ended.then(() => {
       launcher.close()
@@ -172,11 +167,11 @@ export class InProcessTransport implements Transport, CallPort {
   async serverInfo(): Promise<ServerView> {
     const { runtime, options } = this.#opened
     const { processes, graceMs } = options
-    return { version: packageVersion(), runtime, processes, maxMessageBytes: MAX_CALL_BYTES, graceMs }
+    return { version: packageVersion(), runtime, processes, maxMessageBytes: MAX_CALL_BYTES, graceMs, pools: [] }
   }
 
   async functions(): Promise<readonly FunctionInfo[]> {
-    return this.#functions.all
+    return this.#opened.functions.all
   }
 
   async poolInfo(): Promise<PoolView> {
@@ -205,10 +200,10 @@ export class InProcessTransport implements Transport, CallPort {
     throw new Failure('POOL_CLOSED', 'the local pool has not been opened')
   }
 
-  #jobOf(head: GroupHead): Job {
+  #jobOf({ functions }: Pool, head: GroupHead): Job {
     if (this.#last && isSameHead(this.#last.head, head)) return this.#last.job
-    const info = this.#functions.byName.get(head.function)
-    if (!info) throw this.#functions.unknown(head.function)
+    const info = functions.byName.get(head.function)
+    if (!info) throw functions.unknown(head.function)
     const failFast = head.onError === OnError.ON_ERROR_FAIL_FAST
     const job = jobOf(head, this.#client, failFast, { info, runTimeoutMs: 0 })
     this.#last = { head, job }

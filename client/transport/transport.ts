@@ -41,9 +41,10 @@ export interface Transport {
   closePool(pool: string): Promise<void>
   /** Ends the owned pool at once. */
   terminate(pool: string): Promise<void>
-  serverInfo(): Promise<ServerView>
+  /** @param pool as in FunctionCall. */
+  serverInfo(pool: string): Promise<ServerView>
   /** Sorted by name. */
-  functions(): Promise<readonly FunctionInfo[]>
+  functions(pool: string): Promise<readonly FunctionInfo[]>
   poolInfo(pool: string): Promise<PoolView>
   /** Ends the connection. No call is under way by then. Requests for information after it reject with POOL_CLOSED. */
   close(): void
@@ -68,7 +69,7 @@ export interface WorkerExit {
 
 /** A call of one function, as it is sent. */
 export interface FunctionCall {
-  /** The id of an owned pool; empty for the shared pool. Set once the pool is known. */
+  /** The name of a shared pool, empty for `default`, or the id of an owned pool. Set once the pool is known. */
   pool: string
   readonly function: string
   readonly args: readonly Uint8Array[]
@@ -129,6 +130,8 @@ export interface Pending<T> extends Ticket {
 
 /** The options of an owned pool, as they are sent. */
 export interface OpenPoolCall {
+  /** The shared pool that it is made from; empty for `default`. */
+  readonly sharedPool: string
   readonly processes: number | undefined
   readonly initializer: string
   readonly initargs: readonly Uint8Array[]
@@ -160,14 +163,15 @@ export interface FunctionInfo {
   neverKilled: boolean
 }
 
-/** A server, or this process for a local pool. */
+/** A server and one of its pools, or this process and its local pool. */
 export interface ServerView {
   readonly version: string
   readonly runtime: string
-  /** Of the shared pool. */
   readonly processes: number
   readonly maxMessageBytes: number
   readonly graceMs: number
+  /** The names of the server's shared pools. */
+  readonly pools: readonly string[]
 }
 
 /** A pool at one moment. */

@@ -173,14 +173,14 @@ export class UnaryTransport implements Transport {
     await this.#ask(RPC_METHODS.terminate, { pool }, true)
   }
 
-  async serverInfo() {
-    const info = await this.#ask(RPC_METHODS.getServerInfo, {})
+  async serverInfo(pool: string) {
+    const info = await this.#ask(RPC_METHODS.getServerInfo, { pool })
     this.#wasConnected = true
     return info
   }
 
-  async functions() {
-    return (await this.#ask(RPC_METHODS.listFunctions, {})).functions
+  async functions(pool: string) {
+    return (await this.#ask(RPC_METHODS.listFunctions, { pool })).functions
   }
 
   async poolInfo(pool: string) {

@@ -110,8 +110,6 @@ export class NodeLauncher implements Launcher {
   readonly #program = fileURLToPath(packageFile('dist/worker/worker-main.js'))
   readonly #flags: readonly string[]
   readonly #kernelKills = new KernelOomKills()
-  /** The file of the server's Unix socket: `INODE PATH`. */
-  #socketFile: string | undefined
   #isClosed = false
 
   /**
@@ -178,18 +176,6 @@ export class NodeLauncher implements Launcher {
     }
   }
 
-  /** Has the file of the server's Unix socket removed if this process is killed. */
-  watchSocketFile(path: string): void {
-    this.#socketFile = `${statSync(path).ino} ${resolve(path)}`
-    reaper?.listen(this.#socketFile)
-  }
-
-  /** The file has been removed, or is about to be. */
-  forgetSocketFile(): void {
-    if (this.#socketFile) reaper?.unlisten(this.#socketFile)
-    this.#socketFile = undefined
-  }
-
   /** Called when every worker has exited. */
   close(): void {
     if (!this.#isClosed) reaper?.leave()
@@ -215,6 +201,16 @@ export class NodeLauncher implements Launcher {
 
 /** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
 const reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
+
+/**
+ * Has the file of a server's Unix socket removed if this process is killed. Returns a function that ends this: the file has
+ * been removed, or is about to be.
+ */
+export function watchSocketFile(path: string): () => void {
+  const file = `${statSync(path).ino} ${resolve(path)}`
+  reaper?.listen(file)
+  return () => reaper?.unlisten(file)
+}
 
 /** A file in memory. Undefined where the system has none, or no room. */
 const openSharedFile = (name: string): number | undefined =>

@@ -8,7 +8,7 @@ interface Start {
 /**
  * Limits how many workers of owned pools start at once, so that a client that opens a very large pool, or many pools,
  * leaves the others some CPU. Workers start in the order in which they were asked for, one in a turn of the event loop,
- * because making a process holds the loop for milliseconds. The shared pool does not use it: all clients wait for that.
+ * because making a process holds the loop for milliseconds. Shared pools do not use it: all clients wait for those.
  */
 export class SpawnThrottle {
   readonly #waiting = new Set<Start>()

@@ -1,7 +1,9 @@
 import {
   type GetPoolRequest,
   type GetPoolResponse,
+  type GetServerInfoRequest,
   type GetServerInfoResponse,
+  type ListFunctionsRequest,
   type ListFunctionsResponse,
   PoolState,
   WorkerState,
@@ -9,8 +11,11 @@ import {
 import { failureToStatus } from '../../wire/failure.js'
 import type { RpcContext } from './rpc-context.js'
 
-export async function getServerInfo({ engine, maxMessageBytes, version }: RpcContext): Promise<GetServerInfoResponse> {
-  const pool = engine.pool('')
+export async function getServerInfo(
+  { engine, maxMessageBytes, version }: RpcContext,
+  request: GetServerInfoRequest,
+): Promise<GetServerInfoResponse> {
+  const pool = engine.pool(request.pool)
   return {
     version,
     runtime: pool.runtime,
@@ -20,11 +25,15 @@ export async function getServerInfo({ engine, maxMessageBytes, version }: RpcCon
     runTimeoutMs: pool.options.runTimeoutMs,
     maxQueued: pool.options.limits.maxQueued,
     maxQueuedPerClient: pool.options.limits.maxQueuedPerClient,
+    pools: engine.shared.map(({ name }) => name),
   }
 }
 
-export async function listFunctions({ engine }: RpcContext): Promise<ListFunctionsResponse> {
-  return { functions: engine.functions.all }
+export async function listFunctions(
+  { engine }: RpcContext,
+  request: ListFunctionsRequest,
+): Promise<ListFunctionsResponse> {
+  return { functions: engine.pool(request.pool).functions.all }
 }
 
 const POOL_STATES = {

@@ -24,6 +24,7 @@ export async function* openPool(
   const events = new Channel<OpenPoolResponse>()
   const pool = engine.open(
     {
+      sharedPool: request.sharedPool,
       processes: request.processes,
       initializer: request.initializer,
       initargs: request.initargs,
@@ -76,12 +77,12 @@ export async function terminate(context: RpcContext, request: TerminateRequest):
   return {}
 }
 
-/** The pool, if the caller may end it. A client that knows the name of an owned pool owns it; the shared pool belongs to all. */
+/** The pool, if the caller may end it. A client that knows the name of an owned pool owns it; a shared pool belongs to all. */
 function endablePool({ engine, allowTerminate }: RpcContext, name: string, verb: string): EnginePool {
   const pool = engine.pool(name)
   if (!engine.isShared(pool) || allowTerminate) return pool
   throw new Failure(
     'PERMISSION_DENIED',
-    `a client may not ${verb} the shared pool; start the server with --allow-terminate to let it`,
+    `a client may not ${verb} a shared pool; start the server with --allow-terminate to let it`,
   )
 }

@@ -56,8 +56,8 @@ export function addPoolService(server: Server, context: RpcContext, options: Ada
     closePool: unary(codecs.closePool, (request) => closePool(context, request), options),
     joinPool: unary(codecs.joinPool, (request, call) => joinPool(context, request, call), options),
     terminate: unary(codecs.terminate, (request) => terminate(context, request), options),
-    getServerInfo: unary(codecs.getServerInfo, () => getServerInfo(context), options),
-    listFunctions: unary(codecs.listFunctions, () => listFunctions(context), options),
+    getServerInfo: unary(codecs.getServerInfo, (request) => getServerInfo(context, request), options),
+    listFunctions: unary(codecs.listFunctions, (request) => listFunctions(context, request), options),
     getPool: unary(codecs.getPool, (request) => getPool(context, request), options),
   })
 }

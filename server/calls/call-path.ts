@@ -32,8 +32,6 @@ export interface CallContext {
   readonly budget: MemoryBudget
   /** The largest message, and so the largest result, in bytes. */
   readonly maxMessageBytes: number
-  /** A stream with more open calls than this is not read any further. */
-  readonly maxQueuedPerClient: number
 }
 
 /** What a request asks for. */
@@ -55,8 +53,8 @@ export function resolveJob({ engine }: CallContext, request: CallsRequest, clien
     throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
   }
   const pool = engine.pool(request.pool)
-  const info = engine.functions.byName.get(request.function)
-  if (!info) throw engine.functions.unknown(request.function)
+  const info = pool.functions.byName.get(request.function)
+  if (!info) throw pool.functions.unknown(request.function)
   const failFast = onError === OnError.ON_ERROR_FAIL_FAST
   return { pool, job: jobOf(request, client, failFast, { info, runTimeoutMs: pool.options.runTimeoutMs }) }
 }

@@ -21,7 +21,8 @@ import { ReplayBuffer } from './replay-buffer.js'
  *  S2 A session has at most one stream at a time. Each new stream begins a new epoch; whatever an older stream still
  *     says or takes is void.
  *  S3 If a session's stream breaks, its running calls go on, nothing new begins, and unacknowledged messages are kept.
- *  S4 While it holds more than its share of the budget, or begins too many calls in one turn, it is not read any further.
+ *  S4 While it holds more than its share of the budget, has more open calls than its pools let one client queue, or
+ *     begins too many calls in one turn, it is not read any further.
  */
 
 /** More unacknowledged outcomes and open calls than this, of a client that acknowledges nothing, end the stream. */
@@ -47,6 +48,8 @@ export class CallStream implements Client {
   #isOverShare = false
   /** Some of its tasks could not begin, because `isFull` was true. */
   #wasFull = false
+  /** The least of the limits of one client (`maxQueuedPerClient`) of the pools that it has called. */
+  #maxOpen = Number.POSITIVE_INFINITY
   /** Calls that began in this turn of the event loop. With too many, it rests until the next turn. */
   #begun = 0
   #isResting = false
@@ -191,6 +194,9 @@ export class CallStream implements Client {
       group.timeoutMs > 0 && !(target instanceof Failure)
         ? new GroupTimeout(group.timeoutMs, (id) => this.#open.end(id, timeoutPassed(group.timeoutMs)))
         : undefined
+    if (!(target instanceof Failure)) {
+      this.#maxOpen = Math.min(this.#maxOpen, target.pool.options.limits.maxQueuedPerClient)
+    }
     for (const item of group.calls) {
       if (item.id <= this.#lastId) {
         const message = `a call has the id ${item.id}; it must be larger than ${this.#lastId}, the one before`
@@ -251,10 +257,10 @@ export class CallStream implements Client {
   /** Pauses or resumes reading (S4). */
   #flow(): void {
     this.#updateAccount()
-    const { budget, maxQueuedPerClient, maxMessageBytes } = this.context
+    const { budget, maxMessageBytes } = this.context
     const part = this.#isOverShare ? 0.5 : 1
     const bytes = this.#open.bytes + this.#outcomes.waitingBytes
-    this.#isOverShare = bytes > part * budget.share || this.#open.size > part * maxQueuedPerClient
+    this.#isOverShare = bytes > part * budget.share || this.#open.size > part * this.#maxOpen
     if (this.#isOverShare) budget.wait(this.#onRoom)
     if (this.#begun >= FRAME_CALLS && !this.#isResting) {
       this.#isResting = true

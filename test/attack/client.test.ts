@@ -84,6 +84,7 @@ const info = frame(
     runTimeoutMs: 0,
     maxQueued: 0,
     maxQueuedPerClient: 0,
+    pools: ['default'],
   }).finish(),
 )
 const result = frame(ApplyResponse.encode({ result: json('answer') }).finish())

@@ -97,3 +97,27 @@ describe('farpool serve --watch', () => {
     expect(await owned.apply('later')).toBe(6)
   })
 })
+
+describe('farpool serve --watch with two shared pools', () => {
+  it('gives new workers to the pools whose files have changed, and to those made from them', async () => {
+    const folder = temporaryFolder()
+    const source = (value: number) => `export const answer = () => ${value}`
+    writeFileSync(folder.path('one.mjs'), source(1))
+    writeFileSync(folder.path('two.mjs'), source(2))
+    const config = 'modules: [one.mjs]\nprocesses: 1\nwatch: true\npools: { two: { modules: [two.mjs] } }\n'
+    writeFileSync(folder.path('farpool.yaml'), config)
+    await using server = await ServerProcess.start(['--config', folder.path('farpool.yaml')], [])
+    await using one = new Pool(server.address)
+    await using two = new Pool(server.address, { pool: 'two' })
+    await using own = new Pool(server.address, { pool: 'two', processes: 1 })
+    expect(await own.apply('answer')).toBe(2)
+    writeFileSync(folder.path('two.mjs'), source(3))
+    await until(async () => (await two.apply('answer')) === 3, 'the pool has the change')
+    await until(async () => (await own.apply('answer')) === 3, 'the pool made from it has the change')
+    expect((await one.info()).workersStarted).toBe(1)
+    writeFileSync(folder.path('two.mjs'), 'export const = 4')
+    expect(await server.logged(({ msg }) => msg.includes('the old ones stay'))).toMatchObject({ pool: 'two' })
+    expect([await one.apply('answer'), await two.apply('answer')]).toEqual([1, 3])
+    folder.remove()
+  })
+})

@@ -89,6 +89,7 @@ export function callRequest(random: Random, firstId: number, more: Partial<routi
 
 const openPoolRequest = (random: Random) =>
   routing.OpenPoolRequest.encode({
+    sharedPool: random.chance(0.9) ? '' : poolOf(random),
     processes: random.chance(0.5) ? 1 : random.between(-1, 3),
     initializer: random.chance(0.6) ? '' : functionOf(random),
     initargs: random.chance(0.7) ? [] : [payload(random)],
@@ -112,10 +113,9 @@ export function request(rpc: Rpc, random: Random): Buffer {
     case 'JoinPool':
     case 'Terminate':
     case 'GetPool':
-      return Buffer.from(api.GetPoolRequest.encode(pool).finish())
     case 'GetServerInfo':
     case 'ListFunctions':
-      return Buffer.alloc(0)
+      return Buffer.from(api.GetPoolRequest.encode(pool).finish())
   }
 }
 

@@ -66,6 +66,7 @@ const INFO = {
   runTimeoutMs: 0,
   maxQueued: 0,
   maxQueuedPerClient: 0,
+  pools: ['default'],
 }
 
 const POOL: api.GetPoolResponse = {

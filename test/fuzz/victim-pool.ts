@@ -7,6 +7,7 @@ const PAUSE_MS = 1_000
 
 const REQUEST = frame(
   OpenPoolRequest.encode({
+    sharedPool: '',
     processes: 1,
     initializer: '',
     initargs: [],

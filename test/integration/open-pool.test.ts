@@ -8,10 +8,11 @@ import { type AnyCallback, answer, failure, json, request } from '../support/stu
 /** Owned pools, from a client of nothing but generated stubs. */
 
 const farm = sharedFarm({ args: ['--processes', '2', '--grace', '200'] })
+const OPEN = { sharedPool: '', processes: 1, initializer: '', initargs: [], maxtasksperchild: undefined }
 
 describe('OpenPool', () => {
   it('opens a pool that lives as long as its stream', async () => {
-    const lease = farm.stub.openPool({ processes: 2, initializer: '', initargs: [], maxtasksperchild: undefined })
+    const lease = farm.stub.openPool({ ...OPEN, processes: 2 })
     lease.on('error', () => {})
     const { event } = await new Promise<OpenPoolResponse>((resolve) => lease.once('data', resolve))
     if (event?.$case !== 'opened') return expect.fail('the first event is opened')
@@ -26,7 +27,7 @@ describe('OpenPool', () => {
   })
 
   it('ends its stream after Terminate, which fails running calls with POOL_TERMINATED', async () => {
-    const lease = farm.stub.openPool({ processes: 1, initializer: '', initargs: [], maxtasksperchild: undefined })
+    const lease = farm.stub.openPool(OPEN)
     const events: string[] = []
     const ended = new Promise((resolve) => lease.once('end', resolve))
     const { event } = await new Promise<OpenPoolResponse>((resolve) => lease.once('data', resolve))
@@ -67,13 +68,7 @@ describe('OpenPool', () => {
     { maxtasksperchild: 0 },
     { initargs: [json(1)] },
   ])('refuses %j', async (wrong) => {
-    const lease = farm.stub.openPool({
-      processes: 1,
-      initializer: '',
-      initargs: [],
-      maxtasksperchild: undefined,
-      ...wrong,
-    })
+    const lease = farm.stub.openPool({ ...OPEN, ...wrong })
     const error = await new Promise<ServiceError>((resolve) =>
       lease.once('error', (caught) => resolve(caught as ServiceError)),
     )

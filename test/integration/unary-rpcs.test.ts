@@ -60,7 +60,8 @@ describe('Apply', () => {
     const { error, failure: why } = await failure((done) =>
       farm.stub.apply({ ...request('add', 1), pool: 'mine' }, done),
     )
-    expect([error.code, why?.reason, error.details]).toEqual([status.NOT_FOUND, 'POOL_NOT_FOUND', 'no pool "mine"'])
+    const message = 'no pool "mine"; shared pools: default'
+    expect([error.code, why?.reason, error.details]).toEqual([status.NOT_FOUND, 'POOL_NOT_FOUND', message])
   })
 
   it('keeps the trailers of a failure below 6 KiB, with a complete ErrorInfo', async () => {

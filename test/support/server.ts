@@ -14,6 +14,7 @@ export const FUNCTIONS = path('functions.mjs')
 export interface LogLine {
   msg: string
   level: number
+  pool?: string
   address?: string
   worker?: number
   oom?: string

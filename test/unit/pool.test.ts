@@ -98,19 +98,21 @@ describe('a pool over a scripted launcher', () => {
   })
 })
 
+const silent = () => ({ observer: {}, output: () => undefined })
+
 describe('the engine of one machine', () => {
   const start = async (limits = { maxPools: 10, maxProcesses: 10 }) => {
     const launcher = new ScriptedLauncher(echoWorker)
-    const engine = new Pools(options(launcher), limits, () => ({ observer: {}, output: () => undefined }))
+    const engine = new Pools(new Map([['default', options(launcher)]]), limits, silent)
     await engine.start()
     return { engine, launcher }
   }
-  const OWNED = { processes: 1, initializer: '', initargs: [], maxTasksPerChild: undefined }
+  const OWNED = { sharedPool: '', processes: 1, initializer: '', initargs: [], maxTasksPerChild: undefined }
 
   it('runs tasks in the shared pool, which has an empty name in requests', async () => {
     const { engine } = await start()
     expect(engine.isShared(engine.pool(''))).toBe(true)
-    expect([...engine.functions.byName.keys()]).toEqual(['echo'])
+    expect([...engine.pool('').functions.byName.keys()]).toEqual(['echo'])
     expect(await echo(engine.pool(''), 7)).toMatchObject({ ok: true, payload: new Uint8Array([7]) })
     await engine.terminate()
   })
@@ -147,11 +149,10 @@ describe('the engine of one machine', () => {
     const launcher = new ScriptedLauncher((command, worker) => {
       if (command.$case !== 'run') echoWorker(command, worker)
     })
-    const engine = new Pools(options(launcher), { maxPools: 1, maxProcesses: 10 }, () => ({
-      observer: {},
-      output: () => undefined,
-    }))
-    const pool = await engine.start()
+    const shared = new Map([['default', options(launcher)]])
+    const engine = new Pools(shared, { maxPools: 1, maxProcesses: 10 }, silent)
+    await engine.start()
+    const pool = engine.pool('')
     const outcomes: Outcome[] = []
     const owner = { settled: (_: number, outcome: Outcome) => void outcomes.push(outcome) }
     const request = { job: job({ function: 'echo' }), args: undefined, chunk: undefined, owner, key: 0, isHeld: false }

@@ -121,6 +121,7 @@ class MemoryTransport implements Transport {
       runTimeoutMs: 0,
       maxQueued: 0,
       maxQueuedPerClient: 0,
+      pools: ['default'],
     }
   }
 
@@ -421,7 +422,7 @@ describe.each(['stream', 'unary'] as const)('a closed %s transport', (kind) => {
   it('rejects every request for information with POOL_CLOSED', async () => {
     const transport = connect('localhost:1', { transport: kind })
     transport.close()
-    for (const request of [transport.serverInfo(), transport.functions(), transport.poolInfo('')]) {
+    for (const request of [transport.serverInfo(''), transport.functions(''), transport.poolInfo('')]) {
       await expect(request).rejects.toThrow(Failure)
       await expect(request).rejects.toMatchObject({ reason: 'POOL_CLOSED' })
     }

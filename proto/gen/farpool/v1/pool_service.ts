@@ -309,7 +309,11 @@ export interface OpenPoolRequest {
   /** The arguments of the initializer. */
   initargs: Payload[];
   /** The number of tasks, 1 or more, after which a worker is replaced by a new one. By default never. A chunk is one task. */
-  maxtasksperchild?: number | undefined;
+  maxtasksperchild?:
+    | number
+    | undefined;
+  /** The shared pool that the new pool is made from: it has the same functions, limits and settings. Empty for "default". */
+  sharedPool: string;
 }
 
 /** An event of an owned pool. The first one is always `opened`. */
@@ -374,7 +378,7 @@ export interface JoinPoolResponse {
 
 /** The pool to terminate. */
 export interface TerminateRequest {
-  /** Its name; empty for the shared pool "default", which cannot be terminated unless the server allows it. */
+  /** Its name; empty for the shared pool "default". Shared pools cannot be terminated unless the server allows it. */
   pool: string;
 }
 
@@ -384,15 +388,17 @@ export interface TerminateResponse {
 
 /** A request for the facts about the server. */
 export interface GetServerInfoRequest {
+  /** The pool whose facts the response has beside those of the server; empty for the shared pool "default". */
+  pool: string;
 }
 
-/** Facts about the server. */
+/** Facts about the server, and about the pool that the request names. */
 export interface GetServerInfoResponse {
   /** The version of farpool. */
   version: string;
   /** The runtime of the workers, for example "node v24.11.0". */
   runtime: string;
-  /** The number of processes of the shared pool "default". The default chunk size of a map is ceil(items / (4 * processes)). */
+  /** The number of processes of the pool. The default chunk size of a map is ceil(items / (4 * processes)). */
   processes: number;
   /** The largest message that the server accepts and sends, in bytes. */
   maxMessageBytes: number;
@@ -404,13 +410,17 @@ export interface GetServerInfoResponse {
   maxQueued: number;
   /** The most tasks of one client that may wait in a pool. Further calls fail with QUEUE_FULL. */
   maxQueuedPerClient: number;
+  /** The names of the shared pools, which every client may use. The first is "default". */
+  pools: string[];
 }
 
 /** A request for the functions. */
 export interface ListFunctionsRequest {
+  /** The pool; empty for the shared pool "default". */
+  pool: string;
 }
 
-/** The functions that can be called. */
+/** The functions that can be called in the pool. */
 export interface ListFunctionsResponse {
   /** Sorted by name. */
   functions: FunctionMessage[];
@@ -1842,7 +1852,7 @@ export const CallOutcome: MessageFns<CallOutcome> = {
 };
 
 function createBaseOpenPoolRequest(): OpenPoolRequest {
-  return { processes: undefined, initializer: "", initargs: [], maxtasksperchild: undefined };
+  return { processes: undefined, initializer: "", initargs: [], maxtasksperchild: undefined, sharedPool: "" };
 }
 
 export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
@@ -1858,6 +1868,9 @@ export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
     }
     if (message.maxtasksperchild !== undefined) {
       writer.uint32(32).int32(message.maxtasksperchild);
+    }
+    if (message.sharedPool !== "") {
+      writer.uint32(42).string(message.sharedPool);
     }
     return writer;
   },
@@ -1905,6 +1918,14 @@ export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
             }
 
             message.maxtasksperchild = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sharedPool = reader.string();
             continue;
           }
         }
@@ -2394,11 +2415,14 @@ export const TerminateResponse: MessageFns<TerminateResponse> = {
 };
 
 function createBaseGetServerInfoRequest(): GetServerInfoRequest {
-  return {};
+  return { pool: "" };
 }
 
 export const GetServerInfoRequest: MessageFns<GetServerInfoRequest> = {
-  encode(_: GetServerInfoRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: GetServerInfoRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pool !== "") {
+      writer.uint32(10).string(message.pool);
+    }
     return writer;
   },
 
@@ -2415,6 +2439,14 @@ export const GetServerInfoRequest: MessageFns<GetServerInfoRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pool = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2438,6 +2470,7 @@ function createBaseGetServerInfoResponse(): GetServerInfoResponse {
     runTimeoutMs: 0,
     maxQueued: 0,
     maxQueuedPerClient: 0,
+    pools: [],
   };
 }
 
@@ -2466,6 +2499,9 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
     }
     if (message.maxQueuedPerClient !== 0) {
       writer.uint32(64).uint64(message.maxQueuedPerClient);
+    }
+    for (const v of message.pools) {
+      writer.uint32(74).string(v!);
     }
     return writer;
   },
@@ -2547,6 +2583,14 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
             message.maxQueuedPerClient = longToNumber(reader.uint64());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.pools.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2561,11 +2605,14 @@ export const GetServerInfoResponse: MessageFns<GetServerInfoResponse> = {
 };
 
 function createBaseListFunctionsRequest(): ListFunctionsRequest {
-  return {};
+  return { pool: "" };
 }
 
 export const ListFunctionsRequest: MessageFns<ListFunctionsRequest> = {
-  encode(_: ListFunctionsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+  encode(message: ListFunctionsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pool !== "") {
+      writer.uint32(10).string(message.pool);
+    }
     return writer;
   },
 
@@ -2582,6 +2629,14 @@ export const ListFunctionsRequest: MessageFns<ListFunctionsRequest> = {
       while (reader.pos < end) {
         const tag = reader.uint32();
         switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.pool = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3224,7 +3279,7 @@ export const PoolServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Returns the version, the runtime and the limits of this server. */
+    /** Returns the version, the runtime and the limits of this server, and the names of its shared pools. */
     getServerInfo: {
       name: "GetServerInfo",
       requestType: GetServerInfoRequest as typeof GetServerInfoRequest,
@@ -3233,7 +3288,7 @@ export const PoolServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Lists the functions that can be called. */
+    /** Lists the functions that can be called in a pool. */
     listFunctions: {
       name: "ListFunctions",
       requestType: ListFunctionsRequest as typeof ListFunctionsRequest,

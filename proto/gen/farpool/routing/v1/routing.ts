@@ -208,7 +208,11 @@ export interface OpenPoolRequest {
   /** Encoded payloads. */
   initargs: Uint8Array[];
   /** As in farpool.v1. */
-  maxtasksperchild?: number | undefined;
+  maxtasksperchild?:
+    | number
+    | undefined;
+  /** As in farpool.v1. */
+  sharedPool: string;
 }
 
 /** farpool.v1.RemoteError. */
@@ -1413,7 +1417,7 @@ export const CallOutcome: MessageFns<CallOutcome> = {
 };
 
 function createBaseOpenPoolRequest(): OpenPoolRequest {
-  return { processes: undefined, initializer: "", initargs: [], maxtasksperchild: undefined };
+  return { processes: undefined, initializer: "", initargs: [], maxtasksperchild: undefined, sharedPool: "" };
 }
 
 export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
@@ -1429,6 +1433,9 @@ export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
     }
     if (message.maxtasksperchild !== undefined) {
       writer.uint32(32).int32(message.maxtasksperchild);
+    }
+    if (message.sharedPool !== "") {
+      writer.uint32(42).string(message.sharedPool);
     }
     return writer;
   },
@@ -1476,6 +1483,14 @@ export const OpenPoolRequest: MessageFns<OpenPoolRequest> = {
             }
 
             message.maxtasksperchild = reader.int32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sharedPool = reader.string();
             continue;
           }
         }
