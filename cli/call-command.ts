@@ -1,12 +1,21 @@
 import { Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { printableJson } from '../wire/printable.js'
-import { addressOption, callArgument, count, functionArgument, json, jsonOption } from './command-options.js'
+import {
+  addressOption,
+  callArgument,
+  count,
+  functionArgument,
+  json,
+  jsonOption,
+  poolOption,
+} from './command-options.js'
 import { fail } from './exit-codes.js'
 import { print } from './output.js'
 
 interface Options {
   address: string
+  pool: string
   kwargs?: Record<string, unknown>
   timeout?: number
   retries?: number
@@ -20,6 +29,7 @@ export const callCommand = () =>
     .addArgument(functionArgument())
     .argument('[args...]', 'the arguments, each as JSON or plain text')
     .addOption(addressOption())
+    .addOption(poolOption())
     .addOption(new Option('-k, --kwargs <json>', 'keyword arguments, as a JSON object').argParser(json('object')))
     .addOption(
       new Option(
@@ -36,7 +46,7 @@ export const callCommand = () =>
     .addOption(jsonOption())
     .action(async (name: string, args: string[], options: Options) => {
       try {
-        await using pool = new Pool(options.address, { encoding: 'json' })
+        await using pool = new Pool(options.address, { encoding: 'json', pool: options.pool })
         const { timeout, retries } = options
         const result: unknown = await pool.apply(name, args.map(callArgument), options.kwargs, {
           ...(timeout !== undefined && { timeout }),

@@ -7,6 +7,10 @@ export const addressOption = () =>
     .env('FARPOOL_ADDRESS')
     .default('127.0.0.1:50051')
 
+/** The shared pool, for the commands that ask about one or call a function in it. */
+export const poolOption = () =>
+  new Option('--pool <name>', 'the shared pool of the server').env('FARPOOL_POOL').default('default')
+
 /** The function that `call` and `map` call. */
 export const functionArgument = () => new Argument('<function>', 'the name of the function')
 

@@ -5,7 +5,7 @@ import { FarpoolError, Pool, partial } from '../client/index.js'
 import { ReorderBuffer } from '../wire/chunks.js'
 import { printableJson } from '../wire/printable.js'
 import type { Reason } from '../wire/reason.js'
-import { addressOption, count, functionArgument, json, jsonOption } from './command-options.js'
+import { addressOption, count, functionArgument, json, jsonOption, poolOption } from './command-options.js'
 import { Exit, errorJson, fail, LineError, UsageError } from './exit-codes.js'
 import { JsonLines, type Line } from './json-lines.js'
 import { Output, print } from './output.js'
@@ -13,6 +13,7 @@ import { Progress } from './progress.js'
 
 interface Options {
   address: string
+  pool: string
   input: string
   output: string
   chunksize: number
@@ -38,6 +39,7 @@ export const mapCommand = () =>
       ).default('-'),
     )
     .addOption(addressOption())
+    .addOption(poolOption())
     .addOption(
       new Option('-c, --chunksize <n>', 'number of lines that a worker gets as one task').default(1).argParser(count()),
     )
@@ -108,7 +110,7 @@ async function run(name: string, options: Options): Promise<void> {
     }
   }
   try {
-    await using pool = new Pool(options.address, { encoding: 'json' })
+    await using pool = new Pool(options.address, { encoding: 'json', pool: options.pool })
     await forEachChunk(input.groups(options.chunksize), !options.unordered, callsOf(pool, name, options), write)
     // Without any result, the file is emptied.
     if (options.output !== '-') output ??= new Output(options.output)

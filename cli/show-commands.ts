@@ -9,20 +9,22 @@ import { Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { checkAddress, isLoopback } from '../wire/address.js'
 import { printableJson, printableLine } from '../wire/printable.js'
-import { addressOption, count, jsonOption } from './command-options.js'
+import { addressOption, count, jsonOption, poolOption } from './command-options.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
 import { print } from './output.js'
 
 interface Options {
   address: string
+  pool: string
   json?: boolean
 }
 
 /** farpool functions: lists the functions. */
 export const functionsCommand = () =>
   new Command('functions')
-    .description('list the functions that the server has registered')
+    .description('list the functions of a shared pool')
     .addOption(addressOption())
+    .addOption(poolOption())
     .addOption(jsonOption())
     .action((options: Options) =>
       show(options, async (pool) => {
@@ -37,11 +39,12 @@ export const functionsCommand = () =>
       }),
     )
 
-/** farpool info: shows the server and its shared pool. */
+/** farpool info: shows the server and one of its shared pools. */
 export const infoCommand = () =>
   new Command('info')
-    .description('show the server, its shared pool, its workers and counters')
+    .description('show the server, and the state, the workers and the counters of a shared pool')
     .addOption(addressOption())
+    .addOption(poolOption())
     .addOption(jsonOption())
     .action((options: Options) =>
       show(options, async (pool) => {
@@ -49,6 +52,7 @@ export const infoCommand = () =>
         const { server, tasks } = info
         const lines = [
           `farpool ${server.version} on ${server.runtime}, messages up to ${server.maxMessageBytes} bytes, grace ${server.graceMs} ms`,
+          ...(server.pools.length > 1 ? [`shared pools: ${server.pools.join(', ')}`] : []),
           `pool ${info.pool}: ${info.state}, ${counted(info.processes, 'process', 'processes')}, ${info.queued} queued, ${info.running} running`,
           ...(failure ? [`failed: ${failure.message} (${failure.reason})`] : []),
           `tasks: ${Object.entries(tasks)
@@ -67,7 +71,7 @@ const counted = (count: number, one: string, many = `${one}s`): string => `${cou
 
 async function show(options: Options, read: (pool: Pool) => Promise<{ json: object; lines: string[] }>): Promise<void> {
   try {
-    await using pool = new Pool(options.address)
+    await using pool = new Pool(options.address, { pool: options.pool })
     const { json, lines } = await read(pool)
     await print(`${options.json ? printableJson(json) : lines.map(printableLine).join('\n')}\n`)
   } catch (error) {

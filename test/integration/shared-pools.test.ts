@@ -177,6 +177,37 @@ describe('a server of two shared pools', () => {
       },
     })
   })
+
+  describe('and the command line', () => {
+    const run = (args: string[], input?: string) => farpool([...args, '--address', server.address], input)
+    afterAll(() => {
+      delete process.env['FARPOOL_POOL']
+    })
+
+    it('takes --pool', async () => {
+      expect((await run(['call', 'who'])).stdout).toBe('"text"\n')
+      expect((await run(['call', 'who', '--pool', 'images'])).stdout).toBe('"images"\n')
+      expect((await run(['map', 'invert', '--pool', 'images'], '0\n1\n')).stdout).toBe('255\n254\n')
+      expect((await run(['functions', '--pool', 'images'])).stdout).toMatch(/^invert +1 parameter {2}images\.mjs$/m)
+      const { stdout } = await run(['info', '--pool', 'images'])
+      expect(stdout).toMatch(/^shared pools: default, images\npool images: open, 2 processes/m)
+      expect(
+        (await farpool(['__complete', '--', 'call', '-a', server.address, '--pool', 'images', 'inv'])).stdout,
+      ).toBe('invert\timages.mjs\n')
+    })
+
+    it('takes FARPOOL_POOL', async () => {
+      process.env['FARPOOL_POOL'] = 'images'
+      expect((await run(['call', 'who'])).stdout).toBe('"images"\n')
+      expect((await run(['call', 'who', '--pool', 'default'])).stdout).toBe('"text"\n')
+    })
+
+    it('says which pools there are', async () => {
+      const { code, stderr } = await run(['call', 'who', '--pool', 'imges'])
+      expect([code, stderr]).toEqual([1, 'farpool: no pool "imges"; shared pools: default, images (POOL_NOT_FOUND)\n'])
+      expect(await run(['call', 'who', '--pool', ''])).toMatchObject({ code: 2, stderr: expect.stringContaining('""') })
+    })
+  })
 })
 
 describe('the end of a server of two shared pools', () => {

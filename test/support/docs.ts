@@ -11,7 +11,7 @@ import { until } from './server.js'
 /**
  * Runs the code blocks of a page in their order, as a reader would:
  *
- *     ts, js, json      with `// name` in the first line: a file. Otherwise a program, which is compiled and run.
+ *     ts, js, json, yaml  with `// name` in the first line: a file. Otherwise a program, which is compiled and run.
  *     sh                commands for bash, which must succeed
  *     sh server         a command that runs until the end of the page; the blocks behind it wait until it listens
  *     text output       what the block before has printed; … stands for any text
@@ -117,7 +117,7 @@ export class DocsProject implements AsyncDisposable {
       await until(listens, `the server of ${place} listens`)
       return ''
     }
-    if (!['ts', 'js', 'json'].includes(language)) throw new Error(`${place}: ${language} cannot run`)
+    if (!['ts', 'js', 'json', 'yaml'].includes(language)) throw new Error(`${place}: ${language} cannot run`)
     if (file) {
       this.#write(file, text)
       return ''
