@@ -109,7 +109,6 @@ const nodeCommand = (
 export class NodeLauncher implements Launcher {
   readonly #program = fileURLToPath(packageFile('dist/worker/worker-main.js'))
   readonly #flags: readonly string[]
-  readonly #kernelKills = new KernelOomKills()
   #isClosed = false
 
   /**
@@ -123,6 +122,7 @@ export class NodeLauncher implements Launcher {
   ) {
     this.#flags = maxHeapMb === undefined ? [] : [`--max-old-space-size=${maxHeapMb}`]
     reaper?.enter()
+    kernelKills ??= new KernelOomKills()
   }
 
   launch(failed: (error: Error) => void): WorkerProcess | undefined {
@@ -188,7 +188,7 @@ export class NodeLauncher implements Launcher {
         // However it ended, its own children end too. The kernel does not reuse a group id while a member lives.
         killGroup(pid)
         reaper?.remove(pid)
-        const isKernelKill = () => signal === 'SIGKILL' && this.#kernelKills.includesOneMore()
+        const isKernelKill = () => signal === 'SIGKILL' && kernelKills?.includesOneMore()
         resolveExit({
           exitCode: code ?? undefined,
           signal: signal ?? undefined,
@@ -201,6 +201,9 @@ export class NodeLauncher implements Launcher {
 
 /** Kills the workers if this process is killed. In a session of its own, so that it survives this process. */
 const reaper = process.platform === 'win32' ? undefined : new OrphanReaper(startReaper)
+
+/** All launchers share it: the kernel counts the kills of all their workers together. */
+let kernelKills: KernelOomKills | undefined
 
 /**
  * Has the file of a server's Unix socket removed if this process is killed. Returns a function that ends this: the file has

@@ -1,12 +1,12 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { type Pool, WorkerCrashedError } from 'farpool'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { Pool, WorkerCrashedError } from 'farpool'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { errorOf } from '../support/calls.js'
+import { errorOf, waiting } from '../support/calls.js'
 import { type Farm, startFarm } from '../support/farm.js'
 import { MemoryGroup, whyNoMemoryGroup } from '../support/memory-group.js'
-import { isAlive, until } from '../support/server.js'
+import { FUNCTIONS, isAlive, ServerProcess, until } from '../support/server.js'
 
 /** A server in a control group with little memory, and functions that use more. */
 
@@ -47,16 +47,9 @@ describe.skipIf(why !== '')(`a container without free memory${why}`, () => {
   })
 
   const pids = async () => (await pool.info()).workers.map(({ pid }) => pid)
-  /** Starts a call that runs until the file `${file}.go` exists. Resolves when it has begun, with its worker's process id. */
-  const waiting = async () => {
-    const result = pool.applyAsync('waitFor', [file, `${file}.go`, 'went on'])
-    await until(async () => (await pool.info()).workers.some((worker) => worker.function === 'waitFor'), 'it runs')
-    await until(() => existsSync(file) && readFileSync(file, 'utf8').endsWith('\n'), 'it has begun')
-    return { result, pid: Number(readFileSync(file, 'utf8')) }
-  }
 
   it('loses the worker that used it: its call fails with WORKER_OOM, and other calls go on', async () => {
-    const { result, pid } = await waiting()
+    const { result, pid } = await waiting(pool, file)
     const before = await pids()
     const error = await errorOf(pool.apply('eatMemory'))
     expect(error).toBeInstanceOf(WorkerCrashedError)
@@ -98,8 +91,22 @@ describe.skipIf(why !== '')(`a container without free memory${why}`, () => {
     expect(await pool.apply('add', [1, 2])).toBe(3)
   })
 
+  it('takes no kill of another shared pool for its own', async () => {
+    const config = farm.fresh()
+    const modules = `modules: [${JSON.stringify(FUNCTIONS)}]`
+    writeFileSync(config, `${modules}\nprocesses: 1\npools: { other: { ${modules} } }\n`)
+    await using own = new MemoryGroup(MIB)
+    await using server = await ServerProcess.start(['--config', config], [], own.prefix)
+    await using other = new Pool(server.address, { pool: 'other' })
+    await using mine = new Pool(server.address)
+    const { result, pid } = await waiting(mine, file)
+    expect(await errorOf(other.apply('eatMemory'))).toMatchObject(endedByKernel('1'))
+    process.kill(pid, 'SIGKILL')
+    expect(await errorOf(result)).toMatchObject({ reason: 'WORKER_CRASHED', metadata: { signal: 'SIGKILL' } })
+  })
+
   it('fails a call with WORKER_CRASHED if its worker was killed for another reason', async () => {
-    const { result, pid } = await waiting()
+    const { result, pid } = await waiting(pool, file)
     await using other = new MemoryGroup(64)
     const [command = '', ...args] = other.prefix
     const eater = 'const kept = []; for (;;) kept.push(Buffer.alloc(8 << 20, 1))'
