@@ -37,6 +37,7 @@ pools:
     processes: 2
     grace: 1234
     max-heap-mb: 99
+    max-queued-per-client: 3
 `
 
 const folder = temporaryFolder()
@@ -125,6 +126,24 @@ describe('a server of two shared pools', () => {
     expect((await images.info()).queued).toBe(1)
     writeFileSync(go, '')
     expect(await Promise.all(calls)).toEqual(['went on', 'went on', 'images'])
+  })
+
+  it('reads the calls of a client no further than the limits of their pool say', async () => {
+    await using images = connect({ pool: 'images' })
+    const go = folder.fresh()
+    const begun = [folder.fresh(), folder.fresh()]
+    const calls: PromiseLike<unknown>[] = begun.map((file) => images.applyAsync('wait', [file, go]))
+    await until(() => begun.every(existsSync), 'its workers are busy')
+    for (let value = 0; value < 10; value++) {
+      calls.push(images.applyAsync('invert', [value]))
+      // It comes to the server behind the call, so that each call is a message of its own.
+      await images.info()
+    }
+    // Of the calls that are open, the fourth is one too many.
+    expect(await images.info()).toMatchObject({ running: 2, queued: 2 })
+    writeFileSync(go, '')
+    const inverted = Array.from({ length: 10 }, (_, value) => 255 - value)
+    expect(await Promise.all(calls)).toEqual(['went on', 'went on', ...inverted])
   })
 
   it.each<[string, (pool: Pool) => Promise<unknown>]>([
