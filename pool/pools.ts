@@ -189,7 +189,7 @@ export class Pools implements Engine {
 }
 
 /** A failure that names the pool which it belongs to. */
-function failureOf(pool: string, { reason, message, metadata, remote, cause }: Failure): Failure {
+export function failureOf(pool: string, { reason, message, metadata, remote, cause }: Failure): Failure {
   return new Failure(reason, `pool ${pool}: ${message}`, { metadata, ...(remote && { remote }), cause })
 }
 

@@ -1,7 +1,9 @@
 import { FunctionTable } from '../pool/function-table.js'
 import { Pool } from '../pool/pool.js'
+import { failureOf } from '../pool/pools.js'
 import { NodeLauncher } from '../pool/process/launcher.js'
 import type { FunctionInfo } from '../pool/process/worker-handle.js'
+import { asFailure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import type { PoolConfig, ServeConfig } from './config.js'
 import { poolDefaults } from './pool-defaults.js'
@@ -12,7 +14,12 @@ import { poolDefaults } from './pool-defaults.js'
  */
 export async function functionsOfPools(config: ServeConfig): Promise<Map<string, readonly FunctionInfo[]>> {
   const found = new Map<string, readonly FunctionInfo[]>()
-  for (const [name, pool] of config.pools) found.set(name, await functionsOf(name, pool, config))
+  for (const [name, pool] of config.pools) {
+    const functions = await functionsOf(name, pool, config).catch((error: unknown) => {
+      throw config.pools.size === 1 ? error : failureOf(name, asFailure(error))
+    })
+    found.set(name, functions)
+  }
   return found
 }
 
