@@ -1,14 +1,14 @@
-import { Command, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { printableJson } from '../wire/printable.js'
 import {
-  addressOption,
   callArgument,
+  connectionOf,
   count,
   functionArgument,
   json,
   jsonOption,
-  poolOption,
+  poolCommand,
 } from './command-options.js'
 import { fail } from './exit-codes.js'
 import { print } from './output.js'
@@ -24,12 +24,10 @@ interface Options {
 
 /** farpool call: calls a function once. */
 export const callCommand = () =>
-  new Command('call')
+  poolCommand('call')
     .description('call a function and print its result as JSON')
     .addArgument(functionArgument())
     .argument('[args...]', 'the arguments, each as JSON or plain text')
-    .addOption(addressOption())
-    .addOption(poolOption())
     .addOption(new Option('-k, --kwargs <json>', 'keyword arguments, as a JSON object').argParser(json('object')))
     .addOption(
       new Option(
@@ -44,9 +42,9 @@ export const callCommand = () =>
       ).argParser(count(0)),
     )
     .addOption(jsonOption())
-    .action(async (name: string, args: string[], options: Options) => {
+    .action(async (name: string, args: string[], options: Options, command: Command) => {
       try {
-        await using pool = new Pool(options.address, { encoding: 'json', pool: options.pool })
+        await using pool = new Pool(options.address, { encoding: 'json', ...connectionOf(command) })
         const { timeout, retries } = options
         const result: unknown = await pool.apply(name, args.map(callArgument), options.kwargs, {
           ...(timeout !== undefined && { timeout }),

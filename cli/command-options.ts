@@ -1,15 +1,55 @@
-import { Argument, InvalidArgumentError, Option } from 'commander'
+import { Argument, Command, InvalidArgumentError, Option } from 'commander'
+import type { TlsOptions } from '../client/index.js'
+import { OPTIONS, type OptionSpec } from '../server/option-table.js'
+import { addOption, givenFor } from './configuration.js'
 import { UsageError } from './exit-codes.js'
 
-/** The server's address, for all commands but `serve`. */
-export const addressOption = () =>
-  new Option('-a, --address <address>', 'address of the server: host:port or unix:/path')
-    .env('FARPOOL_ADDRESS')
-    .default('127.0.0.1:50051')
+const TLS: OptionSpec = {
+  name: 'tls',
+  about: 'use TLS, and check the certificate of the server; the other TLS options imply it',
+  schema: OPTIONS.watch.schema,
+  default: false,
+}
 
-/** The shared pool, for the commands that ask about one or call a function in it. */
-export const poolOption = () =>
-  new Option('--pool <name>', 'the shared pool of the server').env('FARPOOL_POOL').default('default')
+/**
+ * A command that talks to a server: all but `serve`, `check` and `completion`. The variables FARPOOL_TLS_CERT and
+ * FARPOOL_TLS_KEY belong to the server, so that one container can have both.
+ */
+export function clientCommand(name?: string): Command {
+  const address = new Option('-a, --address <address>', 'address of the server: host:port or unix:/path')
+  const ca = new Option('--tls-ca <file>', 'PEM file of the CAs of the server (default: those that Node trusts)')
+  const cert = new Option('--tls-cert <file>', 'PEM file of a client certificate, for a server that wants one')
+  const key = new Option('--tls-key <file>', 'PEM file of the private key of the client certificate')
+  const serverName = new Option(
+    '--tls-server-name <name>',
+    'name that the certificate of the server must have (default: the host of the address)',
+  )
+  const command = new Command(name).addOption(address.env('FARPOOL_ADDRESS').default('127.0.0.1:50051'))
+  return addOption(command, TLS)
+    .addOption(ca.env('FARPOOL_TLS_CA'))
+    .addOption(cert.env('FARPOOL_TLS_CLIENT_CERT'))
+    .addOption(key.env('FARPOOL_TLS_CLIENT_KEY'))
+    .addOption(serverName.env('FARPOOL_TLS_SERVER_NAME'))
+}
+
+/** One that also asks about a shared pool, or calls a function in it. */
+export const poolCommand = (name?: string): Command =>
+  clientCommand(name).addOption(
+    new Option('--pool <name>', 'the shared pool of the server').env('FARPOOL_POOL').default('default'),
+  )
+
+/** What the options of such a command say about the connection and the pool. @throws Failure BAD_REQUEST. */
+export function connectionOf(command: Command): { tls: TlsOptions | false; pool?: string } {
+  const { pool, tlsCa, tlsCert, tlsKey, tlsServerName } = command.opts<Record<string, string | undefined>>()
+  const tls: TlsOptions = {
+    ...(tlsCa !== undefined && { ca: tlsCa }),
+    ...(tlsCert !== undefined && { cert: tlsCert }),
+    ...(tlsKey !== undefined && { key: tlsKey }),
+    ...(tlsServerName !== undefined && { serverName: tlsServerName }),
+  }
+  const isOn = givenFor(command, TLS)?.value ?? Object.keys(tls).length > 0
+  return { tls: isOn ? tls : false, ...(pool !== undefined && { pool }) }
+}
 
 /** The function that `call` and `map` call. */
 export const functionArgument = () => new Argument('<function>', 'the name of the function')

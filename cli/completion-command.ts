@@ -1,7 +1,7 @@
 import { Argument, Command, type Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { printableLine } from '../wire/printable.js'
-import { addressOption, functionArgument, poolOption } from './command-options.js'
+import { connectionOf, functionArgument, poolCommand } from './command-options.js'
 import { print } from './output.js'
 
 /** How long a completion waits for the names of functions, in milliseconds: somebody has pressed a key. */
@@ -73,7 +73,7 @@ async function anyOf(program: Command, before: readonly string[], current: strin
   if (current.startsWith('-')) return optionsOf(command, current)
   const argument = command.registeredArguments[values]
   if (argument?.argChoices) return argument.argChoices.map((word) => ({ word }))
-  return argument?.name() === functionArgument().name() ? functionsAt(serverIn(before)) : []
+  return argument?.name() === functionArgument().name() ? functionsOf(before) : []
 }
 
 /** How many of the words are no options and no values of options, and the option whose value comes next. */
@@ -105,21 +105,16 @@ const optionsOf = (command: Command, current: string): Candidate[] =>
       return words.flatMap((word) => (word ? [{ word, about }] : []))
     })
 
-/** The values of --address and --pool among the words, or what they are without them. */
-function serverIn(words: readonly string[]): { address: string; pool: string } {
-  const command = new Command().addOption(addressOption()).addOption(poolOption())
-  command
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .exitOverride()
-    .configureOutput({ writeErr: () => {} })
-  return command.parse([...words], { from: 'user' }).opts()
-}
-
-/** The names on the server, if it answers quickly. A name that means something to a shell is left out: it is somebody else's. */
-async function functionsAt({ address, pool: name }: { address: string; pool: string }): Promise<Candidate[]> {
+/**
+ * The names on the server that the words name, if it answers quickly. A name that means something to a shell is left out: it
+ * is somebody else's.
+ */
+async function functionsOf(words: readonly string[]): Promise<Candidate[]> {
+  const command = poolCommand().allowUnknownOption().allowExcessArguments().exitOverride()
+  command.configureOutput({ writeErr: () => {} })
   try {
-    await using pool = new Pool(address, { pool: name })
+    const { address } = command.parse([...words], { from: 'user' }).opts<{ address: string }>()
+    await using pool = new Pool(address, connectionOf(command))
     const late = new Promise<never>((_, reject) => setTimeout(reject, ASK_MS, new Error('late')).unref())
     const functions = await Promise.race([pool.functions(), late])
     return functions

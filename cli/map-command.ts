@@ -1,11 +1,11 @@
 import { accessSync, constants, type Stats, statSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { Command, Option } from 'commander'
+import { type Command, Option } from 'commander'
 import { FarpoolError, Pool, partial } from '../client/index.js'
 import { ReorderBuffer } from '../wire/chunks.js'
 import { printableJson } from '../wire/printable.js'
 import type { Reason } from '../wire/reason.js'
-import { addressOption, count, functionArgument, json, jsonOption, poolOption } from './command-options.js'
+import { connectionOf, count, functionArgument, json, jsonOption, poolCommand } from './command-options.js'
 import { Exit, errorJson, fail, LineError, UsageError } from './exit-codes.js'
 import { JsonLines, type Line } from './json-lines.js'
 import { Output, print } from './output.js'
@@ -28,7 +28,7 @@ interface Options {
 
 /** farpool map: calls a function for each line of a file, as a stream, so that neither file has to fit into memory. */
 export const mapCommand = () =>
-  new Command('map')
+  poolCommand('map')
     .description('call a function with each line of a JSON Lines file; write each result as a line')
     .addArgument(functionArgument())
     .addOption(new Option('-i, --input <file>', 'file with one JSON value per line; -: standard input').default('-'))
@@ -38,8 +38,6 @@ export const mapCommand = () =>
         'file for the results, one JSON value per line, in the order of the input; -: standard output',
       ).default('-'),
     )
-    .addOption(addressOption())
-    .addOption(poolOption())
     .addOption(
       new Option('-c, --chunksize <n>', 'number of lines that a worker gets as one task').default(1).argParser(count()),
     )
@@ -72,9 +70,9 @@ export const mapCommand = () =>
       ).argParser(count(0)),
     )
     .addOption(jsonOption())
-    .action(async (name: string, options: Options) => {
+    .action(async (name: string, options: Options, command: Command) => {
       try {
-        await run(name, options)
+        await run(name, options, connectionOf(command))
       } catch (error) {
         await fail(error, options.json)
       }
@@ -88,7 +86,7 @@ interface Outcome {
   readonly result: PromiseSettledResult<unknown>
 }
 
-async function run(name: string, options: Options): Promise<void> {
+async function run(name: string, options: Options, connection: ReturnType<typeof connectionOf>): Promise<void> {
   const input = new JsonLines(options.input)
   checkOutput(options.output, input.stats)
   const progress = new Progress(name)
@@ -110,7 +108,7 @@ async function run(name: string, options: Options): Promise<void> {
     }
   }
   try {
-    await using pool = new Pool(options.address, { encoding: 'json', pool: options.pool })
+    await using pool = new Pool(options.address, { encoding: 'json', ...connection })
     await forEachChunk(input.groups(options.chunksize), !options.unordered, callsOf(pool, name, options), write)
     // Without any result, the file is emptied.
     if (options.output !== '-') output ??= new Output(options.output)

@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { functionsOfPools } from '../server/check.js'
 import type { ServeOptions } from '../server/config.js'
+import { TlsCredentials } from '../server/grpc/certificates.js'
 import { type RunningServer, serve } from '../server/index.js'
 import { OPTIONS, type OptionSpec } from '../server/option-table.js'
 import { resolveConfig } from '../server/resolve-config.js'
@@ -55,7 +56,9 @@ export const checkCommand = () =>
     .action(async (modules: string[], { json }: { json?: true }, command: Command) => {
       try {
         const { options, label } = await readConfiguration(modules, command)
-        const pools = await functionsOfPools(resolveConfig(options, label))
+        const config = resolveConfig(options, label)
+        await TlsCredentials.from(config)
+        const pools = await functionsOfPools(config)
         const names = [...pools].map(([pool, functions]) => [pool, functions.map(({ name }) => name)] as const)
         const lines = names.map(([pool, functions]) => `pool ${pool}: ${functions.join(', ') || 'no functions'}`)
         await print(

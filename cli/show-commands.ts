@@ -1,15 +1,12 @@
-import {
-  credentials,
-  type GrpcObject,
-  loadPackageDefinition,
-  type ServiceClientConstructor,
-  type ServiceError,
-} from '@grpc/grpc-js'
-import { Command, Option } from 'commander'
+import { type GrpcObject, loadPackageDefinition, type ServiceClientConstructor, type ServiceError } from '@grpc/grpc-js'
+import { type Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
+import { watchedCredentials } from '../client/transport/connecting.js'
+import { failureOf } from '../client/transport/grpc-status.js'
+import { type ClientTls, clientTls } from '../client/transport/tls.js'
 import { checkAddress, isLoopback } from '../wire/address.js'
-import { printableJson, printableLine } from '../wire/printable.js'
-import { addressOption, count, jsonOption, poolOption } from './command-options.js'
+import { printable, printableJson, printableLine } from '../wire/printable.js'
+import { clientCommand, connectionOf, count, jsonOption, poolCommand } from './command-options.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
 import { print } from './output.js'
 
@@ -21,13 +18,11 @@ interface Options {
 
 /** farpool functions: lists the functions. */
 export const functionsCommand = () =>
-  new Command('functions')
+  poolCommand('functions')
     .description('list the functions of a shared pool')
-    .addOption(addressOption())
-    .addOption(poolOption())
     .addOption(jsonOption())
-    .action((options: Options) =>
-      show(options, async (pool) => {
+    .action((options: Options, command: Command) =>
+      show(options, command, async (pool) => {
         const functions = await pool.functions()
         const width = Math.max(...functions.map(({ name }) => name.length))
         return {
@@ -41,13 +36,11 @@ export const functionsCommand = () =>
 
 /** farpool info: shows the server and one of its shared pools. */
 export const infoCommand = () =>
-  new Command('info')
+  poolCommand('info')
     .description('show the server, and the state, the workers and the counters of a shared pool')
-    .addOption(addressOption())
-    .addOption(poolOption())
     .addOption(jsonOption())
-    .action((options: Options) =>
-      show(options, async (pool) => {
+    .action((options: Options, command: Command) =>
+      show(options, command, async (pool) => {
         const { failure, ...info } = await pool.info()
         const { server, tasks } = info
         const lines = [
@@ -69,9 +62,13 @@ export const infoCommand = () =>
 
 const counted = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`
 
-async function show(options: Options, read: (pool: Pool) => Promise<{ json: object; lines: string[] }>): Promise<void> {
+async function show(
+  options: Options,
+  command: Command,
+  read: (pool: Pool) => Promise<{ json: object; lines: string[] }>,
+): Promise<void> {
   try {
-    await using pool = new Pool(options.address, { pool: options.pool })
+    await using pool = new Pool(options.address, connectionOf(command))
     const { json, lines } = await read(pool)
     await print(`${options.json ? printableJson(json) : lines.map(printableLine).join('\n')}\n`)
   } catch (error) {
@@ -81,19 +78,18 @@ async function show(options: Options, read: (pool: Pool) => Promise<{ json: obje
 
 /** farpool health: the standard gRPC health check, for example for a container's HEALTHCHECK. */
 export const healthCommand = () =>
-  new Command('health')
+  clientCommand('health')
     .description('ask grpc.health.v1.Health for the status; exit code 0: SERVING, 1: any other status, 3: no answer')
-    .addOption(addressOption())
     .addOption(
       new Option('-t, --timeout <ms>', 'how long to wait for the answer, in milliseconds')
         .default(2_000)
         .argParser(count()),
     )
     .addOption(jsonOption())
-    .action(async (options: { address: string; timeout: number; json?: boolean }) => {
+    .action(async (options: HealthOptions, command: Command) => {
       try {
         checkAddress('address', options.address)
-        const status = await check(options.address, options.timeout)
+        const status = await check(options, tlsFor(options.address, command))
         process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
         await print(`${options.json ? printableJson({ status }) : printableLine(status)}\n`)
       } catch (error) {
@@ -101,13 +97,29 @@ export const healthCommand = () =>
       }
     })
 
-async function check(address: string, timeout: number): Promise<string> {
+interface HealthOptions extends Options {
+  timeout: number
+}
+
+/**
+ * Inside of a server's container, where the environment names the server's own certificate, the check needs no options. Nothing
+ * that it sends is a secret, and it does not leave this machine, so it trusts any certificate: the server may be about to
+ * replace its own, or have kept an old one.
+ */
+function tlsFor(address: string, command: Command): ClientTls | undefined {
+  const { tls } = connectionOf(command)
+  if (tls) return clientTls(address, tls)
+  const { FARPOOL_TLS_CERT: cert, FARPOOL_TLS_KEY: key } = process.env
+  return cert && key && isLoopback(address) ? clientTls(address, { cert, key }, 'any') : undefined
+}
+
+async function check({ address, timeout }: HealthOptions, tls: ClientTls | undefined): Promise<string> {
   // Loaded here, because every command loads this file, and a server needs neither.
   const [{ loadSync }, { protoPath }] = await Promise.all([import('@grpc/proto-loader'), import('grpc-health-check')])
   const { grpc } = loadPackageDefinition(loadSync(protoPath, { enums: String })) as unknown as {
     grpc: { health: { v1: GrpcObject & { Health: ServiceClientConstructor } } }
   }
-  const client = new grpc.health.v1.Health(address, credentials.createInsecure(), {
+  const client = new grpc.health.v1.Health(address, watchedCredentials(tls), {
     'grpc.enable_channelz': 0,
     'grpc.enable_http_proxy': isLoopback(address) ? 0 : 1,
   })
@@ -115,6 +127,7 @@ async function check(address: string, timeout: number): Promise<string> {
     const deadline = Date.now() + timeout
     client['check']?.({ service: '' }, { deadline }, (error: ServiceError | null, response?: { status: string }) => {
       client.close()
+      if (error) process.stderr.write(`farpool: ${printable(failureOf(error).message)}\n`)
       resolve(error ? 'UNREACHABLE' : (response?.status ?? 'UNKNOWN'))
     })
   })

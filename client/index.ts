@@ -28,9 +28,11 @@ export type {
   ItemOutcome,
   MapAsyncOptions,
   MapOptions,
+  PemSource,
   PoolOptions,
   Progress,
   RetryOptions,
+  TlsOptions,
 } from './options.js'
 export { Pool } from './pool-client.js'
 export { partial } from './request.js'

@@ -14,6 +14,24 @@ export interface OwnedPoolOptions {
   maxtasksperchild?: number
 }
 
+/** PEM: as text, as bytes, or as the path or `file:` URL of a file. */
+export type PemSource = string | URL | Uint8Array
+
+/** TLS. Files are read again for each new connection, so certificates can be replaced while the client runs. */
+export interface TlsOptions {
+  /** The CAs, one of which must have issued the server's certificate. Default: those that Node trusts. */
+  ca?: PemSource
+  /**
+   * The client's own certificate, for a server that wants one (`--tls-client-ca`), followed by those between it and its CA.
+   * Default: none.
+   */
+  cert?: PemSource
+  /** The private key of `cert`, without a passphrase. */
+  key?: PemSource
+  /** The name that the server's certificate must have. Default: the host of the address; for a Unix socket `localhost`. */
+  serverName?: string
+}
+
 /** Which pool of the server this client uses, and how it talks to the server. */
 export interface ClientOptions {
   /**
@@ -28,6 +46,8 @@ export interface ClientOptions {
    * calls over several servers.
    */
   transport?: 'stream' | 'unary'
+  /** Encrypts the connection and checks the certificate of the server; `true` stands for `{}`. Default: no TLS. */
+  tls?: boolean | TlsOptions
 }
 
 export type PoolOptions = OwnedPoolOptions & ClientOptions
@@ -187,6 +207,20 @@ const REMOTE_POOL: Rules = {
   ...OWNED_POOL,
   ...ENCODING,
   transport: oneOf('stream', 'unary'),
+  tls: {
+    test: (value) => typeof value === 'boolean' || isObject(value),
+    must: "must be true, false or an object, such as { ca: './ca.pem' }",
+  },
+}
+const PEM: Rule = {
+  test: (value) => (typeof value === 'string' && value !== '') || value instanceof URL || value instanceof Uint8Array,
+  must: 'must be PEM as text or bytes, or the path or URL of a file with it',
+}
+const TLS: Rules = {
+  ca: PEM,
+  cert: PEM,
+  key: PEM,
+  serverName: { test: (value) => typeof value === 'string' && value !== '', must: 'must be the name of a host' },
 }
 const LOCAL_POOL: Rules = {
   ...OWNED_POOL,
@@ -249,7 +283,8 @@ function check(method: string, what: string, rules: Rules, options: unknown): vo
   if (options['initargs'] !== undefined && options['initializer'] === undefined) {
     throw badRequest('initargs were given without an initializer')
   }
-  const { retry } = options
+  const { retry, tls } = options
+  if (isObject(tls)) check(method, 'tls options', TLS, tls)
   if (retry === undefined || rules === RETRY) return
   check(method, 'retry options', RETRY, retry)
   if ((retry as RetryOptions).times === undefined) throw badRequest(`retry has no times; it ${atLeast(0).must}`)

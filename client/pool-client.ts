@@ -39,9 +39,17 @@ class Parts implements CallerParts {
     checkOptions('new Pool', options)
     this.encoding = options.encoding ?? 'cbor'
     this.sharedPool = options.pool ?? ''
-    this.transport = given?.transport ?? connect(address, options)
+    this.transport = given?.transport ?? this.#connect(address, options)
     this.transport.onEvent = (event) => this.events.dispatch(event)
     this.backing = given?.backing ?? this.#backingFor(options)
+  }
+
+  #connect(address: string, options: PoolOptions): Transport {
+    try {
+      return connect(address, options)
+    } catch (error) {
+      throw toError(error)
+    }
   }
 
   #backingFor(options: PoolOptions): Backing {
@@ -70,7 +78,7 @@ export class Pool<M = AnyModule> extends Caller<M> implements AsyncDisposable {
   /**
    * Returns at once; the connection is made in the background.
    * @param address of a farpool server: `host:port` or `unix:/path`.
-   * @throws BadRequestError if the address or an option is invalid, EncodingError if `initargs` cannot be encoded.
+   * @throws BadRequestError if the address, an option or a certificate is invalid, EncodingError if `initargs` cannot be encoded.
    */
   constructor(address: string, options: PoolOptions = {}) {
     const parts = new Parts(address, options)

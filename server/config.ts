@@ -36,6 +36,14 @@ export interface ServeOptions extends SharedPoolOptions {
   /** `host:port` (port 0 for a free one) or `unix:/path/to.sock`. Default `127.0.0.1:50051`. */
   listen?: string
   /**
+   * The paths of PEM files: the certificate of the server (followed by those between it and its CA), and its private key.
+   * Both are read again when they change. Default: no TLS.
+   */
+  tlsCert?: string
+  tlsKey?: string
+  /** The path of a PEM file of CAs: each client must have a certificate of one of them. Default: clients need none. */
+  tlsClientCa?: string
+  /**
    * Further shared pools, by name: `new Pool(address, { pool: 'images' })` uses one. An option that it does not set is that
    * of the server, except for the initializer and its arguments.
    */
@@ -99,9 +107,13 @@ export interface PoolConfig extends Required<Omit<SharedPoolOptions, 'modules' |
 /** The options of a server, checked and complete; the one place where defaults are made. */
 export interface ServeConfig
   extends PoolConfig,
-    Required<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools'>> {
+    Required<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools' | TlsFile>> {
+  tlsCert: string | undefined
+  tlsKey: string | undefined
+  tlsClientCa: string | undefined
   /** All shared pools, the one named `default` too. */
   pools: ReadonlyMap<string, PoolConfig>
 }
 
 type Unlimited = 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'
+type TlsFile = 'tlsCert' | 'tlsKey' | 'tlsClientCa'

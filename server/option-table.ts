@@ -46,6 +46,7 @@ const boolean = v.boolean('must be true or false')
 export const text = (must: string) => v.pipe(v.string(must), v.nonEmpty(must))
 const oneOf = <const T extends string>(values: readonly T[]) =>
   v.picklist(values, `must be one of ${values.join(', ')}`)
+const file = text('must be the path of a file')
 const array = v.array(v.unknown(), 'must be a JSON array')
 
 const address = v.pipe(
@@ -64,6 +65,30 @@ export const OPTIONS = {
     about: 'where to listen: host:port or unix:/path',
     schema: address,
     default: '127.0.0.1:50051',
+  },
+  tlsCert: {
+    name: 'tls-cert',
+    value: '<file>',
+    about: 'PEM file of the certificate, with those between it and its CA; read again when it changes',
+    schema: file,
+    defaultWords: 'no TLS',
+    isPath: true,
+  },
+  tlsKey: {
+    name: 'tls-key',
+    value: '<file>',
+    about: 'PEM file of the private key of the certificate',
+    schema: file,
+    defaultWords: 'no TLS',
+    isPath: true,
+  },
+  tlsClientCa: {
+    name: 'tls-client-ca',
+    value: '<file>',
+    about: 'PEM file of CAs: each client must have a certificate of one of them',
+    schema: file,
+    defaultWords: 'clients need no certificate',
+    isPath: true,
   },
   processes: {
     name: 'processes',

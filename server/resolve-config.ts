@@ -1,3 +1,4 @@
+import { resolve } from 'node:path'
 import * as v from 'valibot'
 import { modulePath } from '../pool/defaults.js'
 import { DEFAULT_POOL } from '../pool/engine.js'
@@ -50,10 +51,18 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     const which = pools.size === 1 ? label('processes') : 'the number of processes of all shared pools'
     bad(which, processes, `must be an integer, from 1 to ${maxProcesses} (${label('maxProcesses')})`)
   }
+  checkTls(of, label)
+  const path = (key: 'tlsCert' | 'tlsKey' | 'tlsClientCa') => {
+    const file = of(key)
+    return file === undefined ? undefined : resolve(file)
+  }
   return {
     ...own,
     pools,
     listen: of('listen'),
+    tlsCert: path('tlsCert'),
+    tlsKey: path('tlsKey'),
+    tlsClientCa: path('tlsClientCa'),
     drainMs: timer(of('drainMs')),
     pingTimeoutMs: timer(of('pingTimeoutMs')),
     workerNice: of('workerNice'),
@@ -109,6 +118,17 @@ function poolConfig(
     maxQueuedPerClient: of('maxQueuedPerClient') ?? maxQueued,
     maxRunningPerClient: of('maxRunningPerClient'),
     maxQueuedBytes: of('maxQueuedBytes'),
+  }
+}
+
+function checkTls(of: Reader, label: OptionLabel): void {
+  for (const [one, other] of [
+    ['tlsCert', 'tlsKey'],
+    ['tlsKey', 'tlsCert'],
+    ['tlsClientCa', 'tlsCert'],
+  ] as const) {
+    if (of(one) === undefined || of(other) !== undefined) continue
+    throw new Failure('BAD_REQUEST', `${label(one)} is given without ${label(other)}`)
   }
 }
 

@@ -11,6 +11,7 @@ import { addPoolService } from './api/service.js'
 import type { ServeConfig, ServeOptions } from './config.js'
 import { drain } from './drain.js'
 import { grpcStatus } from './grpc/adapter.js'
+import { TlsCredentials } from './grpc/certificates.js'
 import { configureHttp2 } from './grpc/http2-server.js'
 import { InboundMemory } from './grpc/inbound.js'
 import { listen } from './grpc/listen.js'
@@ -43,13 +44,14 @@ export interface RunningServer extends AsyncDisposable {
  * Starts a server: first the workers, then the address. Resolves when calls can come. This is the composition root: the
  * parts of a server are made here and nowhere else.
  *
- * @throws Failure for a wrong option, a module that cannot be loaded, an initializer that fails, an address in use, and
+ * @throws Failure for a wrong option, a certificate that cannot be used, a module that cannot be loaded, an initializer that fails, an address in use, and
  *   CANCELLED if the signal fires during the start.
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)
   const { signal } = options
   checkNotEnded(signal)
+  const tls = await TlsCredentials.from(config)
   const log = await Log.open(config.logLevel, config.logFormat)
   const { logger } = log
   const descriptors = missingDescriptors(config)
@@ -94,6 +96,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
         logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed'),
       silent: (client, ms) =>
         logger.warn({ client }, `the client did not answer for ${ms / 1_000} s; its connection is closed`),
+      handshakeFailed: (client, why) => logger.warn({ client }, `a client was refused by TLS: ${why}`),
     },
   )
   if (!http2) {
@@ -130,7 +133,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   signal?.addEventListener('abort', endStart)
   try {
     await engine.start({ state: checkHealth })
-    address = await listen(server, config.listen)
+    address = await listen(server, config.listen, tls)
     const path = socketPath(address)
     if (path) forgetSocketFile = watchSocketFile(path)
     checkNotEnded(signal)
@@ -152,6 +155,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     () => budget.held,
   )
   const watchers = config.watch ? engine.shared.map((pool) => watchPool(engine, pool, logger)) : []
+  const stopReloading = tls?.watch({
+    replaced: (facts) => logger.info(facts, 'the TLS files were reloaded'),
+    refused: (why) => logger.warn(`the changed TLS files cannot be used, the old ones stay: ${why}`),
+  })
   const served = engine.shared.map((pool) => [
     pool.name,
     { processes: pool.options.processes, functions: functionNames(pool) },
@@ -161,6 +168,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const end = (drainMs: number) => {
     stopGivingBack()
     for (const stop of watchers) stop()
+    stopReloading?.()
     const parts = {
       server,
       pools: engine,

@@ -10,7 +10,7 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url))
 /** Which room may import which other rooms, and not which packages; docs/explanation/architecture.md draws it. */
 const ROOMS: Record<string, { imports: string[]; notPackages?: RegExp; notFiles?: RegExp }> = {
   'proto/gen': { imports: [] },
-  wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer|fs)|@grpc|pino)/ },
+  wire: { imports: ['proto/gen'], notPackages: /^(node:(?!buffer|fs|crypto)|@grpc|pino)/ },
   worker: { imports: ['wire', 'proto/gen'], notPackages: /^(@grpc|pino)/, notFiles: /pool_service|rpc-methods/ },
   pool: {
     imports: ['wire', 'proto/gen'],

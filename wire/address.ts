@@ -100,3 +100,13 @@ export const isLoopback = (address: string): boolean =>
   /^(?:unix:|(?:dns:(?:\/\/[^/]*\/)?)?(?:(?:[^:]+\.)?localhost|127(?:\.\d+){3}|\[(?:::1|::ffff:127(?:\.\d+){3})\]):)/i.test(
     address,
   )
+
+/** The host of a checked address of a server, without brackets; undefined where it is a list of addresses. */
+export function hostOf(address: string): string | undefined {
+  if (socketPath(address) !== undefined) return 'localhost'
+  if (/^ipv[46]:/.test(address)) return undefined
+  return address
+    .replace(/^dns:(?:\/\/[^/]*\/)?/, '')
+    .replace(/:\d+$/, '')
+    .replace(/^\[(.*)\]$/, '$1')
+}

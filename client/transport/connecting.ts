@@ -8,6 +8,7 @@ import { Code } from '../../wire/reason.js'
 import { SilentConnections } from '../../wire/silent-connections.js'
 import { grpcJs } from './grpc-js.js'
 import { KeepAlive } from './keep-alive.js'
+import type { ClientTls } from './tls.js'
 import type { TransportEvent } from './transport.js'
 
 /** An RPC fails if it has no connection after this long. A server that is there is connected within a few round trips. */
@@ -67,26 +68,59 @@ function sessionOf(socket: object): Pinged | undefined {
   return undefined
 }
 
-/** One for all pools: grpc-js lets channels with equal credentials share a connection. */
-let known: ChannelCredentials | undefined
+/** A shorter answer than the smallest frame of HTTP/2 is none in HTTP/2. */
+const FRAME_BYTES = 9
 
-/** Credentials for connections without encryption, which are watched: grpc-js passes each new socket to its credentials. */
-export function watchedCredentials(): ChannelCredentials {
-  if (known) return known
-  known = grpcJs().credentials.createInsecure()
-  const createConnector = known._createSecureConnector.bind(known)
-  known._createSecureConnector = (...args) => {
-    const connector = createConnector(...args)
-    const connect = connector.connect.bind(connector)
-    connector.connect = (socket) => {
-      connections.watch(socket)
-      endIfSilent(socket)
-      return connect(socket)
-    }
-    return connector
-  }
-  return known
+/**
+ * Says why a connection ended before the server had answered: grpc-js reports the last error of its socket, and there is
+ * often none, or one that says only that it was closed. Call it before grpc-js has the socket.
+ */
+function explainEnd(socket: Socket, why: string): void {
+  const before = socket.bytesRead
+  const hasAnswer = () => socket.bytesRead - before >= FRAME_BYTES
+  let error: NodeJS.ErrnoException | undefined
+  socket.on('error', (last: NodeJS.ErrnoException) => {
+    error = last
+    if (!hasAnswer() && (last.code === 'ECONNRESET' || last.code === 'EPIPE')) last.message = why
+  })
+  socket.once('close', () => {
+    if (!error && !hasAnswer()) socket.emit('error', new Error(why))
+  })
 }
+
+const MAY_WANT_TLS =
+  'the server closed the connection at once; it may want TLS (set tls, --tls), or take no more connections'
+
+/** What makes credentials equal. grpc-js lets channels of one address share a connection if their credentials are equal. */
+const ids = new WeakMap<ChannelCredentials, string>()
+
+/** Credentials for connections that are watched, with TLS or without: grpc-js passes each new socket to its credentials. */
+export function watchedCredentials(tls?: ClientTls): ChannelCredentials {
+  const { CallCredentials, ChannelCredentials } = grpcJs()
+  const connect = async (socket: Socket) => {
+    connections.watch(socket)
+    const carrier = tls ? await tls.encrypt(socket) : socket
+    explainEnd(carrier, tls?.whyClosed ?? MAY_WANT_TLS)
+    endIfSilent(carrier)
+    return { socket: carrier, secure: tls !== undefined }
+  }
+  class Watched extends ChannelCredentials {
+    override _isSecure() {
+      return tls !== undefined
+    }
+    override _equals(other: ChannelCredentials) {
+      return ids.get(other) === ids.get(this)
+    }
+    override _createSecureConnector(...[, , callCredentials = CallCredentials.createEmpty()]: ConnectorArgs) {
+      return { connect, waitForReady: async () => {}, getCallCredentials: () => callCredentials, destroy: () => {} }
+    }
+  }
+  const credentials = new Watched()
+  ids.set(credentials, tls?.id ?? '')
+  return credentials
+}
+
+type ConnectorArgs = Parameters<ChannelCredentials['_createSecureConnector']>
 
 /** What a failure of a connection has to add: for how long this client has not answered; empty if it has. */
 export function silenceOfClient(): string {

@@ -38,9 +38,13 @@ export function failureOf(error: ServiceError | null): Failure {
 const plain = (details: string): string =>
   details.replace(
     /No connection established\. Last error: (?:Error: )?(.*?)(?: \(\d{4}-[\d-]+T[\d:.]+Z\))?\. Resolution note: .*$/s,
-    (_, error: string) =>
-      `no connection was made: ${error === 'undefined' ? 'the HTTP proxy that the environment names did not make one' : error}`,
+    (_, error: string) => `no connection was made: ${PLAIN[error] ?? error}`,
   )
+
+const PLAIN: Readonly<Record<string, string>> = {
+  undefined: 'the HTTP proxy that the environment names did not make one',
+  'Protocol error': 'the server does not speak HTTP/2, or it wants TLS (set tls, --tls)',
+}
 
 /**
  * The texts of grpc-js for a stream that was reset, could not be opened, or could not be written to. Only the text tells

@@ -8,8 +8,8 @@ import type { ChunkOutcome, ChunksCall, FunctionCall, Pending, Sink, Ticket, Tra
 import { type Method, UnaryTransport } from './unary-transport.js'
 
 /** The transport to the server at this address that the options choose. */
-export const connect = (address: string, { transport }: ClientOptions): Transport =>
-  transport === 'unary' ? new UnaryTransport(address) : new StreamTransport(address)
+export const connect = (address: string, options: ClientOptions): Transport =>
+  options.transport === 'unary' ? new UnaryTransport(address, options) : new StreamTransport(address, options)
 
 /** The RPC of a stream of calls. The session encodes and decodes its messages. */
 const CALL: Method<Buffer, Buffer> = {

@@ -14,11 +14,13 @@ import { Failure, statusToFailure } from '../../wire/failure.js'
 import { asBuffer } from '../../wire/framing/protobuf.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { neverSent, withWholeTimeout } from '../../wire/timeout.js'
+import type { ClientOptions } from '../options.js'
 import { Connecting, FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS, type Rpc, watchedCredentials } from './connecting.js'
 import { grpcJs } from './grpc-js.js'
 import { failureOf } from './grpc-status.js'
 import { poolViewOf } from './pool-view.js'
 import { atDeadline, Resend } from './resend.js'
+import { clientTls } from './tls.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -44,20 +46,27 @@ export class UnaryTransport implements Transport {
   #leaseEnded: Promise<unknown> = Promise.resolve()
   onEvent?: (event: TransportEvent) => void
 
-  /** @param address has been checked (wire/address.ts). */
-  constructor(address: string) {
+  /**
+   * @param address has been checked (wire/address.ts).
+   * @throws Failure BAD_REQUEST for certificates that cannot be used.
+   */
+  constructor(address: string, { tls }: ClientOptions = {}) {
     const { Client } = grpcJs()
-    this.#client = new Client(address, watchedCredentials(), {
-      // The receive window stays at Node's default; WINDOW_BYTES in wire/protocol.ts says why. The server limits the size
-      // of its messages. A second limit here could only lose results that have been computed.
-      'grpc.max_receive_message_length': -1,
-      'grpc.max_send_message_length': -1,
-      'grpc.enable_channelz': 0,
-      'grpc.initial_reconnect_backoff_ms': FIRST_RECONNECT_MS,
-      'grpc.max_reconnect_backoff_ms': LONGEST_RECONNECT_MS,
-      // An HTTP proxy cannot reach this machine, and takes no list of addresses.
-      'grpc.enable_http_proxy': isLoopback(address) || /^(ipv[46]|0\.0\.0\.0|\[::\]):/.test(address) ? 0 : 1,
-    })
+    this.#client = new Client(
+      address,
+      watchedCredentials(tls ? clientTls(address, tls === true ? {} : tls) : undefined),
+      {
+        // The receive window stays at Node's default; WINDOW_BYTES in wire/protocol.ts says why. The server limits the size
+        // of its messages. A second limit here could only lose results that have been computed.
+        'grpc.max_receive_message_length': -1,
+        'grpc.max_send_message_length': -1,
+        'grpc.enable_channelz': 0,
+        'grpc.initial_reconnect_backoff_ms': FIRST_RECONNECT_MS,
+        'grpc.max_reconnect_backoff_ms': LONGEST_RECONNECT_MS,
+        // An HTTP proxy cannot reach this machine, and takes no list of addresses.
+        'grpc.enable_http_proxy': isLoopback(address) || /^(ipv[46]|0\.0\.0\.0|\[::\]):/.test(address) ? 0 : 1,
+      },
+    )
     this.#connecting = new Connecting(this.#client.getChannel(), (event) => this.onEvent?.(event))
   }
 

@@ -1,11 +1,13 @@
 import { EventEmitter } from 'node:events'
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
 import type { Server as NetServer, Socket } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { pingPeer } from '../../wire/pings.js'
 import { SilentConnections } from '../../wire/silent-connections.js'
 import { keepDeadline, sanitize } from './call-headers.js'
+import { peerOf, reportHandshakes } from './tls-handshakes.js'
 
 /**
  * The HTTP/2 server below grpc-js: limits and windows for which grpc-js has no options. This file touches two private
@@ -62,6 +64,8 @@ export interface Http2Listener {
   refused(): void
   /** Called when a client has not answered a ping for `ms` milliseconds: its connection ends. */
   silent(peer: string, ms: number): void
+  /** Called now and then while TLS handshakes fail. */
+  handshakeFailed(peer: string, why: string): void
 }
 
 export interface Http2Control {
@@ -111,12 +115,16 @@ export function configureHttp2(
       for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
     }
     http2.on('stream', begin)
-    // Node makes a session while it handles 'connection', so this is the session's socket.
+    // Node makes a session while it handles the last of these events, so this is the session's socket.
     let socket: Socket | undefined
     net.prependListener('connection', (connected: Socket) => {
       socket = connected
       connections.watch(connected)
     })
+    net.prependListener('secureConnection', (secured: TLSSocket) => {
+      socket = secured
+    })
+    reportHandshakes(net, (peer, why) => listener.handshakeFailed(peer, why))
     http2.on('session', (session) => {
       closeWithoutHandshake(session)
       endIfSilent(session, pingTimeoutMs, (ms) => listener.silent(peerOf(socket), ms))
@@ -227,9 +235,6 @@ function endIfSilent(session: ServerHttp2Session, timeoutMs: number, silent: (ms
   )
   session.once('close', stop)
 }
-
-const peerOf = (socket: Socket | undefined): string =>
-  socket?.remoteAddress === undefined ? 'unix' : `${socket.remoteAddress}:${socket.remotePort}`
 
 /**
  * Destroys the socket of a session that has ended. Node waits until everything that was written has been read, so a peer

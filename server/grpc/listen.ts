@@ -10,13 +10,15 @@ import { Failure } from '../../wire/failure.js'
  *
  * @throws Failure (BAD_REQUEST) if the address is in use or cannot be bound.
  */
-export async function listen(server: Server, address: string): Promise<string> {
+export async function listen(
+  server: Server,
+  address: string,
+  credentials: ServerCredentials = ServerCredentials.createInsecure(),
+): Promise<string> {
   const path = socketPath(address)
   if (path) await removeStaleSocket(path)
   const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(address, ServerCredentials.createInsecure(), (error, bound) =>
-      error ? reject(error) : resolve(bound),
-    )
+    server.bindAsync(address, credentials, (error, bound) => (error ? reject(error) : resolve(bound)))
   }).catch((error: Error) => {
     const why = /EADDRINUSE/.test(error.message)
       ? 'it is in use; choose another, or port 0 for a free one'

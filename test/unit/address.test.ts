@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { checkAddress, isLoopback, socketPath } from '../../wire/address.js'
+import { checkAddress, hostOf, isLoopback, socketPath } from '../../wire/address.js'
 
 const FORMS = 'it must be host:port, [ipv6]:port or unix:/path'
 
@@ -101,5 +101,19 @@ describe('an address', () => {
     ['host:1', undefined],
   ])('%s has the path %s', (address, path) => {
     expect(socketPath(address)).toBe(path)
+  })
+
+  it.each([
+    ['localhost:50051', 'localhost'],
+    ['10.0.0.1:1', '10.0.0.1'],
+    ['[::1]:1', '::1'],
+    ['dns:name:1', 'name'],
+    ['dns:///name.example:1', 'name.example'],
+    ['dns://8.8.8.8/name:1', 'name'],
+    ['unix:/run/x', 'localhost'],
+    ['ipv4:10.0.0.1:1,10.0.0.2:1', undefined],
+    ['ipv6:[::1]:1', undefined],
+  ])('%s has the host %s', (address, host) => {
+    expect(hostOf(address)).toBe(host)
   })
 })

@@ -130,6 +130,10 @@ describe('the options of serve', () => {
     [{ graceMs: -1 }, 'grace is -1'],
     [{ initargs: [1] }, 'initargs is given without an initializer'],
     [{ maxMessageBytes: 2 ** 40 }, 'max-message-bytes'],
+    [{ tlsCert: 'cert.pem' }, 'tls-cert is given without tls-key'],
+    [{ tlsKey: 'key.pem' }, 'tls-key is given without tls-cert'],
+    [{ tlsClientCa: 'ca.pem' }, 'tls-client-ca is given without tls-cert'],
+    [{ tlsCert: '' }, 'tls-cert is ""; it must be the path of a file'],
   ])('%j are refused: %s', (options, message) => {
     expect(() => resolveConfig({ modules, ...options })).toThrow(message)
   })
