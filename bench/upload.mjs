@@ -33,7 +33,7 @@ async function server(listen, window) {
     }
   }
   const modules = [fileURLToPath(new URL('functions.mjs', import.meta.url))]
-  const running = await serve({ modules, listen, processes: 2, logLevel: 'warn' })
+  const running = await serve({ modules, listen, insecure: true, processes: 2, logLevel: 'warn' })
   console.log(running.address)
   process.stdin.on('end', () => running.stop().then(() => process.exit())).resume()
 }

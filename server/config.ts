@@ -43,6 +43,13 @@ export interface ServeOptions extends SharedPoolOptions {
   tlsKey?: string
   /** The path of a PEM file of CAs: each client must have a certificate of one of them. Default: clients need none. */
   tlsClientCa?: string
+  /** The path of the file of tokens that clients may have. Default: clients need none. */
+  tokens?: string
+  /**
+   * Lets a server listen beyond loopback addresses and Unix sockets without TLS, or without tokens and a client CA, so that
+   * everybody in its network can run the functions. Default false.
+   */
+  insecure?: boolean
   /**
    * Further shared pools, by name: `new Pool(address, { pool: 'images' })` uses one. An option that it does not set is that
    * of the server, except for the initializer and its arguments.
@@ -107,13 +114,14 @@ export interface PoolConfig extends Required<Omit<SharedPoolOptions, 'modules' |
 /** The options of a server, checked and complete; the one place where defaults are made. */
 export interface ServeConfig
   extends PoolConfig,
-    Required<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools' | TlsFile>> {
+    Required<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools' | MayBeNone>> {
   tlsCert: string | undefined
   tlsKey: string | undefined
   tlsClientCa: string | undefined
+  tokens: string | undefined
   /** All shared pools, the one named `default` too. */
   pools: ReadonlyMap<string, PoolConfig>
 }
 
 type Unlimited = 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'
-type TlsFile = 'tlsCert' | 'tlsKey' | 'tlsClientCa'
+type MayBeNone = 'tlsCert' | 'tlsKey' | 'tlsClientCa' | 'tokens'

@@ -90,6 +90,20 @@ export const OPTIONS = {
     defaultWords: 'clients need no certificate',
     isPath: true,
   },
+  tokens: {
+    name: 'tokens',
+    value: '<file>',
+    about: 'file of the tokens that clients may have',
+    schema: file,
+    defaultWords: 'clients need no token',
+    isPath: true,
+  },
+  insecure: {
+    name: 'insecure',
+    about: 'listen beyond loopback and Unix sockets also without TLS, or without tokens and a client CA',
+    schema: boolean,
+    default: false,
+  },
   processes: {
     name: 'processes',
     short: 'p',

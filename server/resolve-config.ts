@@ -52,7 +52,8 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     bad(which, processes, `must be an integer, from 1 to ${maxProcesses} (${label('maxProcesses')})`)
   }
   checkTls(of, label)
-  const path = (key: 'tlsCert' | 'tlsKey' | 'tlsClientCa') => {
+  checkExposure(of, label)
+  const path = (key: 'tlsCert' | 'tlsKey' | 'tlsClientCa' | 'tokens') => {
     const file = of(key)
     return file === undefined ? undefined : resolve(file)
   }
@@ -63,6 +64,8 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     tlsCert: path('tlsCert'),
     tlsKey: path('tlsKey'),
     tlsClientCa: path('tlsClientCa'),
+    tokens: path('tokens'),
+    insecure: of('insecure'),
     drainMs: timer(of('drainMs')),
     pingTimeoutMs: timer(of('pingTimeoutMs')),
     workerNice: of('workerNice'),
@@ -130,6 +133,20 @@ function checkTls(of: Reader, label: OptionLabel): void {
     if (of(one) === undefined || of(other) !== undefined) continue
     throw new Failure('BAD_REQUEST', `${label(one)} is given without ${label(other)}`)
   }
+}
+
+/** Whoever can connect can run the functions, so beyond this machine a server has to know its clients. */
+function checkExposure(of: Reader, label: OptionLabel): void {
+  if (isLoopback(of('listen')) || of('insecure')) return
+  const knowsClients = of('tokens') !== undefined || of('tlsClientCa') !== undefined
+  if (of('tlsCert') !== undefined && knowsClients) return
+  throw new Failure(
+    'BAD_REQUEST',
+    `${label('listen')} is ${shown(of('listen'))}, which other machines can reach, so clients must be known: ` +
+      'give --tls-cert and --tls-key with --tokens or --tls-client-ca; ' +
+      'or listen on a loopback address or a Unix socket; ' +
+      'or, in a network where everybody may run the functions, give --insecure',
+  )
 }
 
 const POOLS = 'must be an object of pools by name'

@@ -59,6 +59,7 @@ export class Chaos {
     this.#server = new ServerUnderTest({
       build,
       listen: host ? `${host.address}:0` : `unix:${stage.socket}`,
+      args: host ? ['--insecure'] : [],
       prefix: host?.prefix ?? [],
       processes,
       drainMs: DRAIN_MS,

@@ -160,13 +160,20 @@ describe('a server with TLS', () => {
 
   it('is asked by every command of farpool', async () => {
     const where = ['--address', server.address, '--tls-ca', ca.cert]
-    expect(await farpool(['call', 'add', '1', '2', ...where])).toEqual({ code: 0, stdout: '3\n', stderr: '' })
-    expect(await farpool(['map', 'square', ...where], '2\n3\n')).toMatchObject({ code: 0, stdout: '4\n9\n' })
-    expect((await farpool(['functions', ...where])).stdout).toContain('square')
-    expect((await farpool(['info', ...where])).stdout).toContain('pool default: open')
-    expect(await farpool(['health', ...where])).toEqual({ code: 0, stdout: 'SERVING\n', stderr: '' })
-    const { code, stderr } = await farpool(['call', 'add', '--address', server.address, '--tls'])
-    expect([code, stderr]).toEqual([3, expect.stringContaining('a CA that this client does not trust')])
+    const [call, map, functions, info, health, refused] = await Promise.all([
+      farpool(['call', 'add', '1', '2', ...where]),
+      farpool(['map', 'square', ...where], '2\n3\n'),
+      farpool(['functions', ...where]),
+      farpool(['info', ...where]),
+      farpool(['health', ...where]),
+      farpool(['call', 'add', '--address', server.address, '--tls']),
+    ])
+    expect(call).toEqual({ code: 0, stdout: '3\n', stderr: '' })
+    expect(map).toMatchObject({ code: 0, stdout: '4\n9\n' })
+    expect(functions.stdout).toContain('square')
+    expect(info.stdout).toContain('pool default: open')
+    expect(health).toEqual({ code: 0, stdout: 'SERVING\n', stderr: '' })
+    expect(refused).toMatchObject({ code: 3, stderr: expect.stringContaining('a CA that this client does not trust') })
   })
 
   it('answers farpool health in its own container, which has its variables and no others', async () => {
@@ -536,5 +543,26 @@ describe('the certificate of a running server', () => {
     await using other = await ServerProcess.start(tlsArgs(mounted))
     put('..2')
     await until(async () => (await servedName(other.address)) === `number-${fresh}`, 'the second one is served')
+  })
+})
+
+describe('a server that other machines can reach', () => {
+  it('does not start without TLS and a way to know its clients, and says what to do', async () => {
+    const { code, stderr } = await farpool(['serve', FUNCTIONS, '--listen', '0.0.0.0:0'])
+    expect([code, stderr]).toEqual([
+      2,
+      expect.stringContaining('--listen is "0.0.0.0:0", which other machines can reach'),
+    ])
+    const ways = ['--tls-cert and --tls-key with --tokens or --tls-client-ca', 'a loopback address', '--insecure']
+    for (const way of ways) expect(stderr).toContain(way)
+  })
+
+  it.each<[string, () => string[], () => boolean | TlsOptions]>([
+    ['client certificates', () => tlsArgs(pair, ca), () => ({ ca: ca.cert, ...ca.issue('web') })],
+    ['--insecure', () => ['--processes', '1', '--insecure'], () => false],
+  ])('starts with %s', async (_, args, tls) => {
+    await using server = await ServerProcess.start([...args(), '--listen', '0.0.0.0:0'])
+    await using pool = new Pool(server.address.replace('0.0.0.0', '127.0.0.1'), { tls: tls() })
+    expect(await pool.apply('add', [1, 2])).toBe(3)
   })
 })

@@ -32,7 +32,7 @@ describe.skipIf(isNowhere)(`a slow network${notHere}`, () => {
   ] as const)('delivers the outcomes of calls of each kind (%s, %i ms each way)', async ([transport, ms], { skip }) => {
     await using way = await Distance.open(ms)
     if (!way) return skip(NO_WAY)
-    await using server = await ServerProcess.start(['--processes', '2', '--listen', `${way.listen}:0`])
+    await using server = await ServerProcess.start(['--processes', '2', '--listen', `${way.listen}:0`, '--insecure'])
     const address = server.address.replace(way.listen, way.connect)
     await using pool = new Pool(address, { transport })
     await using own = new Pool(address, { processes: 1, transport })
@@ -59,7 +59,7 @@ describe.skipIf(isNowhere)(`a slow network${notHere}`, () => {
     async (transport, { skip }) => {
       await using way = await Distance.open(50)
       if (!way) return skip(NO_WAY)
-      await using server = await ServerProcess.start(['--processes', '2', '--listen', `${way.listen}:0`])
+      await using server = await ServerProcess.start(['--processes', '2', '--listen', `${way.listen}:0`, '--insecure'])
       await using pool = new Pool(server.address.replace(way.listen, way.connect), { transport })
       await pool.apply('square', [1])
       const roundTrip = await timed(() => pool.apply('square', [1]))

@@ -12,7 +12,7 @@ export const VANISHED_MS = 300_000
 
 /** Starts a server on the host. */
 export const serveOn = (host: Host, ...args: string[]): Promise<ServerProcess> =>
-  ServerProcess.start([...args, '--listen', `${host.address}:0`], undefined, host.prefix)
+  ServerProcess.start([...args, '--listen', `${host.address}:0`, '--insecure'], undefined, host.prefix)
 
 /** The number of open file descriptors of a process. */
 export const descriptors = (pid: number): number => readdirSync(`/proc/${pid}/fd`).length

@@ -138,6 +138,29 @@ describe('the options of serve', () => {
     expect(() => resolveConfig({ modules, ...options })).toThrow(message)
   })
 
+  it.each<Partial<ServeOptions>>([
+    { listen: '0.0.0.0:1' },
+    { listen: '[::]:1' },
+    { listen: 'example.org:1' },
+    { listen: '0.0.0.0:1', tlsCert: 'c', tlsKey: 'k' },
+    { listen: '0.0.0.0:1', tokens: 't' },
+  ])('%j are refused: other machines can reach it, and nothing tells clients from strangers', (options) => {
+    const make = () => resolveConfig({ modules, ...options })
+    expect(make).toThrow(`listen is ${JSON.stringify(options.listen)}, which other machines can reach`)
+    const ways = ['--tls-cert', '--tls-key', '--tokens', '--tls-client-ca', 'Unix socket', '--insecure']
+    for (const way of ways) expect(make).toThrow(way)
+  })
+
+  it.each<Partial<ServeOptions>>([
+    { listen: '0.0.0.0:1', insecure: true },
+    { listen: '0.0.0.0:1', tlsCert: 'c', tlsKey: 'k', tlsClientCa: 'a' },
+    { listen: '0.0.0.0:1', tlsCert: 'c', tlsKey: 'k', tokens: 't' },
+    { listen: '127.0.0.1:1' },
+    { listen: 'unix:/tmp/x' },
+  ])('%j are safe, or said to be', (options) => {
+    expect(resolveConfig({ modules, ...options })).toMatchObject({ listen: options.listen })
+  })
+
   it.each([
     ['127.0.0.1:0', true],
     ['localhost:1', true],
@@ -146,7 +169,8 @@ describe('the options of serve', () => {
     ['0.0.0.0:1', false],
     ['example.org:1', false],
   ])('on %s stacks are sent: %s', (listen, stacks) => {
-    expect(resolveConfig({ modules, listen }).stacks).toBe(stacks)
-    expect(resolveConfig({ modules, listen, stacks: !stacks }).stacks).toBe(!stacks)
+    const insecure = true
+    expect(resolveConfig({ modules, listen, insecure }).stacks).toBe(stacks)
+    expect(resolveConfig({ modules, listen, insecure, stacks: !stacks }).stacks).toBe(!stacks)
   })
 })
