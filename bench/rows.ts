@@ -43,10 +43,13 @@ export interface Target {
 const SCALE = [2, 8, 32, 64, 128]
 const workers = (count: number) => `farpool remote, ${count} workers`
 
+const TLS = 'farpool remote, TLS'
+
 /** The command of each peer. `venv` is the Python that has the packages of requirements.txt. */
 export const PEERS: Readonly<Record<string, readonly string[]>> = {
   'farpool local': ['node', 'farpool.js', 'local'],
   'farpool remote': ['node', 'farpool.js', 'remote'],
+  [TLS]: ['node', 'farpool.js', 'remote', '2', 'tls'],
   'farpool remote, 1k': ['node', 'farpool.js', 'remote'],
   ...Object.fromEntries(SCALE.map((count) => [workers(count), ['node', 'farpool.js', 'remote', `${count}`]])),
   'farpool local, 64 workers': ['node', 'farpool.js', 'local', '64'],
@@ -135,7 +138,7 @@ export const ROWS: readonly Row[] = [
     warmUp: 'calls',
     figures: { rate: 'calls/s', p50: 'µs', p99: 'µs' },
     local: [...PYTHON_POOLS, ...NODE_POOLS],
-    remote: [...RAW, 'BullMQ', 'Ray Pool'],
+    remote: [TLS, ...RAW, 'BullMQ', 'Ray Pool'],
     targets: [
       { side: 'local', figure: 'rate', peer: 'CPython Pool', atLeast: 1.8 },
       { side: 'local', figure: 'rate', peer: 'tinypool', atLeast: 1.1 },
@@ -155,7 +158,7 @@ export const ROWS: readonly Row[] = [
     },
     figures: { rate: 'calls/s' },
     local: [...PYTHON_POOLS, ...NODE_POOLS],
-    remote: [...RAW, 'BullMQ', 'Ray Pool'],
+    remote: [TLS, ...RAW, 'BullMQ', 'Ray Pool'],
     targets: [
       { side: 'local', figure: 'rate', peer: 'CPython Pool', atLeast: 5 },
       { side: 'local', figure: 'rate', peer: 'tinypool', atLeast: 8 },
@@ -182,7 +185,7 @@ export const ROWS: readonly Row[] = [
     fewer: { tinypool: 12, workerpool: 16, joblib: 40, 'Ray Pool': 40 },
     figures: { rate: 'MiB/s' },
     local: [...PYTHON_POOLS, ...NODE_POOLS],
-    remote: [...RAW, 'Ray Pool'],
+    remote: [TLS, ...RAW, 'Ray Pool'],
     targets: [
       { side: 'local', figure: 'rate', peer: 'CPython Pool', atLeast: 2 },
       { side: 'remote', figure: 'rate', peer: 'grpc-js stream', atLeast: 0.7 },

@@ -5,15 +5,15 @@ import { answer, callRows, input, type RunRow, rate } from './peer.js'
 import { serverRows } from './server-rows.js'
 import { BenchServer } from './with-server.js'
 
-/** farpool with a pool in this program (`local`), or with a server in another process, on TCP (`remote`). */
-const [, , side = 'local', count = '2'] = process.argv
+/** farpool with a pool in this program (`local`), or with a server in another process, on TCP (`remote`), also with TLS. */
+const [, , side = 'local', count = '2', security] = process.argv
 const processes = Number(count)
 const FUNCTIONS = fileURLToPath(new URL('functions.js', import.meta.url))
 type Functions = typeof import('./functions.js')
 
-const server = side === 'remote' ? await BenchServer.start(processes) : undefined
+const server = side === 'remote' ? await BenchServer.start(processes, security === 'tls') : undefined
 const pool = server
-  ? new client.Pool<Functions>(server.address)
+  ? new client.Pool<Functions>(server.address, server.options)
   : await client.Pool.local<Functions>(FUNCTIONS, { processes })
 await pool.info()
 
@@ -42,7 +42,7 @@ const rows: Record<string, RunRow> = {
   open: async () => {
     const began = performance.now()
     await using own = server
-      ? new client.Pool<Functions>(server.address, { processes: 2 })
+      ? new client.Pool<Functions>(server.address, { ...server.options, processes: 2 })
       : await client.Pool.local<Functions>(FUNCTIONS, { processes: 2 })
     await own.apply('noop', [0])
     return { ms: performance.now() - began }
