@@ -37,6 +37,8 @@ export const inPool = (name: string, pool: string): string =>
 export function resolveConfig(options: ServeOptions, label: OptionLabel = byName): ServeConfig {
   checkNames(options, [...KEYS, 'modules', 'pools', 'signal'], '')
   const of: Reader = (key) => checked(key, options[key], label(key))
+  // Before the modules: a wrong option is a mistake in the command, a missing file may be none.
+  for (const key of KEYS) of(key)
   const own = poolConfig(options, {}, label)
   const maxProcesses = of('maxProcesses')
   const maxMessageBytes = of('maxMessageBytes')
