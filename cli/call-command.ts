@@ -15,7 +15,6 @@ import { print } from './output.js'
 
 interface Options {
   address: string
-  pool: string
   kwargs?: Record<string, unknown>
   timeout?: number
   retries?: number

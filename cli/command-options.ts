@@ -1,7 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
-import type { TlsOptions } from '../client/index.js'
+import type { PoolOptions, TlsOptions } from '../client/index.js'
 import { OPTIONS, type OptionSpec } from '../server/option-table.js'
+import { reasonOf } from '../wire/values/value-errors.js'
 import { addOption, givenFor } from './configuration.js'
+import { TOKEN_VARIABLE } from './environment.js'
 import { UsageError } from './exit-codes.js'
 
 const TLS: OptionSpec = {
@@ -32,15 +35,15 @@ export function clientCommand(name?: string): Command {
     .addOption(serverName.env('FARPOOL_TLS_SERVER_NAME'))
 }
 
-/** One that also asks about a shared pool, or calls a function in it. */
+/** One that also asks about a shared pool, or calls a function in it, with a token if the server wants one. */
 export const poolCommand = (name?: string): Command =>
-  clientCommand(name).addOption(
-    new Option('--pool <name>', 'the shared pool of the server').env('FARPOOL_POOL').default('default'),
-  )
+  clientCommand(name)
+    .addOption(tokenOption())
+    .addOption(new Option('--pool <name>', 'the shared pool of the server').env('FARPOOL_POOL').default('default'))
 
 /** What the options of such a command say about the connection and the pool. @throws Failure BAD_REQUEST. */
-export function connectionOf(command: Command): { tls: TlsOptions | false; pool?: string } {
-  const { pool, tlsCa, tlsCert, tlsKey, tlsServerName } = command.opts<Record<string, string | undefined>>()
+export function connectionOf(command: Command): Pick<PoolOptions, 'token' | 'pool'> & { tls: TlsOptions | false } {
+  const { pool, tokenFile, tlsCa, tlsCert, tlsKey, tlsServerName } = command.opts<Record<string, string | undefined>>()
   const tls: TlsOptions = {
     ...(tlsCa !== undefined && { ca: tlsCa }),
     ...(tlsCert !== undefined && { cert: tlsCert }),
@@ -48,11 +51,37 @@ export function connectionOf(command: Command): { tls: TlsOptions | false; pool?
     ...(tlsServerName !== undefined && { serverName: tlsServerName }),
   }
   const isOn = givenFor(command, TLS)?.value ?? Object.keys(tls).length > 0
-  return { tls: isOn ? tls : false, ...(pool !== undefined && { pool }) }
+  return { tls: isOn ? tls : false, ...(pool !== undefined && { pool, ...tokenOf(tokenFile) }) }
 }
 
 /** The function that `call` and `map` call. */
 export const functionArgument = () => new Argument('<function>', 'the name of the function')
+
+/** The token of a client. No option takes the token itself: other users of the machine can see command lines. */
+const tokenOption = () =>
+  new Option('--token-file <file>', `file with the token (default: the token in ${TOKEN_VARIABLE}, if there is one)`)
+
+/** The token that the command line or the environment gives. A file is read for each connection: it may get a new token. */
+function tokenOf(tokenFile: string | undefined): Pick<PoolOptions, 'token'> {
+  if (tokenFile !== undefined) {
+    readToken(tokenFile)
+    return { token: () => readToken(tokenFile) }
+  }
+  const token = process.env[TOKEN_VARIABLE]?.trim()
+  return token ? { token } : {}
+}
+
+/** @throws UsageError if the file cannot be read, or is empty. */
+function readToken(path: string): string {
+  let token: string
+  try {
+    token = readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    throw new UsageError(`cannot read --token-file: ${reasonOf(error)}`)
+  }
+  if (token === '') throw new UsageError(`--token-file is ${path}, which has no token in it`)
+  return token
+}
 
 /** Output for scripts. */
 export const jsonOption = () => new Option('--json', 'print one JSON object, also for an error')

@@ -68,6 +68,7 @@ async function candidates(program: Command, words: readonly string[]): Promise<C
 async function anyOf(program: Command, before: readonly string[], current: string): Promise<Candidate[]> {
   const command = program.commands.find((known) => known.name() === before[0])
   if (!command) return before.length > 0 ? [] : [...commandsOf(program), ...optionsOf(program, current)]
+  if (command.commands.length > 0) return anyOf(command, before.slice(1), current)
   const { values, option } = positionals(command, before.slice(1))
   if (option) return (option.argChoices ?? []).map((word) => ({ word }))
   if (current.startsWith('-')) return optionsOf(command, current)

@@ -13,7 +13,6 @@ import { Progress } from './progress.js'
 
 interface Options {
   address: string
-  pool: string
   input: string
   output: string
   chunksize: number

@@ -12,14 +12,13 @@ import { print } from './output.js'
 
 interface Options {
   address: string
-  pool: string
   json?: boolean
 }
 
 /** farpool functions: lists the functions. */
 export const functionsCommand = () =>
   poolCommand('functions')
-    .description('list the functions of a shared pool')
+    .description('list the functions of a shared pool that the client may call')
     .addOption(jsonOption())
     .action((options: Options, command: Command) =>
       show(options, command, async (pool) => {

@@ -84,6 +84,8 @@ const LOSSES: ReadonlySet<Reason> = new Set<Reason>([
   'CONNECTION_LOST',
   'SERVER_DRAINING',
   'QUEUE_FULL',
+  // The next lease may bring another token.
+  'UNAUTHENTICATED',
 ])
 
 /**

@@ -83,7 +83,7 @@ export class UnavailableError extends FarpoolError {
 export class LimitError extends FarpoolError {
   override readonly name: string = 'LimitError'
 }
-/** The server does not permit this to the client. */
+/** The server does not know the client's token (`reason` UNAUTHENTICATED), or does not permit this to the client. */
 export class PermissionError extends FarpoolError {
   override readonly name: string = 'PermissionError'
 }

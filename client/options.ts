@@ -1,4 +1,4 @@
-import { checkAddress } from '../wire/address.js'
+import { checkAddress, isLoopback } from '../wire/address.js'
 import { nearest } from '../wire/nearest.js'
 import { badRequest, toError } from './errors.js'
 
@@ -48,7 +48,14 @@ export interface ClientOptions {
   transport?: 'stream' | 'unary'
   /** Encrypts the connection and checks the certificate of the server; `true` stands for `{}`. Default: no TLS. */
   tls?: boolean | TlsOptions
+  /**
+   * The token with which this client identifies itself. A function is called for each new stream or RPC, so it can give a new
+   * token when the old one expires. Beyond this machine it needs an encrypted connection.
+   */
+  token?: string | (() => string | Promise<string>)
 }
+
+export type Token = NonNullable<ClientOptions['token']>
 
 export type PoolOptions = OwnedPoolOptions & ClientOptions
 
@@ -166,10 +173,21 @@ export function checkServerAddress(address: string): void {
   }
 }
 
+/** @throws BadRequestError if the token would travel over a network that anybody may read. */
+export function checkTokenIsSafe(address: string, options: PoolOptions): void {
+  const isEncrypted = Boolean(options.tls)
+  if (options.token === undefined || isEncrypted || isLoopback(address)) return
+  throw badRequest(
+    `token is given for ${address}, and would travel there unencrypted; set tls, or use a loopback address or a Unix socket`,
+  )
+}
+
 /** What an option must be: a test, and the words for the message. */
 interface Rule {
   readonly test: (value: unknown) => boolean
   readonly must: string
+  /** Messages do not show its value. */
+  readonly isSecret?: true
 }
 type Rules = Readonly<Record<string, Rule>>
 
@@ -201,12 +219,21 @@ const OWNED_POOL: Rules = {
   initargs: { test: Array.isArray, must: 'must be an array of arguments' },
   maxtasksperchild: atLeast(1),
 }
+export const TOKEN_FORM = 'must be visible ASCII characters, without spaces or line ends'
+/** Whether metadata can carry it. */
+export const isToken = (value: unknown): value is string => typeof value === 'string' && /^[!-~]+$/.test(value)
 const ENCODING: Rules = { encoding: oneOf('cbor', 'json') }
+const TOKEN: Rule = {
+  test: (value) => typeof value === 'function' || isToken(value),
+  must: `${TOKEN_FORM}, or a function that returns them`,
+  isSecret: true,
+}
 const REMOTE_POOL: Rules = {
   pool: { test: isName, must: 'must be the name of a shared pool of the server' },
   ...OWNED_POOL,
   ...ENCODING,
   transport: oneOf('stream', 'unary'),
+  token: TOKEN,
   tls: {
     test: (value) => typeof value === 'boolean' || isObject(value),
     must: "must be true, false or an object, such as { ca: './ca.pem' }",
@@ -278,7 +305,8 @@ function check(method: string, what: string, rules: Rules, options: unknown): vo
     const value = options[name]
     const rule = Object.hasOwn(rules, name) ? rules[name] : undefined
     if (rule === undefined) throw badRequest(unknownOption(method, name, Object.keys(rules)))
-    if (value !== undefined && !rule.test(value)) throw badRequest(`${name} is ${described(value)}; it ${rule.must}`)
+    if (value === undefined || rule.test(value)) continue
+    throw badRequest(`${name} is ${rule.isSecret ? 'of the wrong form' : described(value)}; it ${rule.must}`)
   }
   if (options['initargs'] !== undefined && options['initializer'] === undefined) {
     throw badRequest('initargs were given without an initializer')

@@ -6,7 +6,14 @@ import { errorOf, toError } from './errors.js'
 import { PoolEventTarget } from './events.js'
 import { type FunctionInfo, functionInfos, type PoolInfo, poolInfo } from './info.js'
 import { type LocalOptions, localTransport } from './local.js'
-import { checkOptions, checkServerAddress, isOwned, type OwnedPoolOptions, type PoolOptions } from './options.js'
+import {
+  checkOptions,
+  checkServerAddress,
+  checkTokenIsSafe,
+  isOwned,
+  type OwnedPoolOptions,
+  type PoolOptions,
+} from './options.js'
 import { type Encoding, encodeArgs } from './request.js'
 import { connect } from './transport/stream-transport.js'
 import type { OpenPoolCall, Transport } from './transport/transport.js'
@@ -37,6 +44,7 @@ class Parts implements CallerParts {
     const given = partsOf.get(options)
     if (!given) checkServerAddress(address)
     checkOptions('new Pool', options)
+    checkTokenIsSafe(address, options)
     this.encoding = options.encoding ?? 'cbor'
     this.sharedPool = options.pool ?? ''
     this.transport = given?.transport ?? this.#connect(address, options)

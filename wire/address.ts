@@ -97,9 +97,10 @@ export const socketPath = (address: string): string | undefined =>
 
 /** Whether only this machine can be at the address, which has been checked. */
 export const isLoopback = (address: string): boolean =>
-  /^(?:unix:|(?:dns:(?:\/\/[^/]*\/)?)?(?:(?:[^:]+\.)?localhost|127(?:\.\d+){3}|\[(?:::1|::ffff:127(?:\.\d+){3})\]):)/i.test(
-    address,
-  )
+  (/^ipv[46]:/.test(address) ? address.slice(5).split(',') : [address]).every((one) => LOOPBACK.test(one))
+
+const LOOPBACK =
+  /^(?:unix:|(?:dns:(?:\/\/[^/]*\/)?)?(?:(?:[^:]+\.)?localhost|127(?:\.\d+){3}|\[(?:::1|::ffff:127(?:\.\d+){3})\]):)/i
 
 /** The host of a checked address of a server, without brackets; undefined where it is a list of addresses. */
 export function hostOf(address: string): string | undefined {

@@ -36,10 +36,12 @@ export function failureOf(error: ServiceError | null): Failure {
 
 /** The text of grpc-js for a failed connect, without what only its authors need. */
 const plain = (details: string): string =>
-  details.replace(
-    /No connection established\. Last error: (?:Error: )?(.*?)(?: \(\d{4}-[\d-]+T[\d:.]+Z\))?\. Resolution note: .*$/s,
-    (_, error: string) => `no connection was made: ${PLAIN[error] ?? error}`,
-  )
+  details
+    .replace(/^Getting metadata from plugin failed with error: /, '')
+    .replace(
+      /No connection established\. Last error: (?:Error: )?(.*?)(?: \(\d{4}-[\d-]+T[\d:.]+Z\))?\. Resolution note: .*$/s,
+      (_, error: string) => `no connection was made: ${PLAIN[error] ?? error}`,
+    )
 
 const PLAIN: Readonly<Record<string, string>> = {
   undefined: 'the HTTP proxy that the environment names did not make one',

@@ -1,4 +1,5 @@
 import type {
+  CallOptions,
   Client,
   ClientDuplexStream,
   ClientReadableStream,
@@ -21,6 +22,7 @@ import { failureOf } from './grpc-status.js'
 import { poolViewOf } from './pool-view.js'
 import { atDeadline, Resend } from './resend.js'
 import { clientTls } from './tls.js'
+import { tokenCredentials } from './token.js'
 import type {
   ChunkOutcome,
   ChunksCall,
@@ -41,6 +43,7 @@ export type Method<Req, Res> = Pick<MethodDefinition<Req, Res>, 'path' | 'reques
 export class UnaryTransport implements Transport {
   readonly #client: Client
   readonly #connecting: Connecting
+  readonly #callOptions: CallOptions
   #wasConnected = false
   /** Resolves when the owned pool has ended, if there is one. */
   #leaseEnded: Promise<unknown> = Promise.resolve()
@@ -50,8 +53,9 @@ export class UnaryTransport implements Transport {
    * @param address has been checked (wire/address.ts).
    * @throws Failure BAD_REQUEST for certificates that cannot be used.
    */
-  constructor(address: string, { tls }: ClientOptions = {}) {
+  constructor(address: string, { tls, token }: ClientOptions = {}) {
     const { Client } = grpcJs()
+    this.#callOptions = token === undefined ? {} : { credentials: tokenCredentials(token) }
     this.#client = new Client(
       address,
       watchedCredentials(tls ? clientTls(address, tls === true ? {} : tls) : undefined),
@@ -90,6 +94,7 @@ export class UnaryTransport implements Transport {
       (bytes) => routing.ApplyResponse.decode(bytes),
       { ...call, args: [...call.args], requestId: '' },
       this.#metadata(deadline),
+      this.#callOptions,
       (error, response) => {
         stopTimer()
         this.#wasConnected ||= !error
@@ -144,6 +149,7 @@ export class UnaryTransport implements Transport {
       RPC_METHODS.openPool.responseDeserialize,
       { ...call, initargs: [...call.initargs] },
       this.#metadata(),
+      this.#callOptions,
     )
     this.#connecting.bound(rpc)
     let isEnding = false
@@ -205,7 +211,13 @@ export class UnaryTransport implements Transport {
   protected openStream<Req, Res>(method: Method<Req, Res>): ClientDuplexStream<Req, Res> {
     const { path, requestSerialize, responseDeserialize } = method
     return this.#connecting.bound(
-      this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, this.#metadata()),
+      this.#client.makeBidiStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        this.#metadata(),
+        this.#callOptions,
+      ),
     )
   }
 
@@ -232,6 +244,7 @@ export class UnaryTransport implements Transport {
         requestId: '',
       },
       this.#metadata(deadline),
+      this.#callOptions,
     )
   }
 
@@ -250,6 +263,7 @@ export class UnaryTransport implements Transport {
       responseDeserialize,
       request,
       this.#metadata(),
+      this.#callOptions,
     )
     this.#connecting.bound(rpc)
     return new Promise((resolve, reject) => {

@@ -145,6 +145,11 @@ describe('a wrong argument', () => {
       /^argument 1 cannot be sent: /,
     ],
     ['maxtasksperchild', { maxtasksperchild: 0 }, /^maxtasksperchild is 0/],
+    [
+      'token',
+      { token: 'se cret' },
+      /^(token is of the wrong form; it must be visible ASCII|Pool.local has no option token)/,
+    ],
     ['encoding', { encoding: 'xml' }, /^encoding is "xml"; it must be 'cbor' or 'json'$/],
     ['no object', 5, /are 5; they must be an object$/],
   ] as const

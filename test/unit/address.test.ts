@@ -90,6 +90,9 @@ describe('an address', () => {
     ['localhost.example.org:1', false],
     ['10.0.0.1:1', false],
     ['0.0.0.0:1', false],
+    ['ipv4:127.0.0.1:1,127.0.0.1:2', true],
+    ['ipv4:127.0.0.1:1,10.0.0.1:2', false],
+    ['ipv6:[::1]:1', true],
   ])('%s is of this machine alone: %s', (address, isIt) => {
     expect(isLoopback(address)).toBe(isIt)
   })
