@@ -10,6 +10,7 @@ import { Exit, fail, UsageError } from './exit-codes.js'
 import { mapCommand } from './map-command.js'
 import { checkCommand, serveCommand } from './serve-command.js'
 import { functionsCommand, healthCommand, infoCommand } from './show-commands.js'
+import { tokenCommand } from './token-command.js'
 
 const program = new Command('farpool')
   .description("Python's multiprocessing.Pool, far away: functions in worker processes behind gRPC")
@@ -33,6 +34,7 @@ for (const command of [
   functionsCommand(),
   infoCommand(),
   healthCommand(),
+  tokenCommand(),
   completionCommand(),
 ]) {
   program.addCommand(command)
@@ -45,7 +47,7 @@ program.hook('preAction', () => checkEnvironment(program.commands, process.env))
 const json = process.argv.slice(2).some((arg, at, args) => arg === '--json' && !args.slice(0, at).includes('--'))
 
 // By default commander exits with 1 after a wrong command line. Let it throw, so that this file can exit with 2.
-for (const command of [program, ...program.commands]) {
+for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
   command.exitOverride().configureOutput({ writeErr: (text) => json || process.stderr.write(printable(text)) })
 }
 

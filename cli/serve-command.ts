@@ -1,5 +1,6 @@
 import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
+import { readTokens } from '../server/auth/token-file.js'
 import { functionsOfPools } from '../server/check.js'
 import type { ServeOptions } from '../server/config.js'
 import { TlsCredentials } from '../server/grpc/certificates.js'
@@ -58,6 +59,7 @@ export const checkCommand = () =>
         const { options, label } = await readConfiguration(modules, command)
         const config = resolveConfig(options, label)
         await TlsCredentials.from(config)
+        if (config.tokens !== undefined) await readTokens(config.tokens)
         const pools = await functionsOfPools(config)
         const names = [...pools].map(([pool, functions]) => [pool, functions.map(({ name }) => name)] as const)
         const lines = names.map(([pool, functions]) => `pool ${pool}: ${functions.join(', ') || 'no functions'}`)

@@ -4,7 +4,7 @@ import type { WorkerTimes } from './process/worker-handle.js'
 import type { Observer } from './scheduler/effects.js'
 import type { PoolState, WorkerPhase } from './scheduler/pool-state.js'
 import type { QueueLimits } from './scheduler/scheduler.js'
-import type { Task, TaskRequest } from './scheduler/task.js'
+import type { Identity, Task, TaskRequest } from './scheduler/task.js'
 
 /** The shared pool that every server has. In requests, an empty name means it too. */
 export const DEFAULT_POOL = 'default'
@@ -19,17 +19,21 @@ export interface Engine {
   readonly pools: readonly EnginePool[]
   /** The pools that all clients may use, the one named `default` first. */
   readonly shared: readonly EnginePool[]
-  /** @param name empty for the pool `default`. @throws Failure POOL_NOT_FOUND, or why an owned pool of that name has ended. */
-  pool(name: string): EnginePool
+  /**
+   * @param name empty for the pool `default`.
+   * @param caller an owned pool is there for its owner only.
+   * @throws Failure POOL_NOT_FOUND, or why an owned pool of that name has ended.
+   */
+  pool(name: string, caller: Identity): EnginePool
   isShared(pool: EnginePool): boolean
-  /** Whether this was an owned pool that has ended. */
-  hasEnded(name: string): boolean
+  /** Whether this was an owned pool of the caller that has ended. */
+  hasEnded(name: string, caller: Identity): boolean
   /**
    * Opens an owned pool. The caller must `release` it.
    * @param observer sees the changes of this pool.
    * @throws Failure BAD_REQUEST, POOL_NOT_FOUND, FUNCTION_NOT_FOUND, QUEUE_FULL.
    */
-  open(options: OwnedPoolOptions, observer: Observer): EnginePool
+  open(options: OwnedPoolOptions, owner: Identity, observer: Observer): EnginePool
   /** Terminates an owned pool; resolves when its workers are gone. */
   release(pool: EnginePool): Promise<void>
 }
@@ -49,6 +53,8 @@ export interface EnginePool {
   readonly ended: Promise<void>
   /** Accepts a task; its owner is told the outcome exactly once. @throws Failure if the pool refuses it. */
   submit(request: TaskRequest): Task
+  /** How many tasks of all clients of this identity wait. */
+  waiting(identity: Identity): number
   /** Ends a task with a reason, whatever it is doing. A settled task stays as it is. */
   end(task: Task, reason: Failure): void
   /** Keeps a closing pool open for a request that brings its tasks over time, until the returned function is called. */

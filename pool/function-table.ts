@@ -25,6 +25,11 @@ export class FunctionTable {
       .sort((a, b) => (a.name < b.name ? -1 : 1))
   }
 
+  /** A table of those of them whose name is included. */
+  only(isIncluded: (name: string) => boolean): FunctionTable {
+    return new FunctionTable([...this.byName.values()].filter(({ name }) => isIncluded(name)))
+  }
+
   /** The failure of a call of a name that is not here: FUNCTION_NOT_FOUND, with the nearest names. */
   unknown(name: string): Failure {
     const near = nearest(name, this.byName.keys())

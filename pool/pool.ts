@@ -13,7 +13,7 @@ import type { Observer } from './scheduler/effects.js'
 import { type PoolState, refusal, type WorkerExit } from './scheduler/pool-state.js'
 import { BEGIN_BY_MS } from './scheduler/run-queue.js'
 import { Scheduler } from './scheduler/scheduler.js'
-import type { Task, TaskRequest } from './scheduler/task.js'
+import type { Identity, Task, TaskRequest } from './scheduler/task.js'
 
 /** Takes the lines that a worker printed. If it returns a promise, the worker waits until that resolves. */
 export type OutputSink = (worker: { readonly pid: number }, lines: readonly OutputLine[]) => Promise<void> | undefined
@@ -133,6 +133,10 @@ export class Pool implements EnginePool {
     if (!task.started && !task.settled) this.#timers.waits(task)
     this.#turn()
     return task
+  }
+
+  waiting(identity: Identity): number {
+    return this.#scheduler.waiting(identity)
   }
 
   hold(): () => void {

@@ -8,6 +8,7 @@ import { type OutputSink, Pool, type PoolOptions } from './pool.js'
 import { SpawnThrottle } from './process/spawn-throttle.js'
 import { type Observer, observeAll } from './scheduler/effects.js'
 import { refusal } from './scheduler/pool-state.js'
+import type { Identity } from './scheduler/task.js'
 
 /** The most worker processes that one pool may ask for: a typing error must not fork a machine to death. */
 export const MAX_PROCESSES = 1_024
@@ -30,6 +31,8 @@ export class Pools implements Engine {
   readonly #pools = new Map<string, Pool>()
   /** Owned pools that have ended, and what their late callers are told. The oldest are forgotten. */
   readonly #ended = new Map<string, Failure>()
+  /** Who has opened each owned pool, also of those that have ended. */
+  readonly #owners = new Map<string, Identity>()
   readonly #throttle = new SpawnThrottle()
 
   /**
@@ -71,7 +74,9 @@ export class Pools implements Engine {
    * @throws Failure if the modules cannot be loaded or the initializer fails; then the old workers stay.
    */
   async reload(name: string): Promise<void> {
-    const { options, functions } = this.pool(name)
+    const shared = this.shared.find((pool) => pool.name === name)
+    if (!shared) return
+    const { options, functions } = shared
     const trial = new Pool('trial', { ...options, processes: 1, observer: {} })
     try {
       functions.replace(await trial.ready)
@@ -81,28 +86,31 @@ export class Pools implements Engine {
     }
   }
 
-  pool(name: string): Pool {
-    const pool = this.#pools.get(name === '' ? DEFAULT_POOL : name)
-    if (pool) return pool
-    const ended = this.#ended.get(name)
-    if (ended) throw ended
+  pool(name: string, caller: Identity): Pool {
+    const owner = this.#owners.get(name)
+    if (owner === undefined || owner === caller) {
+      const pool = this.#pools.get(name === '' ? DEFAULT_POOL : name)
+      if (pool) return pool
+      const ended = this.#ended.get(name)
+      if (ended) throw ended
+    }
     const shown = JSON.stringify(truncateUtf8(name, 200))
     throw new Failure('POOL_NOT_FOUND', `no pool ${shown}; ${this.#sharedNames}`, {
       metadata: { pool: name.slice(0, 200) },
     })
   }
 
-  hasEnded(name: string): boolean {
-    return this.#ended.has(name)
+  hasEnded(name: string, caller: Identity): boolean {
+    return this.#ended.has(name) && this.#owners.get(name) === caller
   }
 
   isShared(pool: EnginePool): boolean {
     return this.defaults.has(pool.name)
   }
 
-  open(owned: OwnedPoolOptions, observer: Observer): Pool {
+  open(owned: OwnedPoolOptions, owner: Identity, observer: Observer): Pool {
     const { sharedPool, initializer, initargs, maxTasksPerChild } = owned
-    const shared = this.pool(sharedPool)
+    const shared = this.pool(sharedPool, owner)
     if (!this.isShared(shared)) {
       throw new Failure('BAD_REQUEST', `${JSON.stringify(sharedPool)} is no shared pool; ${this.#sharedNames}`)
     }
@@ -115,8 +123,10 @@ export class Pools implements Engine {
       throw new Failure('BAD_REQUEST', 'initargs were given without an initializer')
     }
     this.#checkRoom(processes)
+    const name = `pool-${randomUUID()}`
+    this.#owners.set(name, owner)
     return this.#add(
-      `pool-${randomUUID()}`,
+      name,
       {
         ...options,
         processes,
@@ -140,6 +150,7 @@ export class Pools implements Engine {
     for (const oldest of this.#ended.keys()) {
       if (this.#ended.size <= ENDED_POOLS) break
       this.#ended.delete(oldest)
+      this.#owners.delete(oldest)
     }
   }
 

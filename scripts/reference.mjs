@@ -50,17 +50,22 @@ function commandTable(command) {
 async function cliPage(page) {
   const commands = createVisible(await program())
   return commands.reduce((text, command) => {
-    const marked = new RegExp(`(<!-- ${command.name()} -->\n)[\\s\\S]*?(?=<!-- /${command.name()} -->)`)
-    if (!marked.test(text)) throw new Error(`docs/reference/cli.md has no marks for farpool ${command.name()}`)
+    const name = nameOf(command)
+    const marked = new RegExp(`(<!-- ${name} -->\n)[\\s\\S]*?(?=<!-- /${name} -->)`)
+    if (!marked.test(text)) throw new Error(`docs/reference/cli.md has no marks for farpool ${name}`)
     return text.replace(marked, (_, mark) => `${mark}${commandTable(command)}\n`)
   }, page)
 }
+
+/** With the name of the command that it belongs to, as in `token new`. */
+const nameOf = (command) => (command.parent?.parent ? `${command.parent.name()} ` : '') + command.name()
 
 const createVisible = (root) =>
   root
     .createHelp()
     .visibleCommands(root)
     .filter((command) => command.name() !== 'help')
+    .flatMap((command) => (command.commands.length > 0 ? createVisible(command) : [command]))
 
 // The client API
 

@@ -43,7 +43,10 @@ export interface ServeOptions extends SharedPoolOptions {
   tlsKey?: string
   /** The path of a PEM file of CAs: each client must have a certificate of one of them. Default: clients need none. */
   tlsClientCa?: string
-  /** The path of the file of tokens that clients may have. Default: clients need none. */
+  /**
+   * A YAML or JSON file of the tokens that clients need, and of what each may do (docs/how-to/authenticate.md). It is read
+   * again when it changes. Default: clients need no token.
+   */
   tokens?: string
   /**
    * Lets a server listen beyond loopback addresses and Unix sockets without TLS, or without tokens and a client CA, so that
@@ -89,6 +92,8 @@ export interface ServeOptions extends SharedPoolOptions {
   maxHeldBytes?: number
   /** Whether clients may close and terminate the shared pools. Default false. */
   allowTerminate?: boolean
+  /** Whether the server offers gRPC reflection. Default: only on loopback addresses and Unix sockets, and without tokens. */
+  reflection?: boolean
   /** Whether failures carry the stacks of functions. Default: only where `listen` is a loopback address or a Unix socket. */
   stacks?: boolean
   /** Default 'info'. */

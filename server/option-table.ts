@@ -93,7 +93,7 @@ export const OPTIONS = {
   tokens: {
     name: 'tokens',
     value: '<file>',
-    about: 'file of the tokens that clients may have',
+    about: 'a YAML file of the tokens that clients need, and of what each may do; read again when it changes',
     schema: file,
     defaultWords: 'clients need no token',
     isPath: true,
@@ -291,6 +291,12 @@ export const OPTIONS = {
     about: 'let clients close and terminate the shared pools',
     schema: boolean,
     default: false,
+  },
+  reflection: {
+    name: 'reflection',
+    about: 'offer gRPC reflection, so that tools like grpcurl need no .proto files',
+    schema: boolean,
+    defaultWords: 'only on loopback addresses and Unix sockets, and without tokens',
   },
   stacks: {
     name: 'stacks',

@@ -79,6 +79,7 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     maxStreams: of('maxStreams'),
     maxMetadataBytes: of('maxMetadataBytes'),
     allowTerminate: of('allowTerminate'),
+    reflection: of('reflection') ?? (isLoopback(of('listen')) && of('tokens') === undefined),
     stacks: of('stacks') ?? isLoopback(of('listen')),
     logLevel: of('logLevel'),
     logFormat: of('logFormat') ?? (process.stderr.isTTY ? 'pretty' : 'json'),

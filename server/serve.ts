@@ -8,6 +8,7 @@ import { packageVersion } from '../wire/package.js'
 import { MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
 import { RequestDeduplication } from './api/request-deduplication.js'
 import { addPoolService } from './api/service.js'
+import { Authentication } from './auth/authentication.js'
 import type { ServeConfig, ServeOptions } from './config.js'
 import { drain } from './drain.js'
 import { grpcStatus } from './grpc/adapter.js'
@@ -56,6 +57,16 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
+  const sessions = new SessionTable<CallStream>()
+  const authentication = await Authentication.open(config.tokens, {
+    refused: (client, why) => logger.warn({ client }, `a call was refused: ${why}`),
+    revoked: (credential, reason) => {
+      logger.info({ name: credential.principal.name }, 'a token was revoked')
+      sessions.revoked(credential, reason)
+    },
+    changed: (names) => logger.info({ names }, 'the tokens are in force'),
+    broken: ({ message }) => logger.error(`the changed file of tokens cannot be used, the old one stays: ${message}`),
+  })
   const launchers: NodeLauncher[] = []
   const pools = [...config.pools].map(([name, pool]) => {
     const launcher = new NodeLauncher(pool.maxHeapMb, config.workerNice)
@@ -68,7 +79,6 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   // The engine does not keep the program alive while the workers start, and while they end.
   const alive = setInterval(() => {}, MAX_TIMER_MS)
   const admission = new Admission()
-  const sessions = new SessionTable<CallStream>()
   const health = new Health()
   const budget = new MemoryBudget(config.maxHeldBytes, {
     pressure: (isHigh) => http2?.narrowWindows(isHigh),
@@ -78,7 +88,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     cut: (bytes) => logger.warn({ bytes }, 'the server holds too much for its clients: who holds most is cut off'),
   })
   const connections = new ConnectionAccounts(budget, config.maxHeldBytes)
-  const inbound = new InboundMemory(config.maxMessageBytes, connections, grpcStatus)
+  const inbound = new InboundMemory(config.maxMessageBytes, connections, authentication, grpcStatus)
   const server = new Server({
     // A message that is a little too large still reaches the adapter, so that its caller gets a reason.
     'grpc.max_receive_message_length': 2 * config.maxMessageBytes + 64 * 1024,
@@ -92,6 +102,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     server,
     { ...config, windowBytes: WINDOW_BYTES },
     {
+      admit: (stream, headers) => authentication.admit(stream, headers),
       refused: () =>
         logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed'),
       silent: (client, ms) =>
@@ -114,6 +125,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       deduplication: new RequestDeduplication(),
       maxMessageBytes: config.maxMessageBytes,
       allowTerminate: config.allowTerminate,
+      initializers: new Set([...config.pools.values()].flatMap(({ initializer }) => initializer || [])),
       version: packageVersion(),
     },
     {
@@ -123,7 +135,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     },
   )
   health.addTo(server)
-  addReflection(server)
+  if (config.reflection) addReflection(server)
   let address: string
   let forgetSocketFile = () => {}
   const checkHealth = () =>
@@ -132,6 +144,9 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const endStart = () => void engine.terminate()
   signal?.addEventListener('abort', endStart)
   try {
+    if (!http2 && config.tokens !== undefined) {
+      throw new Failure('INTERNAL', 'tokens cannot be checked, because this grpc-js is built differently')
+    }
     await engine.start({ state: checkHealth })
     address = await listen(server, config.listen, tls)
     const path = socketPath(address)
@@ -143,6 +158,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     server.forceShutdown()
     forgetSocketFile()
     for (const launcher of launchers) launcher.close()
+    authentication.close()
     clearInterval(alive)
     checkNotEnded(signal)
     throw error
@@ -181,7 +197,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       logger,
       address,
     }
-    return drain({ ...parts, drainMs }).finally(() => clearInterval(alive))
+    return drain({ ...parts, drainMs }).finally(() => {
+      authentication.close()
+      clearInterval(alive)
+    })
   }
   const stop = () => end(0)
   return {

@@ -27,10 +27,12 @@ const FOLDERS: Record<string, string[]> = {
   'pool/scheduler': [],
   'pool/process': ['pool/scheduler'],
   'server/limits': [],
-  'server/grpc': ['server/limits'],
-  'server/calls': ['server/limits'],
-  'server/session': ['server/calls', 'server/grpc', 'server/limits'],
-  'server/api': ['server/session', 'server/calls', 'server/grpc', 'server/limits'],
+  // It reads a file with the means of the configuration.
+  'server/auth': ['server/limits', 'server'],
+  'server/grpc': ['server/auth', 'server/limits'],
+  'server/calls': ['server/auth', 'server/limits'],
+  'server/session': ['server/calls', 'server/grpc', 'server/auth', 'server/limits'],
+  'server/api': ['server/session', 'server/calls', 'server/grpc', 'server/auth', 'server/limits'],
   'server/ops': ['server/grpc'],
 }
 

@@ -248,6 +248,11 @@ export class FairQueue {
     return this.#queues.get(client)?.size ?? 0
   }
 
+  /** Waiting tasks of all clients of an identity, without those in front (Q4). */
+  sizeOfIdentity(identity: Identity): number {
+    return this.#knownFlows.get(identity)?.size ?? 0
+  }
+
   push(task: Task): void {
     this.#open(task.job.client).push(task)
     this.#count(task, 1)

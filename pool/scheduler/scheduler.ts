@@ -14,7 +14,7 @@ import {
   type WorkerExit,
 } from './pool-state.js'
 import { Estimates } from './run-queue.js'
-import { type Client, failed, type Outcome, Task, type TaskRequest } from './task.js'
+import { type Client, failed, type Identity, type Outcome, Task, type TaskRequest } from './task.js'
 import { type WorkerSlot, WorkerTable } from './worker-table.js'
 
 /**
@@ -141,6 +141,11 @@ export class Scheduler {
     this.#queue.push(task)
     this.dispatch()
     return task
+  }
+
+  /** Tasks of all clients of this identity in the queue, without those that came back. */
+  waiting(identity: Identity): number {
+    return this.#queue.sizeOfIdentity(identity)
   }
 
   /**

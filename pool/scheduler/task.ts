@@ -2,8 +2,9 @@ import { Failure } from '../../wire/failure.js'
 import { bytesOf } from '../../wire/framing/protobuf.js'
 
 /**
- * The party that calls: the unit of fairness and of per-client limits. Today it is a connection
- * (`Account` in server/limits); two identities are the same if they are the same object.
+ * The party that calls: the unit of fairness, of per-client limits and of ownership. It is a `Principal` (server/auth) or, for
+ * callers without a name, their connection (`Account` in server/limits). Two identities are the same if they are the same
+ * object.
  */
 export interface Identity {
   /** For logs and messages, for example the peer's address. */
@@ -12,7 +13,7 @@ export interface Identity {
 
 /**
  * One source of tasks: a stream of calls, or all single RPCs of one connection. Each client has a queue of its own in
- * every pool. Implemented by `CallStream` and `Account` in server/. The scheduler only reads it.
+ * every pool. Implemented by `CallStream` and `Caller` in server/. The scheduler only reads it.
  */
 export interface Client {
   /** Clients with one identity share its part of the workers' time. */

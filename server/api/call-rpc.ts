@@ -1,4 +1,4 @@
-import type { CallRequest, Session } from '../../proto/gen/farpool/routing/v1/routing.js'
+import type { CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import type { Pieces } from '../../wire/framing/protobuf.js'
 import type { Call, Requests } from '../grpc/adapter.js'
@@ -30,7 +30,7 @@ export async function* callStream(
     // After a detach, or in a later epoch, the calls do not belong to this stream any more.
     if (!isReplaced()) {
       calls.end(new Failure('CANCELLED', 'the stream of the call has ended'))
-      if (session) context.sessions.remove(session.id)
+      if (session) context.sessions.remove(session)
     }
   }
 }
@@ -38,14 +38,15 @@ export async function* callStream(
 interface OpenedStream {
   readonly calls: CallStream
   readonly epoch: number
-  readonly session: Session | undefined
+  /** The key of its session; undefined if it has none. */
+  readonly session: string | undefined
 }
 
 /** The stream of a session has broken, or ended without its last message. */
 function detach({ sessions }: RpcContext, { calls, session }: OpenedStream): void {
   if (!session || calls.hasSaidLast) return
   calls.detach()
-  sessions.detach(session.id)
+  sessions.detach(session)
 }
 
 /**
@@ -53,6 +54,7 @@ function detach({ sessions }: RpcContext, { calls, session }: OpenedStream): voi
  * one. A server that drains opens nothing new, but resumes sessions.
  */
 function open(context: RpcContext, requests: Requests<CallRequest>, call: Call): Promise<OpenedStream | undefined> {
+  const { caller } = call
   return new Promise((resolve, reject) => {
     let opened: OpenedStream | undefined
     let isOver = false
@@ -63,9 +65,10 @@ function open(context: RpcContext, requests: Requests<CallRequest>, call: Call):
         throw new Failure('BAD_REQUEST', 'the first message of a session brings no calls and gives none up')
       }
       if (!session?.resumed) context.admission.check()
-      const create = () => new CallStream(context, session !== undefined, call.account)
-      const calls = session ? context.sessions.attach(session, create) : create()
-      opened = { calls, epoch: calls.attach(requests, first.received, call.account), session }
+      const create = () => new CallStream(context, session !== undefined, caller)
+      const attached = session && context.sessions.attach(session, caller.principal, create)
+      const calls = attached?.session ?? create()
+      opened = { calls, epoch: calls.attach(requests, first.received, caller), session: attached?.key }
       resolve(opened)
       if (!session) calls.accept(first)
     }

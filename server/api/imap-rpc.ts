@@ -17,8 +17,8 @@ export async function* imap(context: RpcContext, request: MapRequest, call: Call
       request,
       request.chunks.map((chunk) => ({ chunk })),
       {
-        window: imapWindow(context.engine.pool(request.pool).options.processes),
-        client: call.account,
+        window: imapWindow(context.engine.pool(request.pool, call.caller.principal).options.processes),
+        client: call.caller,
         hold: (bytes) => call.holdUnread(bytes),
       },
     )

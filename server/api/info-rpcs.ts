@@ -9,13 +9,16 @@ import {
   WorkerState,
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { failureToStatus } from '../../wire/failure.js'
+import { callable, mayCall } from '../auth/rules.js'
+import type { Call } from '../grpc/adapter.js'
 import type { RpcContext } from './rpc-context.js'
 
 export async function getServerInfo(
   { engine, maxMessageBytes, version }: RpcContext,
   request: GetServerInfoRequest,
+  { caller }: Call,
 ): Promise<GetServerInfoResponse> {
-  const pool = engine.pool(request.pool)
+  const pool = engine.pool(request.pool, caller.principal)
   return {
     version,
     runtime: pool.runtime,
@@ -30,10 +33,12 @@ export async function getServerInfo(
 }
 
 export async function listFunctions(
-  { engine }: RpcContext,
+  { engine, initializers }: RpcContext,
   request: ListFunctionsRequest,
+  { caller }: Call,
 ): Promise<ListFunctionsResponse> {
-  return { functions: engine.pool(request.pool).functions.all }
+  const { functions } = engine.pool(request.pool, caller.principal)
+  return { functions: callable(functions, caller.principal.rules, initializers).all }
 }
 
 const POOL_STATES = {
@@ -52,8 +57,13 @@ const WORKER_STATES = {
   stopping: WorkerState.WORKER_STATE_STOPPING,
 } as const
 
-export async function getPool({ engine }: RpcContext, request: GetPoolRequest): Promise<GetPoolResponse> {
-  const pool = engine.pool(request.pool)
+export async function getPool(
+  { engine, initializers }: RpcContext,
+  request: GetPoolRequest,
+  { caller: { principal } }: Call,
+): Promise<GetPoolResponse> {
+  const pool = engine.pool(request.pool, principal)
+  const isVisible = (name: string) => mayCall(name, principal.rules, initializers)
   const { state } = pool
   const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, timedOut, workersStarted } =
     pool.stats
@@ -63,7 +73,12 @@ export async function getPool({ engine }: RpcContext, request: GetPoolRequest): 
     state: POOL_STATES[state.kind],
     failure: state.kind === 'failed' || state.kind === 'broken' ? failureToStatus(state.failure) : undefined,
     processes: pool.options.processes,
-    workers: pool.workers.map(({ phase, ...worker }) => ({ ...worker, state: WORKER_STATES[phase] })),
+    workers: pool.workers.map(({ phase, function: name, ...worker }) => ({
+      ...worker,
+      // Another caller may run what this one is not to know.
+      function: isVisible(name) ? name : '',
+      state: WORKER_STATES[phase],
+    })),
     queued,
     queuedBytes,
     running,

@@ -1,4 +1,5 @@
 import type { EnginePool } from '../../pool/engine.js'
+import type { FunctionTable } from '../../pool/function-table.js'
 import type { OpenPoolRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import type {
   ClosePoolRequest,
@@ -10,17 +11,24 @@ import type {
   TerminateResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure } from '../../wire/failure.js'
+import type { Principal } from '../auth/identity.js'
+import { callable, mayCall, notAllowed } from '../auth/rules.js'
 import { Channel } from '../calls/channel.js'
 import type { Call } from '../grpc/adapter.js'
 import type { RpcContext } from './rpc-context.js'
 
 /** OpenPool: the stream is the lease of an owned pool. When it ends, for any reason, the pool's workers are gone. */
 export async function* openPool(
-  { engine, admission }: RpcContext,
+  context: RpcContext,
   request: OpenPoolRequest,
   call: Call,
 ): AsyncGenerator<OpenPoolResponse> {
+  const { engine, admission } = context
+  const { principal } = call.caller
   admission.check()
+  const { functions, options } = engine.pool(request.sharedPool, principal)
+  checkInitializer(functions, context.initializers, request.initializer, principal)
+  principal.checkPool(request.processes ?? options.processes)
   const events = new Channel<OpenPoolResponse>()
   const pool = engine.open(
     {
@@ -30,6 +38,7 @@ export async function* openPool(
       initargs: request.initargs,
       maxTasksPerChild: request.maxtasksperchild,
     },
+    principal,
     {
       worker: (event) => {
         if (event.kind !== 'exited') return
@@ -41,6 +50,7 @@ export async function* openPool(
       },
     },
   )
+  principal.pools.add(pool)
   call.onEnd(() => events.end())
   void pool.ended.then(() => events.end())
   try {
@@ -49,12 +59,32 @@ export async function* openPool(
     yield { event: { $case: 'closed', value: {} } }
   } finally {
     await engine.release(pool)
+    principal.pools.delete(pool)
   }
 }
 
+/**
+ * The initializer of an owned pool is a function that its owner may call, or an initializer of a shared pool: that one is made
+ * to be called when a worker starts.
+ */
+function checkInitializer(
+  functions: FunctionTable,
+  initializers: ReadonlySet<string>,
+  name: string,
+  { rules }: Principal,
+): void {
+  if (name === '' || initializers.has(name)) return
+  if (!mayCall(name, rules, initializers)) throw notAllowed(name)
+  if (!functions.byName.has(name)) throw callable(functions, rules, initializers).unknown(name)
+}
+
 /** ClosePool. Like JoinPool and Terminate, it has nothing to do if the pool has ended, as in Python. */
-export async function closePool(context: RpcContext, request: ClosePoolRequest): Promise<ClosePoolResponse> {
-  if (!context.engine.hasEnded(request.pool)) endablePool(context, request.pool, 'close').close()
+export async function closePool(
+  context: RpcContext,
+  { pool }: ClosePoolRequest,
+  { caller: { principal } }: Call,
+): Promise<ClosePoolResponse> {
+  if (!context.engine.hasEnded(pool, principal)) endablePool(context, pool, principal, 'close').close()
   return {}
 }
 
@@ -63,8 +93,9 @@ export async function joinPool(
   request: JoinPoolRequest,
   call: Call,
 ): Promise<JoinPoolResponse> {
-  if (engine.hasEnded(request.pool)) return {}
-  const pool = engine.pool(request.pool)
+  const { principal } = call.caller
+  if (engine.hasEnded(request.pool, principal)) return {}
+  const pool = engine.pool(request.pool, principal)
   if (pool.state.kind === 'open') {
     throw new Failure('POOL_NOT_CLOSED', `pool ${JSON.stringify(pool.name)} is open; close or terminate it before join`)
   }
@@ -72,17 +103,26 @@ export async function joinPool(
   return {}
 }
 
-export async function terminate(context: RpcContext, request: TerminateRequest): Promise<TerminateResponse> {
-  if (!context.engine.hasEnded(request.pool)) await endablePool(context, request.pool, 'terminate').terminate()
+export async function terminate(
+  context: RpcContext,
+  { pool }: TerminateRequest,
+  { caller: { principal } }: Call,
+): Promise<TerminateResponse> {
+  if (!context.engine.hasEnded(pool, principal)) await endablePool(context, pool, principal, 'terminate').terminate()
   return {}
 }
 
-/** The pool, if the caller may end it. A client that knows the name of an owned pool owns it; a shared pool belongs to all. */
-function endablePool({ engine, allowTerminate }: RpcContext, name: string, verb: string): EnginePool {
-  const pool = engine.pool(name)
-  if (!engine.isShared(pool) || allowTerminate) return pool
+/** The pool, if the caller may end it: its own, or a shared one where that is allowed. */
+function endablePool(
+  { engine, allowTerminate }: RpcContext,
+  name: string,
+  principal: Principal,
+  verb: string,
+): EnginePool {
+  const pool = engine.pool(name, principal)
+  if (!engine.isShared(pool) || (principal.rules.terminate ?? allowTerminate)) return pool
   throw new Failure(
     'PERMISSION_DENIED',
-    `a client may not ${verb} a shared pool; start the server with --allow-terminate to let it`,
+    `a client may not ${verb} a shared pool; --allow-terminate, or "terminate: true" in an entry of --tokens, lets it`,
   )
 }

@@ -46,7 +46,7 @@ function startNamed(context: RpcContext, request: MapRequest, call: Call): Start
 function startRun(
   context: RpcContext,
   request: MapRequest,
-  { account: client }: Call,
+  { caller: client }: Call,
   hold: (bytes: number) => void,
 ): RequestRun {
   const tasks = request.chunks.map((chunk) => ({ chunk }))

@@ -35,9 +35,11 @@ interface NamedCall {
 
 /**
  * Calls with a `request_id`, which a client may send again if it lost the answer: the second joins the first, or gets its
- * outcome, for a minute after its end. A call for which nobody waits goes on for RESUME_MS, in case it is sent again.
+ * outcome, for a minute after its end. A call for which nobody waits goes on for RESUME_MS, in case it is sent again. Each
+ * principal has ids of its own.
  */
 export class RequestDeduplication {
+  /** By Principal.keyOf. */
   readonly #calls = new Map<string, NamedCall>()
   /** Those that have ended, the earliest first. */
   readonly #ended = new Map<string, NamedCall>()
@@ -52,16 +54,19 @@ export class RequestDeduplication {
     if (Buffer.byteLength(id) > MAX_ID_BYTES) {
       throw new Failure('BAD_REQUEST', `request_id has ${Buffer.byteLength(id)} bytes; it may have ${MAX_ID_BYTES}`)
     }
-    const call = this.#calls.get(id) ?? this.#start(id, fingerprint, start)
+    const key = caller.caller.principal.keyOf(id)
+    const call = this.#calls.get(key) ?? this.#start(key, fingerprint, start)
     if (call.fingerprint !== fingerprint) {
       const message = `request_id names another call: ${call.fingerprint}, and not ${fingerprint}`
       throw new Failure('BAD_REQUEST', message)
     }
     clearTimeout(call.timer)
     call.waiting++
+    let revoked: Failure | undefined
     try {
       const gone = new Promise<never>((_, reject) =>
         caller.onEnd((reason) => {
+          if (reason.reason === 'UNAUTHENTICATED') revoked = reason
           // The deadline of the only caller is the deadline of the call, which fails with it.
           if (reason.reason === 'TASK_TIMEOUT' && call.waiting === 1) call.cancel(reason)
           else reject(reason)
@@ -69,11 +74,15 @@ export class RequestDeduplication {
       )
       return (await Promise.race([call.outcome, gone])) as T
     } finally {
-      if (--call.waiting === 0) this.#setTimer(id, call)
+      if (--call.waiting === 0) {
+        // Nobody may come back for it.
+        if (revoked) call.cancel(revoked)
+        this.#setTimer(key, call)
+      }
     }
   }
 
-  #start(id: string, fingerprint: string, start: () => StartedCall<unknown>): NamedCall {
+  #start(key: string, fingerprint: string, start: () => StartedCall<unknown>): NamedCall {
     const { outcome, cancel } = start()
     const call: NamedCall = {
       fingerprint,
@@ -84,19 +93,19 @@ export class RequestDeduplication {
       bytes: 0,
       timer: undefined,
     }
-    this.#calls.set(id, call)
+    this.#calls.set(key, call)
     void outcome
       .catch((error: unknown) => error)
       .then((answer) => {
         // If it was refused before it began, the same id starts afresh.
-        if (hasNotBegun(answer)) return this.#drop(id, call)
+        if (hasNotBegun(answer)) return this.#drop(key, call)
         call.hasEnded = true
         // It would keep the request in memory.
         call.cancel = () => {}
         call.bytes = sizeOf(answer)
         this.#bytes += call.bytes
-        this.#ended.set(id, call)
-        if (call.waiting === 0) this.#setTimer(id, call)
+        this.#ended.set(key, call)
+        if (call.waiting === 0) this.#setTimer(key, call)
         for (const oldest of this.#ended.keys()) {
           if (this.#ended.size <= REMEMBERED_CALLS && this.#bytes <= REMEMBERED_BYTES) break
           this.#forget(oldest)
@@ -105,26 +114,26 @@ export class RequestDeduplication {
     return call
   }
 
-  #setTimer(id: string, call: NamedCall): void {
-    if (this.#calls.get(id) !== call) return
+  #setTimer(key: string, call: NamedCall): void {
+    if (this.#calls.get(key) !== call) return
     clearTimeout(call.timer)
     const gone = new Failure('CANCELLED', 'the client of the call is gone')
     call.timer = setTimeout(
-      () => (call.hasEnded ? this.#forget(id) : call.cancel(gone)),
+      () => (call.hasEnded ? this.#forget(key) : call.cancel(gone)),
       call.hasEnded ? REMEMBER_MS : RESUME_MS,
     ).unref()
   }
 
-  #drop(id: string, call: NamedCall): void {
+  #drop(key: string, call: NamedCall): void {
     clearTimeout(call.timer)
-    this.#calls.delete(id)
+    this.#calls.delete(key)
   }
 
-  #forget(id: string): void {
-    const call = this.#ended.get(id)
+  #forget(key: string): void {
+    const call = this.#ended.get(key)
     if (!call) return
-    this.#ended.delete(id)
-    this.#drop(id, call)
+    this.#ended.delete(key)
+    this.#drop(key, call)
     this.#bytes -= call.bytes
   }
 }

@@ -7,7 +7,7 @@ import type { RequestDeduplication } from './request-deduplication.js'
 export interface RpcContext extends CallContext {
   readonly sessions: SessionTable<CallStream>
   readonly deduplication: RequestDeduplication
-  /** Whether clients may close and terminate shared pools. */
+  /** Whether clients may close and terminate the shared pools, unless their rules say otherwise. */
   readonly allowTerminate: boolean
   readonly version: string
 }

@@ -53,12 +53,12 @@ export function addPoolService(server: Server, context: RpcContext, options: Ada
     iMap: serverStreaming(codecs.iMap, (request, call) => imap(context, request, call), options),
     call: duplex(codecs.call, (requests, call) => callStream(context, requests, call), options),
     openPool: serverStreaming(codecs.openPool, (request, call) => openPool(context, request, call), options),
-    closePool: unary(codecs.closePool, (request) => closePool(context, request), options),
+    closePool: unary(codecs.closePool, (request, call) => closePool(context, request, call), options),
     joinPool: unary(codecs.joinPool, (request, call) => joinPool(context, request, call), options),
-    terminate: unary(codecs.terminate, (request) => terminate(context, request), options),
-    getServerInfo: unary(codecs.getServerInfo, (request) => getServerInfo(context, request), options),
-    listFunctions: unary(codecs.listFunctions, (request) => listFunctions(context, request), options),
-    getPool: unary(codecs.getPool, (request) => getPool(context, request), options),
+    terminate: unary(codecs.terminate, (request, call) => terminate(context, request, call), options),
+    getServerInfo: unary(codecs.getServerInfo, (request, call) => getServerInfo(context, request, call), options),
+    listFunctions: unary(codecs.listFunctions, (request, call) => listFunctions(context, request, call), options),
+    getPool: unary(codecs.getPool, (request, call) => getPool(context, request, call), options),
   })
 }
 

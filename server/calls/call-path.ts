@@ -1,6 +1,7 @@
 import type { Engine, EnginePool } from '../../pool/engine.js'
 import {
   type Client,
+  type Identity,
   type Job,
   type JobRequest,
   jobOf,
@@ -13,6 +14,8 @@ import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure, failureToStatus } from '../../wire/failure.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import type { Phase } from '../../wire/timeout.js'
+import type { Principal } from '../auth/identity.js'
+import { callable, mayCall, NO_RULES, notAllowed } from '../auth/rules.js'
 import type { Admission } from '../limits/admission.js'
 import type { MemoryBudget } from '../limits/memory-budget.js'
 
@@ -32,6 +35,13 @@ export interface CallContext {
   readonly budget: MemoryBudget
   /** The largest message, and so the largest result, in bytes. */
   readonly maxMessageBytes: number
+  /** The initializers of the shared pools. */
+  readonly initializers: ReadonlySet<string>
+}
+
+/** A client whose rules are known. */
+export interface KnownClient extends Client {
+  readonly principal: Principal
 }
 
 /** What a request asks for. */
@@ -46,18 +56,31 @@ export interface JobTarget {
   readonly job: Job
 }
 
-/** The pool and the job that a request asks for. @throws Failure POOL_NOT_FOUND, FUNCTION_NOT_FOUND, BAD_REQUEST. */
-export function resolveJob({ engine }: CallContext, request: CallsRequest, client: Client): JobTarget {
+/**
+ * The pool and the job that a request asks for.
+ * @throws Failure POOL_NOT_FOUND, PERMISSION_DENIED, FUNCTION_NOT_FOUND, BAD_REQUEST.
+ */
+export function resolveJob(context: CallContext, request: CallsRequest, client: KnownClient): JobTarget {
+  const { engine, initializers } = context
   const { onError } = request
   if (OnError[onError] === undefined) {
     throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
   }
-  const pool = engine.pool(request.pool)
-  const info = pool.functions.byName.get(request.function)
-  if (!info) throw pool.functions.unknown(request.function)
+  const { principal } = client
+  const pool = engine.pool(request.pool, principal)
+  const name = request.function
+  const { rules } = principal
+  // Looked at here, because most calls are without rules.
+  if ((rules !== NO_RULES || initializers.has(name)) && !mayCall(name, rules, initializers)) throw notAllowed(name)
+  const info = pool.functions.byName.get(name)
+  if (!info) throw callable(pool.functions, rules, initializers).unknown(name)
   const failFast = onError === OnError.ON_ERROR_FAIL_FAST
   return { pool, job: jobOf(request, client, failFast, { info, runTimeoutMs: pool.options.runTimeoutMs }) }
 }
+
+/** How many tasks of an identity wait, in all pools. */
+export const waitingTasks = ({ engine }: CallContext, identity: Identity): number =>
+  engine.pools.reduce((sum, pool) => sum + pool.waiting(identity), 0)
 
 /** What an open call counts in the budget besides its arguments: its objects, until the garbage collector runs. */
 const CALL_BYTES = 4 * 1024
@@ -85,6 +108,7 @@ export class OpenCalls implements TaskOwner {
 
   /** @param onOutcome is called for each call that was not dropped, once. */
   constructor(
+    private readonly principal: Principal,
     private readonly maxResultBytes: number,
     private readonly onOutcome: (id: number, outcome: Outcome) => void,
   ) {}
@@ -148,6 +172,7 @@ export class OpenCalls implements TaskOwner {
     this.#calls.delete(id)
     this.#bytes -= call.task.bytes + CALL_BYTES
     call.timeout?.remove(id)
+    if (this.principal.paused.size > 0) this.principal.resume()
     return call
   }
 

@@ -1,4 +1,4 @@
-import { type Client, failed, type Outcome } from '../../pool/scheduler/task.js'
+import { failed, type Outcome } from '../../pool/scheduler/task.js'
 import { asFailure, type Failure } from '../../wire/failure.js'
 import { inPhase } from '../../wire/timeout.js'
 import {
@@ -6,8 +6,10 @@ import {
   type CallsRequest,
   type CallTask,
   type JobTarget,
+  type KnownClient,
   OpenCalls,
   resolveJob,
+  waitingTasks,
 } from './call-path.js'
 import { Channel } from './channel.js'
 
@@ -43,16 +45,18 @@ export class RequestRun {
     context: CallContext,
     request: CallsRequest,
     tasks: readonly Omit<CallTask, 'id'>[],
-    { window, client, hold }: { readonly window: number; readonly client: Client; hold(bytes: number): void },
+    { window, client, hold }: { readonly window: number; readonly client: KnownClient; hold(bytes: number): void },
   ) {
     this.#tasks = tasks
     this.#window = window
-    this.#open = new OpenCalls(context.maxMessageBytes, (index, outcome) => {
+    const { principal } = client
+    this.#open = new OpenCalls(principal, context.maxMessageBytes, (index, outcome) => {
       this.#hasBegun ||= outcome.ok || outcome.failure.started !== false
       if (outcome.ok) hold(outcome.payload.length)
       this.#channel.push({ index, outcome })
     })
     this.#target = resolveJob(context, request, client)
+    if (principal.rules.queued !== undefined) principal.checkQueued(waitingTasks(context, principal))
     this.#release = this.#target.pool.hold()
     try {
       this.#submit()

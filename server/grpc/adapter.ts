@@ -12,6 +12,7 @@ import { asFailure, Failure, failureToTrailer } from '../../wire/failure.js'
 import { asBuffer, Pieces } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS, UNSENT_BYTES } from '../../wire/protocol.js'
 import { timeoutPassed } from '../../wire/timeout.js'
+import type { Caller, EndableCall } from '../auth/identity.js'
 import { type Account, UNSENT_COPIES } from '../limits/memory-budget.js'
 import type { InboundMemory } from './inbound.js'
 
@@ -29,7 +30,8 @@ type Message = Uint8Array | Pieces
 
 /** What a handler knows of its call. */
 export interface Call {
-  /** The account of its connection, which is also the client and the identity of its tasks. */
+  readonly caller: Caller
+  /** The account of its connection. */
   readonly account: Account
   /** Unix time in milliseconds; Infinity for none. */
   readonly deadline: number
@@ -38,8 +40,8 @@ export interface Call {
   /** As `hold`, for results that wait to be read: while too many do, no more tasks of this client begin. */
   holdUnread(bytes: number): void
   /**
-   * Calls back once if the call ends before its handler does: it was cancelled, its deadline passed, or its client is
-   * gone. At once if that has happened already. A later listener replaces an earlier one.
+   * Calls back once if the call ends before its handler does: it was cancelled, its deadline passed, its client is gone,
+   * or its token was revoked. At once if that has happened already. A later listener replaces an earlier one.
    */
   onEnd(listener: (reason: Failure) => void): void
 }
@@ -88,11 +90,12 @@ const CLOCKS_MS = 20
 /** What all kinds of calls of grpc-js have in common. */
 interface GrpcJsCall extends EventEmitter {
   readonly cancelled: boolean
-  getPeer(): string
+  readonly metadata: Metadata
   getDeadline(): Date | number
 }
 
-class ServerCall implements Call {
+class ServerCall implements Call, EndableCall {
+  readonly caller: Caller
   readonly account: Account
   readonly deadline: number
   #held = 0
@@ -107,22 +110,24 @@ class ServerCall implements Call {
   wake: (() => void) | undefined
 
   constructor(call: GrpcJsCall, options: AdapterOptions) {
-    this.account = options.memory.accountOf(call.getPeer())
+    this.caller = options.memory.callerOf(call.metadata)
+    this.account = this.caller.account
     const deadline = call.getDeadline()
     this.deadline = typeof deadline === 'number' ? deadline : deadline.getTime()
     if (this.deadline < Number.POSITIVE_INFINITY) {
       this.#limitMs = Math.max(0, this.deadline - Date.now())
       const left = Math.min(MAX_TIMER_MS, Math.max(0, this.#limitMs - EARLY_MS))
-      this.#timer = setTimeout(() => this.#end(timeoutPassed(this.#limitMs)), left)
+      this.#timer = setTimeout(() => this.end(timeoutPassed(this.#limitMs)), left)
     }
     // grpc-js emits this after successful calls too: hence #isFinished.
     const cancelled = () => {
       const isLate = Date.now() >= this.deadline - CLOCKS_MS
       const gone = () => new Failure('CANCELLED', 'the call was cancelled, or its client is gone')
-      this.#end(isLate ? timeoutPassed(this.#limitMs) : gone())
+      this.end(isLate ? timeoutPassed(this.#limitMs) : gone())
     }
     call.on('cancelled', cancelled)
     if (call.cancelled) cancelled()
+    this.caller.credential.add(this)
   }
 
   /** Why it ended before its handler did. */
@@ -133,6 +138,7 @@ class ServerCall implements Call {
   /** The answer is on its way: nothing ends the call any more. */
   finish(): void {
     this.#isFinished = true
+    this.caller.credential.remove(this)
     clearTimeout(this.#timer)
     this.hold(-this.#held)
     this.holdUnread(-this.#unread)
@@ -153,7 +159,7 @@ class ServerCall implements Call {
     if (this.#ended) listener(this.#ended)
   }
 
-  #end(reason: Failure): void {
+  end(reason: Failure): void {
     clearTimeout(this.#timer)
     if (this.#isFinished || this.#ended) return
     this.#ended = reason
@@ -190,6 +196,7 @@ export function unary<Req, Res>(
   return async (grpcCall, callback) => {
     const call = new ServerCall(grpcCall, options)
     try {
+      checkNotRevoked(call)
       const response = codec.encode(await handler(decode(codec, grpcCall.request, options, true), call))
       call.finish()
       callback(null, response)
@@ -208,6 +215,7 @@ export function serverStreaming<Req, Res>(
   return async (grpcCall) => {
     const call = new ServerCall(grpcCall, options)
     const responses = async function* () {
+      checkNotRevoked(call)
       const request = decode(codec, grpcCall.request, options, true)
       for await (const response of handler(request, call)) yield codec.encode(response)
     }
@@ -238,6 +246,11 @@ export function duplex<Req>(
     }
     await respond(grpcCall, call, handler(requests, call), options)
   }
+}
+
+/** The token may have been revoked while the request came. */
+function checkNotRevoked({ ended }: ServerCall): void {
+  if (ended?.reason === 'UNAUTHENTICATED') throw ended
 }
 
 type ResponseStream = ServerWritableStream<Uint8Array, Message> | ServerDuplexStream<Uint8Array, Message>

@@ -1,5 +1,12 @@
 import { EventEmitter } from 'node:events'
-import type { Http2Server, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream, ServerOptions } from 'node:http2'
+import {
+  constants,
+  type Http2Server,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type ServerOptions,
+} from 'node:http2'
 import type { Server as NetServer, Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import type { Server } from '@grpc/grpc-js'
@@ -60,6 +67,8 @@ export interface Http2Options {
 }
 
 export interface Http2Listener {
+  /** A call begins. If it returns a failure, the call ends with it, and nothing else of it is read. */
+  admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Failure | undefined
   /** Called now and then while connections are refused. */
   refused(): void
   /** Called when a client has not answered a ping for `ms` milliseconds: its connection ends. */
@@ -109,9 +118,11 @@ export function configureHttp2(
     http2.removeAllListeners('stream')
     const begin: StreamListener = (stream, headers, ...rest) => {
       const bytes = headerListSize(headers)
-      if (bytes > maxMetadataBytes) return refuseHeaders(stream, bytes, maxMetadataBytes)
+      if (bytes > maxMetadataBytes) return refuse(stream, longHeaders(bytes, maxMetadataBytes))
       sanitize(headers)
       keepDeadline(stream, headers)
+      const refusal = listener.admit(stream, headers)
+      if (refusal) return refuse(stream, refusal)
       for (const listener of listeners) listener.call(http2, stream, headers, ...rest)
     }
     http2.on('stream', begin)
@@ -186,9 +197,12 @@ function headerListSize(headers: IncomingHttpHeaders): number {
   return bytes
 }
 
-function refuseHeaders(stream: ServerHttp2Stream, bytes: number, limit: number): void {
-  const message = `the headers of the call take ${bytes} bytes; they may take ${limit}`
-  const { code, details } = failureToTrailer(new Failure('PAYLOAD_TOO_LARGE', message))
+const longHeaders = (bytes: number, limit: number): Failure =>
+  new Failure('PAYLOAD_TOO_LARGE', `the headers of the call take ${bytes} bytes; they may take ${limit}`)
+
+/** Ends a call of which grpc-js does not hear. */
+function refuse(stream: ServerHttp2Stream, failure: Failure): void {
+  const { code, message, details } = failureToTrailer(failure)
   // The peer may be gone by now.
   stream.on('error', () => {})
   stream.respond(
@@ -198,10 +212,13 @@ function refuseHeaders(stream: ServerHttp2Stream, bytes: number, limit: number):
       'grpc-status': code,
       'grpc-message': encodeURI(message),
       'grpc-status-details-bin': Buffer.from(details).toString('base64'),
+      ...(failure.retryDelayMs !== undefined && { 'grpc-retry-pushback-ms': failure.retryDelayMs }),
     },
     { endStream: true },
   )
   stream.resume()
+  // Behind the answer: the peer need not send the rest of its request.
+  stream.close(constants.NGHTTP2_NO_ERROR)
 }
 
 /** Keepalive pings only work once the handshake is done, so until then a connection has a timer of its own. */

@@ -1,13 +1,14 @@
 import { constants, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { promisify } from 'node:util'
 import { gunzip, inflate } from 'node:zlib'
-import type { ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
+import type { Metadata, ServerInterceptingCall, ServerInterceptor } from '@grpc/grpc-js'
 import { Failure } from '../../wire/failure.js'
 import { ChunkAssembler } from '../../wire/framing/chunk-assembler.js'
 import { Pieces } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
+import type { Authentication } from '../auth/authentication.js'
+import type { Caller } from '../auth/identity.js'
 import {
-  type Account,
   type CallMemory,
   type ConnectionAccounts,
   cutOff,
@@ -24,10 +25,11 @@ import { deadlineOf } from './call-headers.js'
  */
 interface GrpcCallInternals {
   readonly stream: ServerHttp2Stream
+  /** The handler gets the same object. */
+  readonly metadata: Metadata
   readonly incomingEncoding: string
   readonly decoder: Deframer
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>
-  getPeer(): string
   getDeadline(): number
   /** Encodes a message and puts the prefix in front of it. */
   serializeMessage(message: unknown): Buffer
@@ -75,12 +77,14 @@ const unpackers = { gzip: promisify(gunzip), deflate: promisify(inflate) } as co
 
 export class InboundMemory {
   readonly #calls = new WeakMap<Uint8Array, CallMemory>()
+  readonly #callers = new WeakMap<Metadata, Caller>()
   readonly #unpacking = new Turnstile(MAX_UNPACKING)
 
   /** @param statusOf converts a failure into the status object that grpc-js sends. */
   constructor(
     private readonly maxMessageBytes: number,
     private readonly connections: ConnectionAccounts,
+    private readonly authentication: Authentication,
     private readonly statusOf: (failure: Failure) => object,
   ) {}
 
@@ -91,8 +95,8 @@ export class InboundMemory {
     const internals: Partial<GrpcCallInternals> = call as unknown as GrpcCallInternals
     const session = internals.stream?.session as ServerHttp2Session | undefined
     if (!session || !isAsExpected(internals)) return same
-    const { peer, account } = this.connections.of(session)
-    internals.getPeer = () => peer
+    const account = this.connections.of(session)
+    this.#callers.set(internals.metadata, this.authentication.callerOf(internals.stream, account))
     internals.getDeadline = () => deadlineOf(internals.stream)
     if (requestStream || responseStream) atDeadline(internals.stream, RESET_MS, () => reset(internals.stream))
     if (account.isOver) {
@@ -112,9 +116,9 @@ export class InboundMemory {
     return same
   }
 
-  /** The account of a connection; for one that has closed, a closed account. */
-  accountOf(peer: string): Account {
-    return this.connections.byPeer(peer)
+  /** Who makes the call with this metadata. */
+  callerOf(metadata: Metadata): Caller {
+    return this.#callers.get(metadata) ?? this.authentication.unknown(this.connections.none())
   }
 
   /**
@@ -212,6 +216,7 @@ function atDeadline(stream: ServerHttp2Stream, delayMs: number, late: () => void
 const reset = (stream: ServerHttp2Stream): void => stream.close(constants.NGHTTP2_CANCEL)
 
 const isAsExpected = (internals: Partial<GrpcCallInternals>): internals is GrpcCallInternals =>
+  internals.metadata !== undefined &&
   isDeframer(internals.decoder) &&
   [internals.decompressMessage, internals.serializeMessage, internals.sendMessage, internals.sendStatus].every(
     (method) => typeof method === 'function',

@@ -1,4 +1,3 @@
-import type { ServerHttp2Session } from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import type { TLSSocket } from 'node:tls'
 import { type TlsError, tlsErrorName } from '../../wire/tls-error.js'
@@ -61,14 +60,4 @@ function faultOf(error: TlsError, rejected: Error | string | null | undefined): 
   if (rejected === 'CERT_HAS_EXPIRED') return 'its client certificate has expired'
   const isOfOtherCa = /^(UNABLE_TO_|SELF_SIGNED|DEPTH_ZERO|CERT_SIGNATURE)/.test(String(rejected))
   return `its client certificate ${isOfOtherCa ? 'is not from a CA in tls-client-ca' : 'cannot be used'} (${rejected})`
-}
-
-/**
- * The subject of the client certificate of a connection, which the server has verified, such as `CN=web,O=example`; undefined
- * without one. Commas within a name are escaped.
- */
-export function certificateSubject(session: ServerHttp2Session): string | undefined {
-  if (session.destroyed) return undefined
-  const { authorized, getPeerX509Certificate } = session.socket as Partial<TLSSocket>
-  return authorized ? getPeerX509Certificate?.()?.subject.replaceAll('\n', ',') : undefined
 }

@@ -1,5 +1,5 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from 'node:http2'
-import type { Client, Identity } from '../../pool/scheduler/task.js'
+import type { Identity } from '../../pool/scheduler/task.js'
 import { Failure } from '../../wire/failure.js'
 import { RETRY_MS, WINDOW_BYTES } from '../../wire/protocol.js'
 
@@ -37,13 +37,11 @@ const TELL_AT = 1 / 64
 /** How often streams that nobody reads are looked at, in milliseconds. */
 const LOOK_MS = 100
 
-/** One holder of memory. The account of a connection is also the client and the identity of its single RPCs. */
-export class Account implements Client, Identity {
+/** One holder of memory. The account of a connection is also the identity of its calls, if their caller has no name. */
+export class Account implements Identity {
   #bytes = 0
   #unread = 0
   #isOpen = true
-  /** Nothing paces the single RPCs of a connection: if too many of their tasks wait, further ones are refused. */
-  readonly isPaced = false
 
   /**
    * @param name for logs.
@@ -54,10 +52,6 @@ export class Account implements Client, Identity {
     readonly name: string,
     readonly cut: () => void,
   ) {}
-
-  get identity(): Identity {
-    return this
-  }
 
   get bytes(): number {
     return this.#bytes
@@ -264,16 +258,9 @@ export class CallMemory {
   }
 }
 
-interface Connection {
-  /** `address:port`, or a made-up name for a Unix socket. */
-  readonly peer: string
-  readonly account: Account
-}
-
 /** The accounts of all connections of a server. */
 export class ConnectionAccounts {
-  readonly #bySession = new WeakMap<ServerHttp2Session, Connection>()
-  readonly #byPeer = new Map<string, Account>()
+  readonly #bySession = new WeakMap<ServerHttp2Session, Account>()
   readonly #calls = new Set<CallMemory>()
   #unixSockets = 0
   #looking: NodeJS.Timeout | undefined
@@ -284,27 +271,21 @@ export class ConnectionAccounts {
     private readonly limitBytes: number,
   ) {}
 
-  of(session: ServerHttp2Session): Connection {
+  of(session: ServerHttp2Session): Account {
     const known = this.#bySession.get(session)
     if (known) return known
     const { remoteAddress, remotePort } = session.socket ?? {}
     const peer = remoteAddress === undefined ? `unix:${++this.#unixSockets}` : `${remoteAddress}:${remotePort}`
     // Destroyed without an error code: a code would be taken for an answer to its calls, which may have begun.
     const account = this.budget.open(peer, () => session.destroy())
-    this.#bySession.set(session, { peer, account })
-    this.#byPeer.set(peer, account)
-    session.once('close', () => {
-      account.close()
-      if (this.#byPeer.get(peer) === account) this.#byPeer.delete(peer)
-    })
-    return { peer, account }
+    this.#bySession.set(session, account)
+    session.once('close', () => account.close())
+    return account
   }
 
-  /** The account of a connection by its peer. For a connection that has closed, a closed account. */
-  byPeer(peer: string): Account {
-    const account = this.#byPeer.get(peer)
-    if (account) return account
-    const closed = this.budget.open(peer, () => {})
+  /** For calls whose connection is not known: nothing is counted. */
+  none(): Account {
+    const closed = this.budget.open('an unknown connection', () => {})
     closed.close()
     return closed
   }

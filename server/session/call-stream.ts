@@ -1,11 +1,20 @@
-import { type Client, failed, type Identity } from '../../pool/scheduler/task.js'
+import { failed, type Identity } from '../../pool/scheduler/task.js'
 import type { CallGroup, CallItem, CallRequest } from '../../proto/gen/farpool/routing/v1/routing.js'
 import { asFailure, Failure } from '../../wire/failure.js'
 import { writeMaxMessageBytes, writeReceived } from '../../wire/framing/call-codec.js'
 import { type Pieces, ProtoWriter } from '../../wire/framing/protobuf.js'
 import { ACK_BYTES, ACK_MESSAGES, FRAME_CALLS } from '../../wire/protocol.js'
 import { timeoutPassed } from '../../wire/timeout.js'
-import { type CallContext, GroupTimeout, type JobTarget, OpenCalls, resolveJob } from '../calls/call-path.js'
+import type { Caller, Credential, Principal } from '../auth/identity.js'
+import {
+  type CallContext,
+  GroupTimeout,
+  type JobTarget,
+  type KnownClient,
+  OpenCalls,
+  resolveJob,
+  waitingTasks,
+} from '../calls/call-path.js'
 import type { Requests } from '../grpc/adapter.js'
 import { type Account, cutOff, STREAM_BYTES } from '../limits/memory-budget.js'
 import { ReplayBuffer } from './replay-buffer.js'
@@ -21,23 +30,24 @@ import { ReplayBuffer } from './replay-buffer.js'
  *  S2 A session has at most one stream at a time. Each new stream begins a new epoch; whatever an older stream still
  *     says or takes is void.
  *  S3 If a session's stream breaks, its running calls go on, nothing new begins, and unacknowledged messages are kept.
- *  S4 While it holds more than its share of the budget, has more open calls than its pools let one client queue, or
- *     begins too many calls in one turn, it is not read any further.
+ *  S4 While it holds more than its share of the budget, has more open calls than its pools let one client queue,
+ *     begins too many calls in one turn, or too many tasks of its principal wait, it is not read any further.
  */
 
 /** More unacknowledged outcomes and open calls than this, of a client that acknowledges nothing, end the stream. */
 const MAX_SILENT_BYTES = 2 * STREAM_BYTES
 
-export class CallStream implements Client {
+export class CallStream implements KnownClient {
   /** A stream is read no further instead of being refused. */
   readonly isPaced = true
+  readonly principal: Principal
   readonly #account: Account
   readonly #leave: () => void
   readonly #outcomes = new ReplayBuffer()
   readonly #open: OpenCalls
   /** The current stream; undefined while a session waits for the next one. */
   #requests: Requests<CallRequest> | undefined
-  #identity: Identity
+  #caller: Caller
   /** Counts the streams (S2). */
   #epoch = 0
   #lastId = 0
@@ -60,17 +70,18 @@ export class CallStream implements Client {
 
   /**
    * @param isSession its streams can be resumed.
-   * @param identity the connection of its first stream.
+   * @param caller that of its first stream.
    */
   constructor(
     private readonly context: CallContext,
     private readonly isSession: boolean,
-    identity: Identity,
+    caller: Caller,
   ) {
-    this.#identity = identity
-    this.#account = context.budget.open(`stream of ${identity.name}`, () => this.end(cutOff()))
+    this.#caller = caller
+    this.principal = caller.principal
+    this.#account = context.budget.open(`stream of ${caller.identity.name}`, () => this.end(cutOff()))
     this.#leave = context.admission.openStream()
-    this.#open = new OpenCalls(context.maxMessageBytes, (id, outcome) => {
+    this.#open = new OpenCalls(this.principal, context.maxMessageBytes, (id, outcome) => {
       this.#outcomes.push(id, outcome)
       this.#updateAccount()
       this.#checkEnd()
@@ -86,9 +97,14 @@ export class CallStream implements Client {
     return this.#hasSaidLast
   }
 
-  /** The connection of its current stream, or of the last one. */
+  /** That of its current stream, or of the last one. */
   get identity(): Identity {
-    return this.#identity
+    return this.#caller.identity
+  }
+
+  /** What its current stream, or the last one, has shown. */
+  get credential(): Credential {
+    return this.#caller.credential
   }
 
   /** Outcomes are not being read or not acknowledged: no more of its tasks begin. */
@@ -107,9 +123,9 @@ export class CallStream implements Client {
    * A stream begins (S2). Returns its epoch.
    * @param received how many messages of outcomes its client has received.
    */
-  attach(requests: Requests<CallRequest>, received: number, identity: Identity): number {
+  attach(requests: Requests<CallRequest>, received: number, caller: Caller): number {
     this.#requests = requests
-    this.#identity = identity
+    this.#caller = caller
     this.#isPaused = false
     this.#outcomes.acknowledge(received)
     this.#outcomes.rewind()
@@ -173,6 +189,7 @@ export class CallStream implements Client {
   end(reason: Failure): void {
     this.abandon(reason)
     this.#outcomes.drop(reason)
+    this.principal.paused.delete(this.#onRoom)
     this.#account.close()
     this.#leave()
   }
@@ -262,6 +279,11 @@ export class CallStream implements Client {
     const bytes = this.#open.bytes + this.#outcomes.waitingBytes
     this.#isOverShare = bytes > part * budget.share || this.#open.size > part * this.#maxOpen
     if (this.#isOverShare) budget.wait(this.#onRoom)
+    const { queued } = this.principal.rules
+    if (queued !== undefined && waitingTasks(this.context, this.principal) >= part * queued) {
+      this.#isOverShare = true
+      this.principal.paused.add(this.#onRoom)
+    }
     if (this.#begun >= FRAME_CALLS && !this.#isResting) {
       this.#isResting = true
       setImmediate(() => {

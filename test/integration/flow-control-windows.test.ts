@@ -37,7 +37,7 @@ const OPTIONS = {
   windowBytes: WINDOW_BYTES,
   pingTimeoutMs: 1_000,
 }
-const LISTENER = { refused: () => {}, silent: () => {}, handshakeFailed: () => {} }
+const LISTENER = { admit: () => undefined, refused: () => {}, silent: () => {}, handshakeFailed: () => {} }
 
 describe('a grpc-js with other internals', () => {
   const create = () => undefined

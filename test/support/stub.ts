@@ -2,10 +2,11 @@ import {
   type CallOptions,
   type Client,
   type ClientDuplexStream,
+  type ClientOptions,
   type ClientReadableStream,
   type ClientUnaryCall,
   credentials,
-  type Metadata,
+  Metadata,
   makeGenericClientConstructor,
   type ServiceDefinition,
   type ServiceError,
@@ -38,8 +39,20 @@ export type Stub = Client & { readonly [M in keyof RpcMethods]: Method<RpcMethod
 
 const StubClient = makeGenericClientConstructor(RPC_METHODS as unknown as ServiceDefinition, 'farpool.v1.PoolService')
 
-export const makeStub = (address: string): Stub =>
-  new StubClient(address, credentials.createInsecure()) as unknown as Stub
+/** @param options 'grpc.use_local_subchannel_pool': 1 makes a connection of its own; otherwise stubs share one. */
+export const makeStub = (address: string, options: ClientOptions = {}): Stub =>
+  new StubClient(address, credentials.createInsecure(), options) as unknown as Stub
+
+/** The metadata of a call with a token, as stubs of every language write it. */
+export function bearer(token: string): Metadata {
+  const metadata = new Metadata()
+  metadata.set('authorization', `Bearer ${token}`)
+  return metadata
+}
+
+/** The next message of a stream of responses. */
+export const nextOf = <T>(stream: { once(event: 'data', listener: (response: T) => void): unknown }): Promise<T> =>
+  new Promise((resolve) => stream.once('data', resolve))
 
 export const json = (value: unknown) => ({ kind: { $case: 'json' as const, value: JSON.stringify(value) } })
 /** A stream without a session. */

@@ -107,40 +107,52 @@ describe('the engine of one machine', () => {
     await engine.start()
     return { engine, launcher }
   }
+  const ANN = { name: 'Ann' }
   const OWNED = { sharedPool: '', processes: 1, initializer: '', initargs: [], maxTasksPerChild: undefined }
 
   it('runs tasks in the shared pool, which has an empty name in requests', async () => {
     const { engine } = await start()
-    expect(engine.isShared(engine.pool(''))).toBe(true)
-    expect([...engine.pool('').functions.byName.keys()]).toEqual(['echo'])
-    expect(await echo(engine.pool(''), 7)).toMatchObject({ ok: true, payload: new Uint8Array([7]) })
+    expect(engine.isShared(engine.pool('', ANN))).toBe(true)
+    expect([...engine.pool('', ANN).functions.byName.keys()]).toEqual(['echo'])
+    expect(await echo(engine.pool('', ANN), 7)).toMatchObject({ ok: true, payload: new Uint8Array([7]) })
     await engine.terminate()
   })
 
   it('opens owned pools, and remembers those that have ended', async () => {
     const { engine, launcher } = await start()
     const exits: number[] = []
-    const pool = engine.open(OWNED, {
+    const pool = engine.open(OWNED, ANN, {
       worker: (event) => event.kind === 'exited' && exits.push(event.exit.pid),
     })
-    expect(await echo(engine.pool(pool.name), 1)).toMatchObject({ ok: true })
+    expect(await echo(engine.pool(pool.name, ANN), 1)).toMatchObject({ ok: true })
     // Workers of an owned pool give the others precedence from their start.
     expect(launcher.workers.at(-1)?.priorityIsLow).toBe(true)
     await engine.release(pool)
-    expect([engine.hasEnded(pool.name), exits]).toEqual([true, [launcher.workers.at(-1)?.pid]])
-    expect(() => engine.pool(pool.name)).toThrow('the pool has been terminated')
-    expect(() => engine.pool('nowhere')).toThrow('no pool "nowhere"')
+    expect([engine.hasEnded(pool.name, ANN), exits]).toEqual([true, [launcher.workers.at(-1)?.pid]])
+    expect(() => engine.pool(pool.name, ANN)).toThrow('the pool has been terminated')
+    expect(() => engine.pool('nowhere', ANN)).toThrow('no pool "nowhere"')
+    await engine.terminate()
+  })
+
+  it('has owned pools for their owners only, also when they have ended', async () => {
+    const { engine } = await start()
+    const pool = engine.open(OWNED, ANN, {})
+    const bob = { name: 'Ann' }
+    expect(() => engine.pool(pool.name, bob)).toThrow(`no pool "${pool.name}"`)
+    await engine.release(pool)
+    expect(() => engine.pool(pool.name, bob)).toThrow(`no pool "${pool.name}"`)
+    expect(engine.hasEnded(pool.name, bob)).toBe(false)
     await engine.terminate()
   })
 
   it('refuses owned pools beyond its limits, or with options that cannot be right', async () => {
     const { engine } = await start({ maxPools: 1, maxProcesses: 4 })
-    const open = (more: object) => () => engine.open({ ...OWNED, ...more }, {})
+    const open = (more: object) => () => engine.open({ ...OWNED, ...more }, ANN, {})
     expect(open({ processes: 3 })).toThrow('all pools may have 4')
     expect(open({ processes: 0 })).toThrow('processes is 0')
     expect(open({ initializer: 'ecko' })).toThrow('did you mean echo?')
     expect(open({ initargs: [new Uint8Array()] })).toThrow('without an initializer')
-    engine.open(OWNED, {})
+    engine.open(OWNED, ANN, {})
     expect(open({})).toThrow('1 pools of clients are open; at most 1 may be')
     await engine.terminate()
   })

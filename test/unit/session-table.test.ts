@@ -1,15 +1,18 @@
 import { describe, expect, it } from 'vitest'
 import type { Identity } from '../../pool/scheduler/task.js'
+import { Credential, Principal } from '../../server/auth/identity.js'
 import { MAX_DETACHED, SessionTable } from '../../server/session/session-table.js'
 
 describe('sessions without a stream', () => {
   it('end if there are too many: the oldest of the identity that has most of them', () => {
-    const sessions = new SessionTable<{ readonly identity: Identity; end(): void }>()
+    const sessions = new SessionTable<{ readonly identity: Identity; readonly credential: Credential; end(): void }>()
     const ended: string[] = []
+    const principal = new Principal('anyone')
+    const credential = new Credential(principal)
     const detach = (name: string, identity: Identity) => {
-      const id = name.padEnd(16, '.')
-      sessions.attach({ id, resumed: false }, () => ({ identity, end: () => void ended.push(name) }))
-      sessions.detach(id)
+      const create = () => ({ identity, credential, end: () => void ended.push(name) })
+      const { key } = sessions.attach({ id: name.padEnd(16, '.'), resumed: false }, principal, create)
+      sessions.detach(key)
     }
     const [innocent, hostile] = [{ name: 'innocent' }, { name: 'hostile' }]
     detach('innocent', innocent)
