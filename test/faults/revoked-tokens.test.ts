@@ -56,7 +56,7 @@ describe('a token that is revoked', () => {
     await nextOf(session)
     session.write({ ...greeting, groups: [group('untilAborted', [one(1, detached)])] })
     const lease = farm.stub.openPool(
-      { processes: 1, initializer: '', initargs: [], maxtasksperchild: undefined },
+      { sharedPool: '', processes: 1, initializer: '', initargs: [], maxtasksperchild: undefined },
       metadata(),
     )
     lease.on('error', () => {})

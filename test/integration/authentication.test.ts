@@ -60,7 +60,10 @@ const as = (stub: Stub, name: string) => {
         stub[method]({ pool: '', ...asked }, metadata(), {}, done),
     call: () => stub.call(metadata()),
     openPool: (more = {}) =>
-      stub.openPool({ processes: 1, initializer: '', initargs: [], maxtasksperchild: undefined, ...more }, metadata()),
+      stub.openPool(
+        { sharedPool: '', processes: 1, initializer: '', initargs: [], maxtasksperchild: undefined, ...more },
+        metadata(),
+      ),
   }
 }
 

@@ -1,12 +1,7 @@
 import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
-import {
-  connect as connectHttp2,
-  createSecureServer,
-  type Http2SecureServer,
-  type ServerHttp2Session,
-} from 'node:http2'
+import { connect as connectHttp2, createSecureServer, type Http2SecureServer } from 'node:http2'
 import { type AddressInfo, createServer as createTcpServer, type Socket } from 'node:net'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { pathToFileURL } from 'node:url'
@@ -14,7 +9,6 @@ import { promisify } from 'node:util'
 import { BadRequestError, Pool, type PoolOptions, type TlsOptions, UnavailableError } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { TlsCredentials } from '../../server/grpc/certificates.js'
-import { certificateSubject } from '../../server/grpc/tls-handshakes.js'
 import { WINDOW_BYTES } from '../../wire/protocol.js'
 import { errorOf, waiting } from '../support/calls.js'
 import { type Pair, TestCa } from '../support/certificates.js'
@@ -293,28 +287,6 @@ describe('a server that wants client certificates', () => {
     const env = { ...process.env, FARPOOL_TLS_CLIENT_CERT: client.cert, FARPOOL_TLS_CLIENT_KEY: client.key }
     const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'call', 'add', '1', '2', ...where], { env })
     expect(stdout).toBe('3\n')
-  })
-
-  it('knows the subject of the certificate of each connection', async () => {
-    const options = { cert: readFileSync(pair.cert), key: readFileSync(pair.key), ca: readFileSync(ca.cert) }
-    const http2 = createSecureServer({ ...options, requestCert: true, rejectUnauthorized: false }).listen(
-      0,
-      '127.0.0.1',
-    )
-    await once(http2, 'listening')
-    const address = `127.0.0.1:${(http2.address() as AddressInfo).port}`
-    const subjects: (string | undefined)[] = []
-    for (const own of [client, stranger, undefined]) {
-      const seen = once(http2, 'session')
-      const pem = own && { cert: readFileSync(own.cert), key: readFileSync(own.key) }
-      const socket = await handshake(address, pem)
-      const [session] = (await seen) as [ServerHttp2Session]
-      subjects.push(certificateSubject(session))
-      session.destroy()
-      socket.destroy()
-    }
-    http2.close()
-    expect(subjects).toEqual(['CN=web', undefined, undefined])
   })
 })
 

@@ -164,7 +164,7 @@ describe('the engine of one machine', () => {
     const shared = new Map([['default', options(launcher)]])
     const engine = new Pools(shared, { maxPools: 1, maxProcesses: 10 }, silent)
     await engine.start()
-    const pool = engine.pool('')
+    const pool = engine.pool('', ANN)
     const outcomes: Outcome[] = []
     const owner = { settled: (_: number, outcome: Outcome) => void outcomes.push(outcome) }
     const request = { job: job({ function: 'echo' }), args: undefined, chunk: undefined, owner, key: 0, isHeld: false }
