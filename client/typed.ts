@@ -9,9 +9,25 @@ type AnyFunction = (...args: any[]) => unknown
 // biome-ignore lint/suspicious/noExplicitAny: the results of an untyped Pool can be used as any type
 export type AnyModule = Record<string, (...args: any[]) => any>
 
+/** The functions among the exports of a module, or among the properties of its default export. */
+type Own<E> = IsAny<E> extends true ? unknown : { [K in keyof E as E[K] extends AnyFunction ? K : never]: E[K] }
+/** For equal names the first counts. */
+type Merged<A, B> = A & Omit<B, keyof A>
+
+/**
+ * The functions of a module by name, as a worker finds them (worker/load-functions.ts): its own, those of its default export,
+ * and those of the default export of an ES module that was compiled to CommonJS.
+ */
+type Exports<M> =
+  IsAny<M> extends true
+    ? AnyModule
+    : M extends { default: infer D }
+      ? Merged<Merged<Own<M>, Own<D>>, D extends { default: infer E } ? Own<E> : unknown>
+      : Own<M>
+
 /** A property, not an alias: the compiler prints the names themselves in its errors, not the name of an alias. */
 interface Names<M> {
-  readonly of: keyof { [K in keyof M as M[K] extends AnyFunction ? K : never]: 1 } & string
+  readonly of: keyof Exports<M> & string
 }
 
 /** The names of a module's functions. */
@@ -29,7 +45,7 @@ export type FunctionRef<M> = FunctionName<M> | Bound<FunctionName<M>>
 
 type NameOf<F> = F extends Bound<infer N> ? N : F extends string ? F : never
 
-type Fn<M, F> = NameOf<F> extends keyof M ? M[NameOf<F>] : never
+type Fn<M, F> = NameOf<F> extends keyof Exports<M> ? Exports<M>[NameOf<F>] : never
 
 /** A member for each overload: its parameters and its result. More than four overloads: the last four. */
 type Signature<F> = F extends {
@@ -83,7 +99,7 @@ type KwargsOf<L> =
  */
 export type CallArgs<M, F, O> = Parts<Rest<M, F>, F, O>
 type Parts<P, F, O> = P extends readonly unknown[]
-  ? IsAny<P[number]> extends true
+  ? IsOpen<P> extends true
     ? [args?: Readonly<P>, kwargs?: Kwargs, options?: O]
     : F extends Bound
       ? // A partial may have bound the keyword arguments, too.
@@ -132,7 +148,7 @@ export type Functions<M> =
   string extends FunctionName<M>
     ? // biome-ignore lint/suspicious/noExplicitAny: an untyped Pool has every function
       any
-    : { readonly [N in FunctionName<M> & keyof M]: Handle<Signature<M[N]>> }
+    : { readonly [N in FunctionName<M>]: Handle<Signature<Fn<M, N>>> }
 /** One function type for each overload. */
 type Handle<S> = (
   S extends [infer P extends unknown[], infer R]
@@ -143,6 +159,12 @@ type Handle<S> = (
   : never
 
 type IsAny<T> = 0 extends 1 & T ? true : false
+/** Any number of arguments of any type, as in an untyped Pool. */
+type IsOpen<P extends readonly unknown[]> = [] extends P
+  ? number extends P['length']
+    ? IsAny<P[number]>
+    : false
+  : false
 type Scalar = string | number | bigint | boolean | symbol | null | undefined
 
 /** A value of this kind cannot be sent: the call fails with EncodingError. */

@@ -16,6 +16,9 @@ function area(width: number, height?: number): number | string {
   return height === undefined ? width : String(height)
 }
 
+// biome-ignore lint/suspicious/noExplicitAny: as the modules of users have it
+type Any = any
+
 class Point {
   x = 1
   private secret = 2
@@ -43,6 +46,9 @@ const module = {
   numbers: function* () {
     yield 1
   },
+  tuned: (path: string, width: number, options: Any): string => path + width + options,
+  anything: (value: Any): string => String(value),
+  labelled: (label: string, ...values: Any[]): string => label + values.length,
   constant: 42,
   Point,
 }
@@ -159,6 +165,64 @@ export async function shapesOfFunctions() {
   await pool.apply('tagged')
 }
 
+export async function oneParameterOfAnyType() {
+  await pool.apply('tuned', ['a.jpg', 5, { x: 1 }])
+  await pool.apply('tuned', ['a.jpg', 5], { x: 1 })
+  await pool.apply('anything', [{ x: 1 }])
+  await pool.apply('anything', [], { x: 1 })
+  await pool.apply('labelled', ['a'])
+  await pool.apply('labelled', ['a', 1, 'two'])
+  await pool.map('anything', [1, 'two'])
+  // @ts-expect-error another argument has the wrong type
+  await pool.apply('tuned', ['a.jpg', '5', {}])
+  // @ts-expect-error another argument is missing
+  await pool.apply('tuned', ['a.jpg'], {})
+  // @ts-expect-error all arguments are missing
+  await pool.apply('tuned')
+  // @ts-expect-error the argument is missing
+  await pool.apply('anything')
+  // @ts-expect-error the first argument is missing
+  await pool.apply('labelled')
+  // @ts-expect-error the first argument has the wrong type
+  await pool.apply('labelled', [1])
+}
+
+export async function defaultExports() {
+  const twice = (n: number): number => 2 * n
+  const name = (n: number): string => String(n)
+  const object = new Pool<{ default: { twice: typeof twice; rate: number }; name: typeof name }>('localhost:1')
+  const four: number = await object.fn.twice(2)
+  const text: string = await object.apply('name', [four])
+  await object.map('twice', [text.length])
+  // @ts-expect-error the argument has the wrong type
+  await object.apply('twice', ['2'])
+  // @ts-expect-error this property of the default export is no function
+  await object.apply('rate')
+  // @ts-expect-error the default export is no function
+  await object.apply('default')
+  class Tools {
+    static twice = twice
+    name = name
+  }
+  const withClass = new Pool<{ default: typeof Tools }>('localhost:1')
+  await withClass.fn.twice(2)
+  // @ts-expect-error a method of the objects of a class is no function of the module
+  await withClass.apply('name', [2])
+  const withFunction = new Pool<{ default: typeof twice & { name2: typeof name } }>('localhost:1')
+  same<number>().as<Awaited<ReturnType<typeof withFunction.fn.default>>>(true)
+  same<string>().as<Awaited<ReturnType<typeof withFunction.fn.name2>>>(true)
+  const compiled = new Pool<{ default: { default: { twice: typeof twice }; name: typeof name }; name: typeof name }>(
+    'localhost:1',
+  )
+  await compiled.fn.twice(await compiled.fn.name(1).then(Number))
+  // For equal names the export counts, and not the property of the default export.
+  const both = new Pool<{ default: { twice: typeof name }; twice: typeof twice }>('localhost:1')
+  same<number>().as<Awaited<ReturnType<typeof both.fn.twice>>>(true)
+  const untypedDefault = new Pool<{ default: Any; twice: typeof twice }>('localhost:1')
+  // @ts-expect-error the argument has the wrong type
+  await untypedDefault.apply('twice', ['2'])
+}
+
 export async function arriving() {
   const point = await pool.fn.point()
   same<{ x: number }>().as<typeof point>(true)
@@ -226,4 +290,7 @@ export async function untyped() {
   await anything.map('whatever', [1, 'two'])
   const handle = await anything.fn.whatever(1, 'two')
   handle.isAny.and.can.be.used
+  const any = new Pool<Any>('localhost:1')
+  await any.apply('whatever', [1, 'two'], { three: 3 })
+  await any.fn.whatever(1)
 }
