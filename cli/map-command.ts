@@ -21,6 +21,7 @@ interface Options {
   keepGoing?: boolean
   kwargs?: Record<string, unknown>
   timeout?: number
+  runTimeout?: number
   retries?: number
   json?: boolean
 }
@@ -59,6 +60,12 @@ export const mapCommand = () =>
     .addOption(
       new Option(
         '-t, --timeout <ms>',
+        'fail a line, or chunk, if it has no result after this many milliseconds in the queue and running (default: no limit)',
+      ).argParser(count()),
+    )
+    .addOption(
+      new Option(
+        '--run-timeout <ms>',
         'fail a line, or chunk, if its function runs longer than this many milliseconds (default: set by the function or the server)',
       ).argParser(count()),
     )
@@ -130,13 +137,14 @@ async function run(name: string, options: Options, connection: ReturnType<typeof
 
 /** Calls the function with the lines of one chunk. */
 const callsOf =
-  (pool: Pool, name: string, { star, kwargs, timeout, retries }: Options) =>
+  (pool: Pool, name: string, { star, kwargs, timeout, runTimeout, retries }: Options) =>
   async (lines: readonly Line[]): Promise<Outcome[]> => {
     const values = lines.flatMap(({ parsed }) => ('value' in parsed ? [parsed.value] : []))
     const options = {
       chunksize: Math.max(1, values.length),
       settle: true,
-      ...(timeout !== undefined && { runTimeout: timeout }),
+      ...(timeout !== undefined && { timeout }),
+      ...(runTimeout !== undefined && { runTimeout }),
       ...(retries !== undefined && { retries }),
     } as const
     const fn = partial(name, [], kwargs)

@@ -144,15 +144,28 @@ describe('farpool map', () => {
     ])
   })
 
-  it('fails lines that run too long with --timeout, and runs lines again with --retries', async () => {
-    // A line waits for those before it, which does not count.
-    const { stdout } = await run(['map', 'later', '--timeout', '1500', '--keep-going'], '1000\n60000\n1000\n')
+  it('fails lines that run too long with --run-timeout: a line waits for those before it, which does not count', async () => {
+    const { stdout } = await run(['map', 'later', '--run-timeout', '1500', '--keep-going'], '1000\n60000\n1000\n')
     expect(stdout.split('\n').map((line) => line && JSON.parse(line))).toMatchObject([
       { index: 0, value: 1000 },
-      { index: 1, error: { reason: 'TASK_TIMEOUT' } },
+      { index: 1, error: { reason: 'TASK_TIMEOUT', metadata: { phase: 'running' } } },
       { index: 2, value: 1000 },
       '',
     ])
+  })
+
+  it('fails lines that have no result in time with --timeout, as farpool call: the time in the queue counts', async () => {
+    const { stdout } = await run(['map', 'later', '--timeout', '1500', '--keep-going'], '60000\n0\n')
+    expect(stdout.split('\n').map((line) => line && JSON.parse(line))).toMatchObject([
+      { index: 0, error: { reason: 'TASK_TIMEOUT', metadata: { phase: 'running', limit_ms: '1500' } } },
+      { index: 1, error: { reason: 'TASK_TIMEOUT', metadata: { phase: 'queued', limit_ms: '1500' } } },
+      '',
+    ])
+    const call = await run(['call', 'later', '60000', '--timeout', '1500', '--json'])
+    expect(JSON.parse(call.stdout).error).toMatchObject({ reason: 'TASK_TIMEOUT', metadata: { limit_ms: '1500' } })
+  })
+
+  it('runs lines again with --retries', async () => {
     expect(await run(['map', 'crashUntilAttempt', '--retries', '1'], '2\n')).toMatchObject({ code: 0 })
     expect(await run(['map', 'crashUntilAttempt'], '2\n')).toMatchObject({ code: 1 })
   })
