@@ -11,7 +11,10 @@ export const GRACE_MS = 2_000
 /** How long a worker may take to load its modules and run its initializer, in milliseconds. */
 export const START_MS = 60_000
 
-/** The absolute path of a module: a path from the working directory, or a file: URL. @throws Failure MODULE_LOAD_FAILED. */
+/**
+ * The absolute path of a module: a path from the working directory, or a file: URL.
+ * @throws Failure BAD_REQUEST if it is neither, MODULE_LOAD_FAILED if there is no such file.
+ */
 export function modulePath(module: string | URL): string {
   const given: unknown = module
   if (!(given instanceof URL) && (typeof given !== 'string' || given === '')) {
@@ -22,7 +25,18 @@ export function modulePath(module: string | URL): string {
   if (isUrl && !String(given).startsWith('file:')) {
     throw new Failure('BAD_REQUEST', `the module is ${given}; it must be a path or a file: URL`)
   }
-  const path = isUrl ? fileURLToPath(given) : resolve(given as string)
+  const path = isUrl ? pathOf(given) : resolve(given as string)
   if (existsSync(path)) return path
   throw new Failure('MODULE_LOAD_FAILED', `there is no module ${path}`)
+}
+
+function pathOf(url: string | URL): string {
+  try {
+    return fileURLToPath(url)
+  } catch (error) {
+    throw new Failure(
+      'BAD_REQUEST',
+      `the module is ${url}, which is no file: URL of a file: ${(error as Error).message}`,
+    )
+  }
 }

@@ -186,6 +186,17 @@ describe('a wrong argument', () => {
       new URL('https://example.org/x.js'),
       /^the module is https:\/\/example\.org\/x\.js; it must be a path or a file: URL$/,
     ],
+    [
+      'another host',
+      'file://host/m.js',
+      /^the module is file:\/\/host\/m\.js, which is no file: URL of a file: .*host/,
+    ],
+    [
+      'an encoded slash',
+      new URL('file:///a%2Fm.js'),
+      /^the module is file:\/\/\/a%2Fm\.js, which is no file: URL of a file: /,
+    ],
+    ['no URL', 'file://[', /^the module is file:\/\/\[, which is no file: URL of a file: Invalid URL$/],
   ] as const)('of the modules of a local pool: %s', async (_, modules, message) => {
     expect(await errorOf(() => Pool.local(modules as Wrong))).toMatchObject({
       name: 'BadRequestError',
