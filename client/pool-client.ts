@@ -221,7 +221,8 @@ export class Pool<M = AnyModule> extends Caller<M> implements AsyncDisposable {
 
 const openPoolCall = (options: OwnedPoolOptions, encoding: Encoding, sharedPool = ''): OpenPoolCall => {
   const { processes, initializer = '', initargs = [], maxtasksperchild } = options
-  return { sharedPool, processes, initializer, initargs: encodeArgs(initargs, encoding), maxtasksperchild }
+  const encoded = encodeArgs(initargs, encoding, ' of initargs')
+  return { sharedPool, processes, initializer, initargs: encoded, maxtasksperchild }
 }
 
 /** The parts of a Pool that are made before it. */

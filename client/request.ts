@@ -141,8 +141,9 @@ export function encode(value: unknown, encoding: Encoding, what: string): Uint8A
   }
 }
 
-export const encodeArgs = (args: readonly unknown[], encoding: Encoding): Uint8Array[] =>
-  args.map((arg, at) => encode(arg, encoding, `argument ${at + 1}`))
+/** @param of the list that the arguments are of, if it is not that of the call itself. */
+export const encodeArgs = (args: readonly unknown[], encoding: Encoding, of = ''): Uint8Array[] =>
+  args.map((arg, at) => encode(arg, encoding, `argument ${at + 1}${of}`))
 
 const encodeKwargs = (kwargs: Kwargs | undefined, encoding: Encoding): Uint8Array | undefined =>
   kwargs && Object.keys(kwargs).length > 0 ? encode(kwargs, encoding, 'kwargs') : undefined

@@ -24,10 +24,12 @@ export async function functionsOfPools(config: ServeConfig): Promise<Map<string,
 }
 
 async function functionsOf(name: string, config: PoolConfig, server: ServeConfig): Promise<readonly FunctionInfo[]> {
-  const launcher = new NodeLauncher(config.maxHeapMb)
   const { initializer } = config
+  const settings = poolDefaults(config, server)
+  const launcher = new NodeLauncher(config.maxHeapMb)
   const pool = new Pool(name, {
-    ...poolDefaults(config, server, launcher),
+    ...settings,
+    launcher,
     processes: 1,
     initializer: '',
     initargs: [],

@@ -57,6 +57,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
+  const defaults = [...config.pools].map(([name, pool]) => [name, pool, poolDefaults(pool, config)] as const)
   const sessions = new SessionTable<CallStream>()
   const authentication = await Authentication.open(config.tokens, {
     refused: (client, why) => logger.warn({ client }, `a call was refused: ${why}`),
@@ -68,10 +69,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     broken: ({ message }) => logger.error(`the changed file of tokens cannot be used, the old one stays: ${message}`),
   })
   const launchers: NodeLauncher[] = []
-  const pools = [...config.pools].map(([name, pool]) => {
+  const pools = defaults.map(([name, pool, settings]) => {
     const launcher = new NodeLauncher(pool.maxHeapMb, config.workerNice)
     launchers.push(launcher)
-    return [name, poolDefaults(pool, config, launcher)] as const
+    return [name, { ...settings, launcher }] as const
   })
   const engine = new Pools(new Map(pools), { maxPools: config.maxPools, maxProcesses: config.maxProcesses }, (pool) =>
     poolLog(log, pool),

@@ -195,7 +195,7 @@ async function runInitializer(init: Init, functions: ReadonlyMap<string, LoadedF
       `the initializer ${JSON.stringify(init.initializer)} is not exported; the modules export ${names}`,
     )
   }
-  const args = init.initargs.map((arg, at) => decodePart(arg, `initializer argument ${at + 1}`).value)
+  const args = init.initargs.map((arg, at) => decodePart(arg, `argument ${at + 1} of initargs`).value)
   try {
     await initializer.call(...args)
   } catch (error) {

@@ -142,7 +142,7 @@ describe('a wrong argument', () => {
     [
       'initargs that cannot be sent',
       { initializer: 'initialize', initargs: [() => 1] },
-      /^argument 1 cannot be sent: /,
+      /^argument 1 of initargs cannot be sent: /,
     ],
     ['maxtasksperchild', { maxtasksperchild: 0 }, /^maxtasksperchild is 0/],
     [

@@ -74,4 +74,13 @@ describe('OpenPool', () => {
     )
     expect(error.code).toBe(status.INVALID_ARGUMENT)
   })
+
+  it('names the argument of initargs that cannot be decoded', async () => {
+    const initargs = [json(1), { kind: { $case: 'json' as const, value: '[' } }]
+    const lease = farm.stub.openPool({ processes: 1, initializer: 'initialize', initargs, maxtasksperchild: undefined })
+    const error = await new Promise<ServiceError>((resolve) =>
+      lease.once('error', (caught) => resolve(caught as ServiceError)),
+    )
+    expect(error.details).toContain('argument 2 of initargs cannot be decoded')
+  })
 })

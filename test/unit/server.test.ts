@@ -7,6 +7,7 @@ import { LineSplitter } from '../../pool/process/worker-output.js'
 import type { ServeOptions } from '../../server/config.js'
 import { OutputThrottle } from '../../server/ops/log.js'
 import { resolveConfig } from '../../server/resolve-config.js'
+import { serve } from '../../server/serve.js'
 import { pieces } from '../../worker/output-capture.js'
 import { FUNCTIONS, temporaryFolder } from '../support/server.js'
 
@@ -161,6 +162,13 @@ describe('the options of serve', () => {
     { listen: 'unix:/tmp/x' },
   ])('%j are safe, or said to be', (options) => {
     expect(resolveConfig({ modules, ...options })).toMatchObject({ listen: options.listen })
+  })
+
+  it('with initargs that cannot be sent are refused: the position of the argument is in the message', async () => {
+    await expect(serve({ modules, initializer: 'initialize', initargs: [1, () => 1] })).rejects.toMatchObject({
+      reason: 'ARGUMENT_ENCODE_FAILED',
+      message: expect.stringMatching(/^argument 2 of initargs cannot be sent: /),
+    })
   })
 
   it.each([
