@@ -15,39 +15,49 @@ export interface PoolEvents {
   workerExited: WorkerExit
 }
 
-type Listener<D> = (event: CustomEvent<D>) => unknown
+/** What `pool.events.addEventListener` takes. `D`: the type of the event's `detail`. */
+export type PoolEventListener<D> =
+  | ((event: CustomEvent<D>) => unknown)
+  | { handleEvent(event: CustomEvent<D>): unknown }
 
-/** An EventTarget for the events of a Pool: `pool.events.addEventListener('workerExited', ({ detail }) => …)`. */
-export class PoolEventTarget {
+/** The events of a Pool: `pool.events.addEventListener('workerExited', ({ detail }) => …)`. */
+export class PoolEventTarget extends EventTarget {
   /** How often each event has occurred. */
   readonly counts: Record<keyof PoolEvents, number> = { connected: 0, disconnected: 0, workerExited: 0 }
-  readonly #target = new EventTarget()
-  readonly #listeners = new WeakMap<Listener<never>, (event: Event) => void>()
+  readonly #listeners = new WeakMap<object, (event: Event) => void>()
 
   /**
    * Calls the listener for each event. What it throws, or rejects with, becomes a warning of the process.
-   * @throws BadRequestError if there is no such event, or the listener is no function.
+   * @param listener a function, or an object with a method `handleEvent`.
+   * @throws BadRequestError if there is no such event, or the listener is neither.
    */
-  addEventListener<K extends keyof PoolEvents>(
+  override addEventListener<K extends keyof PoolEvents>(
     type: K,
-    listener: Listener<PoolEvents[K]>,
-    options?: { once?: boolean; signal?: AbortSignal },
+    listener: PoolEventListener<PoolEvents[K]>,
+    options?: { once?: boolean; signal?: AbortSignal } | boolean,
   ): void {
     if (!Object.hasOwn(this.counts, type)) {
       throw badRequest(`a pool has no event ${described(type)}; it has ${Object.keys(this.counts).join(', ')}`)
     }
-    if (typeof listener !== 'function')
-      throw badRequest(`the listener is ${described(listener)}; it must be a function`)
+    if (typeof listener !== 'function' && typeof Object(listener).handleEvent !== 'function') {
+      throw badRequest(`the listener is ${described(listener)}; it must be a function, or have a method handleEvent`)
+    }
+    const call = (event: CustomEvent<PoolEvents[K]>) =>
+      typeof listener === 'function' ? listener.call(this, event) : listener.handleEvent(event)
     const known = this.#listeners.get(listener)
     // An EventTarget would end the program with an error of a listener.
-    const guarded = known ?? ((event: Event) => callBack(listener, event as CustomEvent<PoolEvents[K]>))
+    const guarded = known ?? ((event: Event) => callBack(call, event as CustomEvent<PoolEvents[K]>))
     this.#listeners.set(listener, guarded)
-    this.#target.addEventListener(type, guarded, options)
+    super.addEventListener(type, guarded, options)
   }
 
-  removeEventListener<K extends keyof PoolEvents>(type: K, listener: Listener<PoolEvents[K]>): void {
-    const guarded = this.#listeners.get(listener)
-    if (guarded) this.#target.removeEventListener(type, guarded)
+  override removeEventListener<K extends keyof PoolEvents>(
+    type: K,
+    listener: PoolEventListener<PoolEvents[K]>,
+    options?: { capture?: boolean } | boolean,
+  ): void {
+    // An AbortSignal calls this with what was passed to super.addEventListener.
+    super.removeEventListener(type, this.#listeners.get(listener) ?? (listener as () => void), options)
   }
 
   /** @internal A Pool passes the events of its transport here. */
@@ -55,6 +65,6 @@ export class PoolEventTarget {
     this.counts[event.kind]++
     const detail =
       event.kind === 'disconnected' ? errorOf(event.reason) : event.kind === 'workerExited' ? event.exit : undefined
-    this.#target.dispatchEvent(new CustomEvent(event.kind, { detail }))
+    this.dispatchEvent(new CustomEvent(event.kind, { detail }))
   }
 }

@@ -17,7 +17,7 @@ export {
   UnknownFunctionError,
   WorkerCrashedError,
 } from './errors.js'
-export { type PoolEvents, PoolEventTarget, type WorkerExit } from './events.js'
+export { type PoolEventListener, type PoolEvents, PoolEventTarget, type WorkerExit } from './events.js'
 export type { ImapChunks, ImapIterator } from './imap.js'
 export type { FunctionInfo, PoolInfo } from './info.js'
 export type { LocalOptions, OutputLine } from './local.js'

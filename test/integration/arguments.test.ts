@@ -119,7 +119,8 @@ describe('a wrong argument', () => {
   it('of addEventListener()', async () => {
     const { events }: Wrong = farm.pool
     for (const [args, message] of [
-      [['connected', 5], /^the listener is 5; it must be a function$/],
+      [['connected', 5], /^the listener is 5; it must be a function, or have a method handleEvent$/],
+      [['connected', {}], /^the listener is an object; it must be a function, or have a method handleEvent$/],
       [['connect', () => {}], /^a pool has no event "connect"; it has connected, disconnected, workerExited$/],
     ] as const) {
       expect(await errorOf(() => events.addEventListener(...args))).toMatchObject({

@@ -27,6 +27,35 @@ describe.each(['local', 'stream', 'unary'] as const)('the events of a pool over 
     expect(events).toEqual({ connected: transport === 'local' ? 0 : 1, disconnected: 0, workerExited: 2 })
   })
 
+  it('come to every kind of listener of an EventTarget: an object, one with a signal, events.once()', async () => {
+    await using pool = await farm.open(transport, { processes: 1 })
+    expect(pool.events).toBeInstanceOf(EventTarget)
+    const seen: unknown[] = []
+    const listener = {
+      codes: [] as unknown[],
+      handleEvent({ detail }: CustomEvent<WorkerExit>) {
+        this.codes.push(detail.exitCode)
+      },
+    }
+    const ended = new AbortController()
+    pool.events.addEventListener('workerExited', listener)
+    pool.events.addEventListener('workerExited', () => seen.push('until aborted'), { signal: ended.signal })
+    pool.events.addEventListener('workerExited', () => seen.push('once'), { once: true })
+    for (const code of [7, 8]) {
+      const exited = once(pool.events, 'workerExited')
+      await errorOf(pool.fn.exit(code))
+      expect(await exited).toMatchObject([{ type: 'workerExited', detail: { exitCode: code } }])
+      ended.abort()
+    }
+    expect(listener.codes).toEqual([7, 8])
+    expect(seen).toEqual(['until aborted', 'once'])
+    pool.events.removeEventListener('workerExited', listener)
+    const exited = once(pool.events, 'workerExited')
+    await errorOf(pool.fn.exit(9))
+    await exited
+    expect(listener.codes).toEqual([7, 8])
+  })
+
   it('do not end the program if a listener throws or rejects, and stop for a listener that is removed', async () => {
     await using pool = await farm.open(transport, { processes: 1 })
     const removed = () => expect.unreachable('the listener was removed')

@@ -1,6 +1,7 @@
 // This file is compiled and never run. A line that must not compile is marked with @ts-expect-error.
 import {
   type AsyncResult,
+  type FarpoolError,
   type ImapChunks,
   type ImapIterator,
   type ItemOutcome,
@@ -281,6 +282,19 @@ export async function mapping() {
   await pool.starmap('add', [[1]])
   // @ts-expect-error only imap takes an asynchronous input
   await pool.map('fib', (async function* () {})())
+}
+
+export function events() {
+  const target: EventTarget = pool.events
+  pool.events.addEventListener('workerExited', ({ detail }) => same<number>().as<typeof detail.pid>(true), {
+    once: true,
+  })
+  const listener = { handleEvent: (event: CustomEvent<FarpoolError>) => event.detail.reason }
+  pool.events.addEventListener('disconnected', listener)
+  pool.events.removeEventListener('disconnected', listener)
+  // @ts-expect-error a pool has no such event
+  pool.events.addEventListener('exited', () => {})
+  return target
 }
 
 export async function untyped() {
