@@ -54,7 +54,8 @@ export class EncodingError extends FarpoolError {
 }
 /**
  * The timeout of get() or next() passed and the call continues, or a limit of the call itself passed. In that case `metadata`
- * says what the call was doing (`phase`: queued or running) and how many milliseconds it was allowed to (`limit_ms`).
+ * says how many milliseconds the call was allowed to take (`limit_ms`) and what it was doing (`phase`: queued or running).
+ * Without `phase`, the server had the call but did not answer within 250 ms after the call's timeout: only it knows the phase.
  */
 export class TimeoutError extends FarpoolError {
   override readonly name: string = 'TimeoutError'
