@@ -91,7 +91,7 @@ export class PermissionError extends FarpoolError {
 
 /**
  * The function threw. `cause` is the error that it threw, as an Error of this process: with its name, message, `code`, own
- * properties, causes and inner errors, and with its stack if the server sends stacks (docs/errors.md).
+ * properties, causes and inner errors, and with its stack if the server sends stacks (docs/reference/errors.md).
  */
 export class RemoteError extends FarpoolError {
   override readonly name: string = 'RemoteError'

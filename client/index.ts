@@ -1,10 +1,13 @@
 /** The public API of the TypeScript client. */
+
+export type { CodeName, Reason } from '../wire/reason.js'
 export { AsyncResult } from './async-result.js'
 export { Caller } from './caller.js'
 export {
   BadRequestError,
   CancelledError,
   EncodingError,
+  type ErrorFacts,
   FarpoolError,
   InitializerError,
   LimitError,
@@ -24,10 +27,13 @@ export type { LocalOptions, OutputLine } from './local.js'
 export type {
   AsyncOptions,
   CallOptions,
+  ClientOptions,
   ImapOptions,
   ItemOutcome,
+  ItemsOptions,
   MapAsyncOptions,
   MapOptions,
+  OwnedPoolOptions,
   PemSource,
   PoolOptions,
   Progress,

@@ -79,6 +79,7 @@ function declarationsOf(file) {
   files.set(file, found)
   for (const node of parseAst(code, { lang: 'dts' }, file).body) {
     if (node.source) {
+      if (!node.source.value.startsWith('.')) continue
       const source = resolve(dirname(file), node.source.value.replace(/\.js$/, '.d.ts'))
       for (const { local, exported } of node.specifiers ?? []) {
         found.elsewhere.set(local.name, source)
@@ -91,8 +92,19 @@ function declarationsOf(file) {
     if (name === undefined) continue
     const before = found.names.get(name)
     const text = textOf(code, node).replace(/^export (declare )?/, '')
-    if (before) before.overloads.push(text)
-    else found.names.set(name, { file, code, node: declared, doc: docOf(code, node), overloads: [text] })
+    if (before) {
+      before.overloads.push(text)
+      before.nodes.push(declared)
+    } else {
+      found.names.set(name, {
+        file,
+        code,
+        node: declared,
+        nodes: [declared],
+        doc: docOf(code, node),
+        overloads: [text],
+      })
+    }
   }
   return found
 }
@@ -207,11 +219,44 @@ const HEAD = `# The API of the client, of workers and of servers
 \`npm run reference\` makes this page from the comments of the code. All times are in milliseconds. The calls of a pool are those
 of [Caller](#caller); how values travel is in [values.md](values.md), and what can fail in [errors.md](errors.md).`
 
+/** What an entry exports. */
+function exportsOf(file) {
+  const { entries, names } = declarationsOf(path(file))
+  return [...entries, ...[...names.keys()].map((name) => ({ name, source: path(file) }))]
+}
+
+/** The names of types in the public part of a declaration. Types that are computed from their parameters are left out. */
+function mentioned({ code, nodes }) {
+  const visit = (node) => {
+    if (Array.isArray(node)) return node.flatMap(visit)
+    if (typeof node?.type !== 'string') return []
+    if (node.type === 'TSTypeAliasDeclaration' && node.typeParameters) return []
+    const isMember = /^(TS)?(PropertyDefinition|MethodDefinition|PropertySignature|MethodSignature|Abstract\w+)$/.test(
+      node.type,
+    )
+    if (isMember && !isPublic(code, node)) return []
+    const name = { TSTypeReference: node.typeName, TSInterfaceHeritage: node.expression }[node.type] ?? node.superClass
+    return [...(name?.type === 'Identifier' ? [name.name] : []), ...Object.values(node).flatMap(visit)]
+  }
+  return nodes.flatMap(visit)
+}
+
+/** Types of this package that users meet in what an entry exports, but cannot name. */
+function forgotten() {
+  return Object.entries(ENTRIES).flatMap(([entry, { file }]) => {
+    const all = exportsOf(file)
+    return all.flatMap(({ name, source }) => {
+      const found = find(name, source)
+      const missing = mentioned(found).filter((type) => find(type, found.file) && !all.some((one) => one.name === type))
+      return missing.map((type) => `${entry} exports ${name}, but not ${type}, which it mentions`)
+    })
+  })
+}
+
 function apiPage() {
   const parts = Object.entries(ENTRIES).flatMap(([entry, { file, first }]) => {
-    const { entries, names } = declarationsOf(path(file))
     const order = ({ name }) => (first.includes(name) ? first.indexOf(name) : first.length)
-    const all = [...entries, ...[...names.keys()].map((name) => ({ name, source: path(file) }))]
+    const all = exportsOf(file)
     return [
       `## ${entry}`,
       ...all.toSorted((a, b) => order(a) - order(b)).map(({ name, source }) => section(name, find(name, source))),
@@ -220,6 +265,10 @@ function apiPage() {
   return `${[HEAD, ...parts].join('\n\n')}\n`
 }
 
+for (const fault of forgotten()) {
+  console.error(fault)
+  process.exitCode = 1
+}
 const cli = readFileSync(path('docs/reference/cli.md'), 'utf8')
 const pages = { 'docs/reference/cli.md': await cliPage(cli), 'docs/reference/api.md': apiPage() }
 for (const [page, text] of Object.entries(pages)) {

@@ -108,7 +108,8 @@ export interface ServeOptions extends SharedPoolOptions {
 }
 
 /** A shared pool, checked and complete. */
-export interface PoolConfig extends Required<Omit<SharedPoolOptions, 'modules' | Unlimited>> {
+export interface PoolConfig
+  extends Required<Omit<SharedPoolOptions, 'modules' | 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'>> {
   /** Absolute paths of files that exist. */
   modules: readonly string[]
   maxTasksPerChild: number | undefined
@@ -119,7 +120,9 @@ export interface PoolConfig extends Required<Omit<SharedPoolOptions, 'modules' |
 /** The options of a server, checked and complete; the one place where defaults are made. */
 export interface ServeConfig
   extends PoolConfig,
-    Required<Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools' | MayBeNone>> {
+    Required<
+      Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools' | 'tlsCert' | 'tlsKey' | 'tlsClientCa' | 'tokens'>
+    > {
   tlsCert: string | undefined
   tlsKey: string | undefined
   tlsClientCa: string | undefined
@@ -127,6 +130,3 @@ export interface ServeConfig
   /** All shared pools, the one named `default` too. */
   pools: ReadonlyMap<string, PoolConfig>
 }
-
-type Unlimited = 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'
-type MayBeNone = 'tlsCert' | 'tlsKey' | 'tlsClientCa' | 'tokens'

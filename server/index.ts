@@ -3,5 +3,5 @@
 export { Failure } from '../wire/failure.js'
 export type { Reason } from '../wire/reason.js'
 export type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
-export type { LogLevel } from './ops/log.js'
+export type { LogFormat, LogLevel } from './ops/log.js'
 export { type RunningServer, serve } from './serve.js'

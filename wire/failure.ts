@@ -40,9 +40,11 @@ export class Failure extends Error {
   /** Whether the task has started; undefined if that is not known. */
   readonly started: boolean | undefined
   readonly metadata: Readonly<Record<string, string>>
+  /** @internal The error that the function threw, as it travels. */
   readonly remote: RemoteError | undefined
   readonly retryDelayMs: number | undefined
 
+  /** @internal farpool makes them. */
   constructor(
     readonly reason: Reason,
     message: string,
@@ -60,23 +62,25 @@ export class Failure extends Error {
     this.retryDelayMs = facts.retryDelayMs
   }
 
-  /** Whether clients send the call again by themselves: gRPC clients by a retry policy, farpool's if a delay is given. */
+  /**
+   * @internal Whether clients send the call again by themselves: gRPC clients by a retry policy, farpool's if a delay is given.
+   */
   get invitesResending(): boolean {
     return this.code === Code.UNAVAILABLE || this.retryDelayMs !== undefined
   }
 
-  /** This failure with another `started`. */
+  /** @internal This failure with another `started`. */
   of(started: boolean | 'unknown'): Failure {
     return this.#copy(started, this.metadata)
   }
 
-  /** This failure with more metadata. */
+  /** @internal This failure with more metadata. */
   with(metadata: Record<string, string>): Failure {
     return this.#copy(this.started ?? 'unknown', { ...this.metadata, ...metadata })
   }
 
   /**
-   * The failure of a whole map, of which this is the failure of one chunk. Other chunks may have started, so it does not
+   * @internal The failure of a whole map, of which this is the failure of one chunk. Other chunks may have started, so it does not
    * invite clients to send the whole map again.
    */
   ofOneAmongMany(): Failure {
