@@ -86,6 +86,28 @@ function readToken(path: string): string {
 /** Output for scripts. */
 export const jsonOption = () => new Option('--json', 'print one JSON object, also for an error')
 
+/** The value of one option on a command line that may be wrong; undefined if the option itself is wrong. */
+export function valueIn(option: Option, words: readonly string[]): unknown {
+  const command = new Command().addOption(option).helpOption(false).allowUnknownOption().allowExcessArguments()
+  command.exitOverride().configureOutput({ writeErr: () => {} })
+  try {
+    return command.parse([...words], { from: 'user' }).opts()[option.attributeName()]
+  } catch {
+    return undefined
+  }
+}
+
+/** The options of a command as far as these words set them; they may be wrong otherwise. */
+export function optionsIn(command: Command, words: readonly string[]): Record<string, unknown> {
+  command.helpOption(false).allowUnknownOption().allowExcessArguments()
+  command.exitOverride().configureOutput({ writeErr: () => {} })
+  try {
+    return command.parse([...words], { from: 'user' }).opts()
+  } catch {
+    return {}
+  }
+}
+
 /** Reads an option's value that is an integer of at least `least`. */
 export const count =
   (least = 1) =>

@@ -1,7 +1,7 @@
 import { Argument, Command, type Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { printableLine } from '../wire/printable.js'
-import { connectionOf, functionArgument, poolCommand } from './command-options.js'
+import { connectionOf, functionArgument, optionsIn, poolCommand } from './command-options.js'
 import { print } from './output.js'
 
 /** How long a completion waits for the names of functions, in milliseconds: somebody has pressed a key. */
@@ -111,11 +111,10 @@ const optionsOf = (command: Command, current: string): Candidate[] =>
  * is somebody else's.
  */
 async function functionsOf(words: readonly string[]): Promise<Candidate[]> {
-  const command = poolCommand().allowUnknownOption().allowExcessArguments().exitOverride()
-  command.configureOutput({ writeErr: () => {} })
+  const command = poolCommand()
   try {
-    const { address } = command.parse([...words], { from: 'user' }).opts<{ address: string }>()
-    await using pool = new Pool(address, connectionOf(command))
+    const { address } = optionsIn(command, words)
+    await using pool = new Pool(String(address), connectionOf(command))
     const late = new Promise<never>((_, reject) => setTimeout(reject, ASK_MS, new Error('late')).unref())
     const functions = await Promise.race([pool.functions(), late])
     return functions

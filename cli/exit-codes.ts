@@ -47,7 +47,7 @@ export function exitCodeOf(error: unknown): number {
 }
 
 /** An error as a JSON object, for --json. */
-export function errorJson(error: unknown): object {
+export function errorJson(error: unknown): { readonly message: string; readonly [fact: string]: unknown } {
   if (error instanceof LineError) {
     const { line, index, cause } = error
     return { ...errorJson(cause), line, index }
@@ -85,7 +85,7 @@ export async function fail(error: unknown, json = false): Promise<void> {
 }
 
 /** What the function, or the initializer, threw. */
-function remoteStack(error: unknown): string | undefined {
+export function remoteStack(error: unknown): string | undefined {
   if (error instanceof FarpoolError) return error.cause instanceof Error ? error.cause.stack : undefined
   const remote = error instanceof Failure ? error.remote : undefined
   return remote?.stack ? `${remote.type}: ${remote.message}\n${remote.stack}` : undefined

@@ -8,7 +8,7 @@ import { completeCommand, completionCommand } from './completion-command.js'
 import { checkEnvironment } from './environment.js'
 import { Exit, fail, UsageError } from './exit-codes.js'
 import { mapCommand } from './map-command.js'
-import { checkCommand, serveCommand } from './serve-command.js'
+import { checkCommand, failToStart, logFormatIn, serveCommand } from './serve-command.js'
 import { functionsCommand, healthCommand, infoCommand } from './show-commands.js'
 import { tokenCommand } from './token-command.js'
 
@@ -43,12 +43,16 @@ program.addCommand(completeCommand(), { hidden: true })
 
 program.hook('preAction', () => checkEnvironment(program.commands, process.env))
 
-/** Whether errors of the command line itself are printed as JSON too: they come before its options are known. */
-const json = process.argv.slice(2).some((arg, at, args) => arg === '--json' && !args.slice(0, at).includes('--'))
+// How errors of the command line itself are printed: they come before its options are known.
+const words = process.argv.slice(2)
+const log = words[0] === 'serve' ? logFormatIn(words) : undefined
+const json = !log && words.some((word, at) => word === '--json' && !words.slice(0, at).includes('--'))
+const report = (error: unknown) => (log ? failToStart(error, log) : fail(error, json))
+const isForPeople = !json && log !== 'json'
 
 // By default commander exits with 1 after a wrong command line. Let it throw, so that this file can exit with 2.
 for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands }) => commands)]) {
-  command.exitOverride().configureOutput({ writeErr: (text) => json || process.stderr.write(printable(text)) })
+  command.exitOverride().configureOutput({ writeErr: (text) => isForPeople && process.stderr.write(printable(text)) })
 }
 
 // Each command reports by itself that its output could not be written. What is left is help, or a log without a reader.
@@ -61,10 +65,10 @@ if (!process.env['GRPC_VERBOSITY'] && !process.env['GRPC_NODE_VERBOSITY']) setLo
 try {
   await program.parseAsync()
 } catch (error) {
-  if (!(error instanceof CommanderError)) await fail(error, json)
+  if (!(error instanceof CommanderError)) await report(error)
   else if (error.exitCode !== 0) {
     process.exitCode = Exit.USAGE
-    if (json) await fail(new UsageError(usage(error)), true)
+    if (!isForPeople) await report(new UsageError(usage(error)))
   }
 }
 

@@ -5,12 +5,13 @@ import { functionsOfPools } from '../server/check.js'
 import type { ServeOptions } from '../server/config.js'
 import { TlsCredentials } from '../server/grpc/certificates.js'
 import { type RunningServer, serve } from '../server/index.js'
+import { defaultLogFormat, LOG_FORMATS, Log, type LogFormat } from '../server/ops/log.js'
 import { OPTIONS, type OptionSpec } from '../server/option-table.js'
 import { resolveConfig } from '../server/resolve-config.js'
 import { printableJson, printableLine } from '../wire/printable.js'
-import { jsonOption } from './command-options.js'
+import { jsonOption, optionsIn } from './command-options.js'
 import { addOption, addServerOptions, givenFor, printedConfig, readConfiguration } from './configuration.js'
-import { Exit, fail } from './exit-codes.js'
+import { Exit, errorJson, exitCodeOf, fail, remoteStack } from './exit-codes.js'
 import { print } from './output.js'
 
 const MODULES = 'ES modules, CommonJS modules, or TypeScript (Node 22.18 or newer)'
@@ -35,16 +36,32 @@ export const serveCommand = () =>
   )
     .addOption(new Option('--print-config', 'print the configuration, with the source of each value, and exit'))
     .action(async (modules: string[], { printConfig }: { printConfig?: true }, command: Command) => {
+      const configuration = await readConfiguration(modules, command)
+      const { options, label } = configuration
       try {
-        const configuration = await readConfiguration(modules, command)
-        const config = resolveConfig(configuration.options, configuration.label)
+        const config = resolveConfig(options, label)
         if (printConfig) return await print(printedConfig(config, configuration))
         const exitOnStdinEnd = givenFor(command, EXIT_ON_STDIN_END)?.value === true
-        await run(configuration.options, exitOnStdinEnd)
+        await run(options, exitOnStdinEnd)
       } catch (error) {
-        await fail(error)
+        await failToStart(error, logFormatOf(options.logFormat))
       }
     })
+
+/** The format of the log, also if the command line is wrong. */
+export const logFormatIn = (words: readonly string[]): LogFormat =>
+  logFormatOf(optionsIn(addOption(new Command(), OPTIONS.logFormat), words)['logFormat'])
+
+const logFormatOf = (given: unknown): LogFormat => LOG_FORMATS.find((format) => format === given) ?? defaultLogFormat()
+
+/** Sets the exit code, and says as the log does why the server did not start. */
+export async function failToStart(error: unknown, format: LogFormat): Promise<void> {
+  if (format === 'pretty') return fail(error)
+  process.exitCode = exitCodeOf(error)
+  const { message, ...facts } = errorJson(error)
+  const { logger } = await Log.open('fatal', format)
+  logger.fatal({ ...facts, stack: remoteStack(error) }, message)
+}
 
 /** farpool check: what `farpool serve` would check before it listens. */
 export const checkCommand = () =>
@@ -72,6 +89,14 @@ export const checkCommand = () =>
         await fail(error, json)
       }
     })
+
+const _logFormatOption = () =>
+  new Option(
+    '--log-format <format>',
+    'how the log looks: text for people, or one JSON object for each line (default: pretty on a terminal, else json)',
+  )
+    .env('FARPOOL_LOG_FORMAT')
+    .choices(LOG_FORMATS)
 
 /**
  * V8 collects the heap when it has grown by this much, in percent. The buffers of large values count as growth, so a small
@@ -117,8 +142,8 @@ function endServer(server: RunningServer, signal: NodeJS.Signals): void {
   // Something may still keep the event loop alive, such as a client that never reads: exit all the same.
   end.then(
     () => process.exit(Exit.OK),
-    async (error: unknown) => {
-      await fail(error)
+    (error: unknown) => {
+      server.logger.fatal({ err: error }, 'internal fault')
       process.exit(Exit.FAILED)
     },
   )

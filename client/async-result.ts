@@ -1,5 +1,6 @@
 import { Failure } from '../wire/failure.js'
 import { packageFile } from '../wire/package.js'
+import { printable } from '../wire/printable.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { userFrames } from '../wire/user-frames.js'
 import { reasonOf } from '../wire/values/value-errors.js'
@@ -196,10 +197,12 @@ export function callBack<V>(callback: ((value: V) => unknown) | undefined, value
 
 /** A warning of the process about an error in a function of the user, FarpoolCallbackError. */
 export function warn(error: unknown): void {
+  // Node prints it, and it may be the error of a function far away.
+  const warning = new Error(printable(reasonOf(error)), { cause: error })
   // The name of a warning that is an Error is that of the Error.
-  const warning = new Error(reasonOf(error), { cause: error })
   warning.name = 'FarpoolCallbackError'
-  if (error instanceof Error && typeof error.stack === 'string') warning.stack = `${warning.name}: ${error.stack}`
+  if (error instanceof Error && typeof error.stack === 'string')
+    warning.stack = printable(`${warning.name}: ${error.stack}`)
   process.emitWarning(warning)
 }
 

@@ -1,5 +1,6 @@
 import { IMAP_WINDOW_CHUNKS, imapWindow, ReorderBuffer } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
+import { printable } from '../wire/printable.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { callSite, locate } from './async-result.js'
 import type { Backing, Target } from './backing.js'
@@ -393,7 +394,9 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   /** Nobody waits for the input's own clean-up; if it fails, that becomes a warning of the process. */
   #closeInput(): void {
     const close = async () => this.#input.return?.()
-    close().catch((failure: unknown) => process.emitWarning(String(failure), { type: 'FarpoolInputWarning' }))
+    close().catch((failure: unknown) =>
+      process.emitWarning(printable(String(failure)), { type: 'FarpoolInputWarning' }),
+    )
   }
 
   #end(lastError: LastError): void {

@@ -1,3 +1,4 @@
+import { printable } from '../wire/printable.js'
 import { reasonOf } from '../wire/values/value-errors.js'
 import { FarpoolError } from './errors.js'
 
@@ -47,7 +48,8 @@ function report(numbers: readonly number[]): void {
     errors.length === 1
       ? 'a call failed and nobody looked at its result'
       : `${errors.length} calls failed and nobody looked at their results; the first`
-  const warning = new Error(`${what}: ${reasonOf(errors[0])}`, { cause: errors[0] })
+  // Node prints it.
+  const warning = new Error(printable(`${what}: ${reasonOf(errors[0])}`), { cause: errors[0] })
   warning.name = 'FarpoolUnseenError'
   process.emitWarning(warning)
 }

@@ -10,6 +10,7 @@ import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
 import { availableMemory } from './ops/host-limits.js'
+import { defaultLogFormat } from './ops/log.js'
 import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './option-table.js'
 
 /**
@@ -82,7 +83,7 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     reflection: of('reflection') ?? (isLoopback(of('listen')) && of('tokens') === undefined),
     stacks: of('stacks') ?? isLoopback(of('listen')),
     logLevel: of('logLevel'),
-    logFormat: of('logFormat') ?? (process.stderr.isTTY ? 'pretty' : 'json'),
+    logFormat: of('logFormat') ?? defaultLogFormat(),
     watch: of('watch'),
   }
 }

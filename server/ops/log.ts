@@ -13,6 +13,8 @@ export type LogLevel = (typeof LOG_LEVELS)[number]
 export const LOG_FORMATS = ['pretty', 'json'] as const
 export type LogFormat = (typeof LOG_FORMATS)[number]
 
+export const defaultLogFormat = (): LogFormat => (process.stderr.isTTY ? 'pretty' : 'json')
+
 /** Worker output waits while more than this many bytes of the log are still unwritten. */
 const MAX_UNWRITTEN_BYTES = 256 * 1024
 
@@ -24,7 +26,8 @@ let standardError: LogSink | undefined
 
 /**
  * The server's log on standard error: one JSON object per line, or text for people. Standard output stays free for the
- * embedding program.
+ * embedding program. Functions print what they like, and callers choose names: what would control a terminal, or begin a
+ * line of its own, is escaped.
  */
 export class Log {
   readonly logger: Logger
@@ -44,7 +47,7 @@ export class Log {
   }
 
   static async open(level: LogLevel, format: LogFormat): Promise<Log> {
-    return new Log(level, format === 'json' ? (line) => line : await prettyPrinter())
+    return new Log(level, format === 'json' ? printable : await prettyPrinter())
   }
 
   /**
@@ -56,7 +59,7 @@ export class Log {
   }
 }
 
-/** Loaded only where it is used. Functions print what they like, so their text is made harmless for the terminal. */
+/** Loaded only where it is used. */
 async function prettyPrinter(): Promise<(line: string) => string> {
   const { prettyFactory } = await import('pino-pretty')
   const pretty = prettyFactory({
@@ -65,8 +68,14 @@ async function prettyPrinter(): Promise<(line: string) => string> {
     translateTime: 'SYS:HH:MM:ss.l',
     singleLine: true,
   })
-  const harmless = (_key: string, value: unknown) => (typeof value === 'string' ? printable(value) : value)
   return (line) => pretty(JSON.parse(line, harmless))
+}
+
+/** For JSON.parse: no text and no name of a property does anything to a terminal, and no message looks like two. */
+function harmless(key: string, value: unknown): unknown {
+  if (typeof value === 'string') return key === 'msg' ? printable(value).replaceAll('\n', '\n    ') : printable(value)
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+  return Object.fromEntries(Object.entries(value).map(([name, part]) => [printable(name), part]))
 }
 
 /**

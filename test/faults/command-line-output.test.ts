@@ -190,8 +190,8 @@ describe('farpool map', () => {
 
 describe('text of others', () => {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that must not be there
-  const CONTROL = /[\0-\x08\x0b-\x1f\x7f-\x9f\u202e]/
-  const evil = '\x1b[2J\x1b]0;title\x07\r\x7f\x9b31m\u202e'
+  const CONTROL = /[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e]/
+  const evil = '\x1b[2J\x1b]0;title\x07\r\x7f\x9b31m\x85\u2028\u202e'
 
   it('does nothing to the terminal: messages, stacks, results, names', async () => {
     const texts = await Promise.all([
@@ -203,6 +203,11 @@ describe('text of others', () => {
       run(['call', evil]),
       run(['functions']),
       run([evil]),
+      run(['call', 'add', `[${evil}`]),
+      run(['call', 'add', '--kwargs', evil]),
+      run(['map', 'add', '--input', evil, '--json']),
+      farpool(['call', 'add', '--address', evil]),
+      farpool(['completion', evil]),
     ])
     for (const { stdout, stderr } of texts) {
       expect(stdout + stderr).not.toBe('')
@@ -242,7 +247,8 @@ describe('farpool serve', () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')
     const address = `127.0.0.1:${(other.address() as { port: number }).port}`
-    const { code, stderr } = await farpool(['serve', farm.path('module.mjs'), '--processes', '1', '--listen', address])
+    const args = ['serve', farm.path('module.mjs'), '--processes', '1', '--listen', address, '--log-format', 'pretty']
+    const { code, stderr } = await farpool(args)
     other.close()
     expect([code, stderr]).toEqual([
       2,

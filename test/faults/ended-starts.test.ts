@@ -47,6 +47,7 @@ describe('farpool serve, told to end while its workers start', () => {
     const hanging = (file: string) => ['--initializer', 'hangWhileInitializing', '--initargs', JSON.stringify([file])]
     const { child, ended, said, mark } = await starting((file) => [
       ...[CLI, 'serve', FUNCTIONS, '--processes', '2', '--listen', `unix:${socket}`, '--exit-on-stdin-end'],
+      ...['--log-format', 'pretty'],
       ...hanging(file),
     ])
     child.kill(signal)

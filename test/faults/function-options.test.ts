@@ -17,7 +17,7 @@ describe('a server whose module has a wrong option', () => {
   ])('does not start: %s', async (options, message) => {
     const module = `${folder.fresh()}.mjs`
     writeFileSync(module, `export const f = Object.assign(() => 1, { farpool: ${options} })\n`)
-    const { code, stderr } = await farpool(['serve', module, '--listen', '127.0.0.1:0'])
+    const { code, stderr } = await farpool(['serve', module, '--listen', '127.0.0.1:0', '--log-format', 'pretty'])
     expect([code, stderr]).toEqual([1, expect.stringContaining(message)])
   })
 })

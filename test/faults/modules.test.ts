@@ -11,7 +11,8 @@ describe('a server whose module', () => {
     return folder.path(name)
   }
   const serve = async (...modules: string[]) => {
-    const { code, stderr } = await farpool(['serve', ...modules, '--processes', '1', '--listen', '127.0.0.1:0'])
+    const args = ['--processes', '1', '--listen', '127.0.0.1:0', '--log-format', 'pretty']
+    const { code, stderr } = await farpool(['serve', ...modules, ...args])
     return { code, said: stderr }
   }
 

@@ -243,12 +243,13 @@ describe('a result', () => {
       await pool.close()
       await pool.join()
     `
-    writeFileSync(farm.path('throws.mjs'), `export const oops = () => { throw new Error('not seen') }`)
+    writeFileSync(farm.path('throws.mjs'), `export const oops = () => { throw new Error('not seen\\x1b[2J') }`)
     const client = new URL('../../dist/client/index.js', import.meta.url).href
     const code = `import { Pool } from ${JSON.stringify(client)}\n${script}`
     const { stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', code])
     expect(stderr).toMatch(
-      /FarpoolUnseenError: 2 calls failed and nobody looked at their results; the first: .*not seen/,
+      /FarpoolUnseenError: 2 calls failed and nobody looked at their results; the first: .*not seen\\u001b\[2J/,
     )
+    expect(stderr).not.toContain('\x1b')
   })
 })
