@@ -19,7 +19,7 @@ import { listen } from './grpc/listen.js'
 import { Admission } from './limits/admission.js'
 import { ConnectionAccounts, MemoryBudget } from './limits/memory-budget.js'
 import { Health } from './ops/health.js'
-import { missingDescriptors } from './ops/host-limits.js'
+import { missingDescriptors, unwritableFolder } from './ops/host-limits.js'
 import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
@@ -57,6 +57,13 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
+  const folder = unwritableFolder()
+  if (folder) {
+    logger.warn(
+      folder,
+      'no file can be made in the folder for temporary files: functions may need it, workers start slower',
+    )
+  }
   const defaults = [...config.pools].map(([name, pool]) => [name, pool, poolDefaults(pool, config)] as const)
   const sessions = new SessionTable<CallStream>()
   const authentication = await Authentication.open(config.tokens, {

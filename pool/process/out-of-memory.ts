@@ -16,8 +16,10 @@ export class CrashReport {
 
   constructor(name: string) {
     if (process.platform !== 'linux') return
-    // Without a file a full heap looks like any other crash.
-    this.#fd = openNamelessFile(join(tmpdir(), `farpool-report-${process.pid}-${name}`))
+    // Without a file a full heap looks like any other crash. A container may have a folder in memory only.
+    for (const folder of [tmpdir(), '/dev/shm']) {
+      this.#fd ??= openNamelessFile(join(folder, `farpool-report-${process.pid}-${name}`))
+    }
   }
 
   /** Flags of Node for the worker, whose file descriptor 5 must be `fd`. */

@@ -1,5 +1,7 @@
-import { readFileSync } from 'node:fs'
-import { totalmem } from 'node:os'
+import { closeSync, readFileSync } from 'node:fs'
+import { tmpdir, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { openNamelessFile } from '../../pool/process/nameless-file.js'
 
 /** The memory that this process may use, in bytes: the container's limit if there is one, else the machine's memory. */
 export function availableMemory(): number {
@@ -19,6 +21,15 @@ export function missingDescriptors(config: { maxConnections: number; maxProcesse
   const limit = openFilesLimit()
   const needed = maxConnections + DESCRIPTORS_PER_WORKER * maxProcesses
   return limit === undefined || limit >= needed ? undefined : { limit, needed, maxConnections, maxProcesses }
+}
+
+/** The folder for temporary files, for the log, if no file can be made there; otherwise undefined. */
+export function unwritableFolder(): { folder: string } | undefined {
+  const folder = tmpdir()
+  const fd = openNamelessFile(join(folder, `farpool-${process.pid}`))
+  if (fd === undefined) return { folder }
+  closeSync(fd)
+  return undefined
 }
 
 /** The most files that this process may have open; undefined if the system does not tell or sets no limit. */

@@ -43,6 +43,21 @@ describe('a worker', () => {
     expect(await farm.pool.map('square', [1, 2, 3])).toEqual([1, 4, 9])
   })
 
+  it.runIf(process.platform === 'linux')(
+    'that fills its heap fails its task with WORKER_OOM also where no temporary files can be made, and the log warns of that',
+    async () => {
+      await using other = await startFarm({ args: limits, prefix: ['env', 'TMPDIR=/nowhere'] })
+      expect(await other.server.logged(({ msg }) => msg.includes('temporary files'))).toMatchObject({
+        level: 40,
+        folder: '/nowhere',
+      })
+      expect(await errorOf(other.pool.apply('fillHeap'))).toMatchObject({
+        reason: 'WORKER_OOM',
+        metadata: { memory: 'heap' },
+      })
+    },
+  )
+
   it.runIf(process.platform === 'linux')('has a higher oom_score_adj than its server', async () => {
     const likely = ['/bin/sh', '-c', 'echo 700 >/proc/$$/oom_score_adj && exec "$@"', 'sh']
     await using likelyFarm = await startFarm({ prefix: likely })
