@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 import type { PoolOptions, TlsOptions } from '../client/index.js'
 import { OPTIONS, type OptionSpec } from '../server/option-table.js'
+import { reachedAt } from '../wire/address.js'
 import { reasonOf } from '../wire/values/value-errors.js'
 import { addOption, givenFor } from './configuration.js'
 import { TOKEN_VARIABLE } from './environment.js'
@@ -19,7 +20,11 @@ const TLS: OptionSpec = {
  * FARPOOL_TLS_KEY belong to the server, so that one container can have both.
  */
 export function clientCommand(name?: string): Command {
+  // A container has the address of its server in its environment.
+  const listen = OPTIONS.listen.default
   const address = new Option('-a, --address <address>', 'address of the server: host:port or unix:/path')
+    .env('FARPOOL_ADDRESS')
+    .default(reachedAt(process.env['FARPOOL_LISTEN'] || listen), `FARPOOL_LISTEN, else ${listen}`)
   const ca = new Option('--tls-ca <file>', 'PEM file of the CAs of the server (default: those that Node trusts)')
   const cert = new Option('--tls-cert <file>', 'PEM file of a client certificate, for a server that wants one')
   const key = new Option('--tls-key <file>', 'PEM file of the private key of the client certificate')
@@ -27,7 +32,7 @@ export function clientCommand(name?: string): Command {
     '--tls-server-name <name>',
     'name that the certificate of the server must have (default: the host of the address)',
   )
-  const command = new Command(name).addOption(address.env('FARPOOL_ADDRESS').default('127.0.0.1:50051'))
+  const command = new Command(name).addOption(address)
   return addOption(command, TLS)
     .addOption(ca.env('FARPOOL_TLS_CA'))
     .addOption(cert.env('FARPOOL_TLS_CLIENT_CERT'))

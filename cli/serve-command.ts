@@ -90,14 +90,6 @@ export const checkCommand = () =>
       }
     })
 
-const _logFormatOption = () =>
-  new Option(
-    '--log-format <format>',
-    'how the log looks: text for people, or one JSON object for each line (default: pretty on a terminal, else json)',
-  )
-    .env('FARPOOL_LOG_FORMAT')
-    .choices(LOG_FORMATS)
-
 /**
  * V8 collects the heap when it has grown by this much, in percent. The buffers of large values count as growth, so a small
  * heap is collected once for every few megabytes that pass through: half of the server's time in an echo of 1 MiB values.

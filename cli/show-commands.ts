@@ -4,7 +4,7 @@ import { Pool } from '../client/index.js'
 import { watchedCredentials } from '../client/transport/connecting.js'
 import { failureOf } from '../client/transport/grpc-status.js'
 import { type ClientTls, clientTls } from '../client/transport/tls.js'
-import { checkAddress, isLoopback } from '../wire/address.js'
+import { checkAddress, isLoopback, mayUseProxy } from '../wire/address.js'
 import { printable, printableJson, printableLine } from '../wire/printable.js'
 import { clientCommand, connectionOf, count, jsonOption, poolCommand } from './command-options.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
@@ -120,7 +120,7 @@ async function check({ address, timeout }: HealthOptions, tls: ClientTls | undef
   }
   const client = new grpc.health.v1.Health(address, watchedCredentials(tls), {
     'grpc.enable_channelz': 0,
-    'grpc.enable_http_proxy': isLoopback(address) ? 0 : 1,
+    'grpc.enable_http_proxy': mayUseProxy(address) ? 1 : 0,
   })
   return new Promise((resolve) => {
     const deadline = Date.now() + timeout

@@ -31,7 +31,9 @@ function commandTable(command) {
   const options = visibleOptions.call(command.createHelp(), command).filter(({ long }) => long !== '--help')
   const rows = options.map((option) => {
     const [, text, inText] = /^(.*?)(?: \(default: (.*)\))?$/.exec(option.description)
-    const value = option.defaultValue === undefined ? (inText ?? '') : `\`${option.defaultValue}\``
+    const value =
+      option.defaultValueDescription ??
+      (option.defaultValue === undefined ? (inText ?? '') : `\`${option.defaultValue}\``)
     const choices = option.argChoices ? `: ${option.argChoices.join(', ')}` : ''
     const env = option.envVar ? ` | \`${option.envVar}\`` : ' |'
     return `| \`${cell(option.flags)}\` | ${cell(text + choices)} | ${cell(value)}${env} |`

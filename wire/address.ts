@@ -111,3 +111,10 @@ export function hostOf(address: string): string | undefined {
     .replace(/:\d+$/, '')
     .replace(/^\[(.*)\]$/, '$1')
 }
+
+/** Whether a proxy of the environment may be on the way: it cannot reach this machine, and takes no list of addresses. */
+export const mayUseProxy = (address: string): boolean =>
+  !isLoopback(address) && !/^(?:ipv[46]|0\.0\.0\.0|\[::\]):/.test(address)
+
+/** Where this machine reaches a server that listens at the address: a wildcard means all addresses of the machine. */
+export const reachedAt = (listen: string): string => listen.replace(/^(?:0\.0\.0\.0|\[::\]):/, '127.0.0.1:')

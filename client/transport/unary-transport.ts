@@ -10,7 +10,7 @@ import type {
 } from '@grpc/grpc-js'
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
-import { isLoopback } from '../../wire/address.js'
+import { mayUseProxy } from '../../wire/address.js'
 import { Failure, statusToFailure } from '../../wire/failure.js'
 import { asBuffer } from '../../wire/framing/protobuf.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
@@ -67,8 +67,7 @@ export class UnaryTransport implements Transport {
         'grpc.enable_channelz': 0,
         'grpc.initial_reconnect_backoff_ms': FIRST_RECONNECT_MS,
         'grpc.max_reconnect_backoff_ms': LONGEST_RECONNECT_MS,
-        // An HTTP proxy cannot reach this machine, and takes no list of addresses.
-        'grpc.enable_http_proxy': isLoopback(address) || /^(ipv[46]|0\.0\.0\.0|\[::\]):/.test(address) ? 0 : 1,
+        'grpc.enable_http_proxy': mayUseProxy(address) ? 1 : 0,
       },
     )
     this.#connecting = new Connecting(this.#client.getChannel(), (event) => this.onEvent?.(event))

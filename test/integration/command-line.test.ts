@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { sharedFarm } from '../support/farm.js'
-import { farpool } from '../support/server.js'
+import { farpool, ServerProcess } from '../support/server.js'
 
 const farm = sharedFarm({ args: ['--processes', '2'] })
 const run = (args: string[], input?: string) => farpool([...args, '--address', farm.address], input)
@@ -126,6 +126,28 @@ describe('farpool functions, info, health', () => {
   it('prints SERVING, or UNREACHABLE with exit code 3 if no server answers', async () => {
     expect(await run(['health'])).toMatchObject({ code: 0, stdout: 'SERVING\n' })
     expect(await farpool(['health', '--address', '127.0.0.1:1'])).toMatchObject({ code: 3, stdout: 'UNREACHABLE\n' })
+  })
+})
+
+describe('the address of a command', () => {
+  const health = async (env: NodeJS.ProcessEnv, ...args: string[]) =>
+    (await farpool(['health', ...args], '', { http_proxy: 'http://127.0.0.1:1', ...env })).stdout.trim()
+
+  it('is that of --address, else FARPOOL_ADDRESS, else where FARPOOL_LISTEN has the server listen', async () => {
+    const nowhere = '127.0.0.1:1'
+    expect(await health({ FARPOOL_LISTEN: farm.address })).toBe('SERVING')
+    expect(await health({ FARPOOL_LISTEN: farm.address.replace('127.0.0.1', '0.0.0.0') })).toBe('SERVING')
+    expect(await health({ FARPOOL_LISTEN: farm.address.replace('127.0.0.1', '[::]') })).toBe('SERVING')
+    expect(await health({ FARPOOL_LISTEN: nowhere, FARPOOL_ADDRESS: farm.address })).toBe('SERVING')
+    expect(await health({ FARPOOL_LISTEN: farm.address, FARPOOL_ADDRESS: nowhere })).toBe('UNREACHABLE')
+    expect(await health({ FARPOOL_ADDRESS: nowhere }, '--address', farm.address)).toBe('SERVING')
+    expect(await health({}, '--address', `ipv4:${farm.address}`)).toBe('SERVING')
+  })
+
+  it('may be a Unix socket', async () => {
+    const listen = `unix:${farm.path('health.sock')}`
+    await using _server = await ServerProcess.start(['--processes', '1', '--listen', listen])
+    expect(await health({ FARPOOL_LISTEN: listen })).toBe('SERVING')
   })
 })
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { checkAddress, hostOf, isLoopback, socketPath } from '../../wire/address.js'
+import { checkAddress, hostOf, isLoopback, mayUseProxy, reachedAt, socketPath } from '../../wire/address.js'
 
 const FORMS = 'it must be host:port, [ipv6]:port or unix:/path'
 
@@ -118,5 +118,25 @@ describe('an address', () => {
     ['ipv6:[::1]:1', undefined],
   ])('%s has the host %s', (address, host) => {
     expect(hostOf(address)).toBe(host)
+  })
+
+  it.each([
+    ['example.org:1', true],
+    ['10.0.0.1:1', true],
+    ['localhost:1', false],
+    ['unix:/x', false],
+    ['ipv4:10.0.0.1:1,10.0.0.2:1', false],
+    ['0.0.0.0:1', false],
+  ])('%s may be reached through a proxy: %s', (address, may) => {
+    expect(mayUseProxy(address)).toBe(may)
+  })
+
+  it.each([
+    ['0.0.0.0:50051', '127.0.0.1:50051'],
+    ['[::]:50051', '127.0.0.1:50051'],
+    ['10.0.0.1:50051', '10.0.0.1:50051'],
+    ['unix:/x', 'unix:/x'],
+  ])('on which a server listens, %s, is reached at %s', (listen, address) => {
+    expect(reachedAt(listen)).toBe(address)
   })
 })
