@@ -19,6 +19,12 @@ export const FIRST_RECONNECT_MS = 100
 export const LONGEST_RECONNECT_MS = 500
 
 /**
+ * While there is no connection, the server's name is looked up at most this often: its address may have changed. grpc-js
+ * would wait 30 s.
+ */
+export const LOOKUP_MS = 1_000
+
+/**
  * An RPC that begins after an attempt has failed waits this long for the next ones, which have not failed yet: the server
  * may have started meanwhile.
  */

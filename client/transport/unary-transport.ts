@@ -16,7 +16,14 @@ import { asBuffer } from '../../wire/framing/protobuf.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { neverSent, withWholeTimeout } from '../../wire/timeout.js'
 import type { ClientOptions } from '../options.js'
-import { Connecting, FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS, type Rpc, watchedCredentials } from './connecting.js'
+import {
+  Connecting,
+  FIRST_RECONNECT_MS,
+  LONGEST_RECONNECT_MS,
+  LOOKUP_MS,
+  type Rpc,
+  watchedCredentials,
+} from './connecting.js'
 import { grpcJs } from './grpc-js.js'
 import { failureOf } from './grpc-status.js'
 import { poolViewOf } from './pool-view.js'
@@ -67,6 +74,9 @@ export class UnaryTransport implements Transport {
         'grpc.enable_channelz': 0,
         'grpc.initial_reconnect_backoff_ms': FIRST_RECONNECT_MS,
         'grpc.max_reconnect_backoff_ms': LONGEST_RECONNECT_MS,
+        'grpc.dns_min_time_between_resolutions_ms': LOOKUP_MS,
+        // A TXT record could have calls sent again, and functions run twice.
+        'grpc.service_config_disable_resolution': 1,
         'grpc.enable_http_proxy': mayUseProxy(address) ? 1 : 0,
       },
     )
