@@ -77,7 +77,13 @@ describe('OpenPool', () => {
 
   it('names the argument of initargs that cannot be decoded', async () => {
     const initargs = [json(1), { kind: { $case: 'json' as const, value: '[' } }]
-    const lease = farm.stub.openPool({ processes: 1, initializer: 'initialize', initargs, maxtasksperchild: undefined })
+    const lease = farm.stub.openPool({
+      sharedPool: '',
+      processes: 1,
+      initializer: 'initialize',
+      initargs,
+      maxtasksperchild: undefined,
+    })
     const error = await new Promise<ServiceError>((resolve) =>
       lease.once('error', (caught) => resolve(caught as ServiceError)),
     )
