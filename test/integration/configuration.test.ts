@@ -16,7 +16,9 @@ function file(text: string): string {
 
 /** Runs a command with further variables of the environment. */
 async function farpool(args: string[], env: Record<string, string> = {}) {
-  const child = spawn(process.execPath, [CLI, ...args], { env: { ...process.env, ...env } })
+  const child = spawn(process.execPath, [CLI, ...args], {
+    env: { ...process.env, FARPOOL_LOG_FORMAT: 'pretty', ...env },
+  })
   let stdout = ''
   let stderr = ''
   child.stdout.on('data', (text: Buffer) => {
@@ -58,7 +60,7 @@ describe('an option', () => {
   })
 
   it('of the printed configuration can be given as a file again', async () => {
-    const args = [FUNCTIONS, '--processes', '3', '--run-timeout', '50', '--allow-terminate', '--log-format', 'json']
+    const args = [FUNCTIONS, '--processes', '3', '--run-timeout', '50', '--allow-terminate', '--log-level', 'warn']
     const { stdout } = await farpool(['serve', '--print-config', ...args])
     const again = await farpool(['serve', '--print-config', '--config', file(stdout)])
     const values = (text: string) => text.replaceAll(/ # .*$/gm, '')
@@ -75,18 +77,21 @@ describe('an option', () => {
   })
 
   it('that is a boolean is what its variable says, and nothing but true, false, 1 and 0 will do', async () => {
-    for (const name of ['ALLOW_TERMINATE', 'STACKS', 'WATCH']) {
-      const option = name.toLowerCase().replace('_', '-')
-      for (const [text, value] of [
-        ['false', 'false'],
-        ['0', 'false'],
-        ['true', 'true'],
-        ['1', 'true'],
-      ] as const) {
-        const shown = await printed([FUNCTIONS], { [`FARPOOL_${name}`]: text })
+    for (const [text, value] of [
+      ['false', 'false'],
+      ['0', 'false'],
+      ['true', 'true'],
+      ['1', 'true'],
+    ] as const) {
+      const names = ['ALLOW_TERMINATE', 'STACKS', 'WATCH', 'INSECURE', 'REFLECTION']
+      const shown = await printed([FUNCTIONS], Object.fromEntries(names.map((name) => [`FARPOOL_${name}`, text])))
+      for (const name of names) {
+        const option = name.toLowerCase().replace('_', '-')
         expect([name, text, shown[option]]).toEqual([name, text, `${value} # FARPOOL_${name}`])
       }
-      for (const text of ['', 'yes', 'TRUE', 'off']) {
+    }
+    for (const name of ['ALLOW_TERMINATE', 'STACKS']) {
+      for (const text of ['', 'yes', 'TRUE']) {
         const { code, stderr } = await farpool(['serve', FUNCTIONS], { [`FARPOOL_${name}`]: text })
         const message = `FARPOOL_${name} is ${JSON.stringify(text)}; it must be true, false, 1 or 0`
         expect([code, stderr]).toEqual([2, expect.stringContaining(message)])

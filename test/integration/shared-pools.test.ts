@@ -270,7 +270,8 @@ describe('a server with a shared pool that cannot start', () => {
       folder.path('broken.yaml'),
       'modules: [./text.mjs]\nprocesses: 1\npools: { images: { modules: [./broken.mjs] } }\n',
     )
-    const { code, stderr } = await farpool(['serve', '--config', folder.path('broken.yaml'), '-l', '127.0.0.1:0'])
+    const args = ['--config', folder.path('broken.yaml'), '-l', '127.0.0.1:0', '--log-format', 'pretty']
+    const { code, stderr } = await farpool(['serve', ...args])
     const message = `pool images: module ${folder.path('broken.mjs')} cannot be loaded: ${reason}`
     expect([code, stderr]).toEqual([1, expect.stringContaining(`\nfarpool: ${message}`)])
   })

@@ -13,6 +13,7 @@ import { WINDOW_BYTES } from '../../wire/protocol.js'
 import { errorOf, waiting } from '../support/calls.js'
 import { type Pair, TestCa } from '../support/certificates.js'
 import { CLI, FUNCTIONS, farpool, ServerProcess, temporaryFolder, until } from '../support/server.js'
+import { writeTokens } from '../support/tokens.js'
 
 const folder = temporaryFolder()
 afterAll(() => folder.remove())
@@ -278,6 +279,18 @@ describe('a server that wants client certificates', () => {
     await server.logged(({ msg }) => msg.includes('its client certificate is not from a CA in tls-client-ca'))
   })
 
+  it('gives the rules of an entry of --tokens to the certificate of that name, and refuses others', async () => {
+    const tokens = folder.path('names.yaml')
+    writeTokens(tokens, [{ name: 'web', functions: ['add'] }])
+    await using known = await ServerProcess.start([...tlsArgs(pair, ca), '--tokens', tokens])
+    const tls = { ca: ca.cert, ...client }
+    await using pool = new Pool(known.address, { tls })
+    expect(await pool.apply('add', [1, 2])).toBe(3)
+    await expect(pool.apply('echo', [1])).rejects.toMatchObject({ reason: 'PERMISSION_DENIED' })
+    await using unknown = new Pool(known.address, { tls: { ca: ca.cert, ...ca.issue('other') } })
+    await expect(unknown.apply('add', [1, 2])).rejects.toMatchObject({ reason: 'UNAUTHENTICATED' })
+  })
+
   it('is asked by farpool with the options or variables of the client certificate', async () => {
     const where = ['--address', server.address, '--tls-ca', ca.cert]
     const own = ['--tls-cert', client.cert, '--tls-key', client.key]
@@ -339,7 +352,8 @@ describe('certificates that a server cannot use', () => {
   })
 
   it('keep it from starting', async () => {
-    const args = ['serve', FUNCTIONS, '--listen', '127.0.0.1:0', ...tlsArgs({ cert: pair.cert, key: other.key })]
+    const options = ['--listen', '127.0.0.1:0', '--log-format', 'pretty']
+    const args = ['serve', FUNCTIONS, ...options, ...tlsArgs({ cert: pair.cert, key: other.key })]
     const { code, stderr } = await farpool(args)
     expect([code, stderr]).toEqual([
       2,
@@ -520,7 +534,7 @@ describe('the certificate of a running server', () => {
 
 describe('a server that other machines can reach', () => {
   it('does not start without TLS and a way to know its clients, and says what to do', async () => {
-    const { code, stderr } = await farpool(['serve', FUNCTIONS, '--listen', '0.0.0.0:0'])
+    const { code, stderr } = await farpool(['serve', FUNCTIONS, '--listen', '0.0.0.0:0', '--log-format', 'pretty'])
     expect([code, stderr]).toEqual([
       2,
       expect.stringContaining('--listen is "0.0.0.0:0", which other machines can reach'),
