@@ -138,7 +138,7 @@ describe('why a server does not start', () => {
       [['--log-level', 'silent', './nowhere.js'], 1, 'MODULE_LOAD_FAILED', /there is no module/],
       [['file://host/m.js'], 2, 'BAD_REQUEST', /file:\/\/host\/m\.js/],
       [[folder.path('throws.mjs'), '--listen', '127.0.0.1:0'], 1, 'MODULE_LOAD_FAILED', /throws\.mjs cannot be loaded/],
-      [[], 2, 'BAD_REQUEST', /missing required argument 'modules'/],
+      [[], 2, 'BAD_REQUEST', /modules is missing; it must be an array/],
     ] as const) {
       const end = await last([...args])
       expect([args, end.code]).toEqual([args, code])
