@@ -5,6 +5,7 @@ import { functionsOfPools } from '../server/check.js'
 import type { ServeOptions } from '../server/config.js'
 import { TlsCredentials } from '../server/grpc/certificates.js'
 import { type RunningServer, serve } from '../server/index.js'
+import { availableMemory } from '../server/ops/host-limits.js'
 import { defaultLogFormat, LOG_FORMATS, Log, type LogFormat } from '../server/ops/log.js'
 import { OPTIONS, type OptionSpec } from '../server/option-table.js'
 import { resolveConfig } from '../server/resolve-config.js'
@@ -97,8 +98,11 @@ export const checkCommand = () =>
  */
 const HEAP_GROWING_PERCENT = 300
 
+/** With less memory, the garbage would take what clients and functions need. */
+const PLENTY_BYTES = 2 * 1024 * 1024 * 1024
+
 async function run(options: ServeOptions, exitOnStdinEnd: boolean): Promise<void> {
-  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`)
+  if (availableMemory() >= PLENTY_BYTES) setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`)
   let server: RunningServer | undefined
   const starting = new AbortController()
   const end = (signal: NodeJS.Signals) => {

@@ -77,7 +77,7 @@ export interface ServeOptions extends SharedPoolOptions {
   pingTimeoutMs?: number
   /** Ends the start of the server when it fires: `serve` rejects with CANCELLED when nothing of it is left. Default: none. */
   signal?: AbortSignal
-  /** The largest message, in bytes. Default 72 MiB. */
+  /** The largest message, in bytes. Default: 72 MiB, or a quarter of `maxHeldBytes` if that is less. */
   maxMessageBytes?: number
   /** How many connections may be open; further ones are closed at once. Default 1000. */
   maxConnections?: number
@@ -87,7 +87,8 @@ export interface ServeOptions extends SharedPoolOptions {
   maxMetadataBytes?: number
   /**
    * The most bytes that the server holds for all its clients: requests without an answer, and answers that have not been
-   * read. At least 4 × `maxMessageBytes`. Default: 1 GiB, or a quarter of the memory that this process may use if that is less.
+   * read. At least 4 × `maxMessageBytes`. Default: 1 GiB, or a quarter of the memory that is left beside the server and its
+   * workers if that is less.
    */
   maxHeldBytes?: number
   /** Whether clients may close and terminate the shared pools. Default false. */

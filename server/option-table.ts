@@ -252,15 +252,14 @@ export const OPTIONS = {
     about: 'largest message that the server takes or sends, in bytes',
     // It travels on to a worker in a frame, with what stands around it.
     schema: integer(1, MAX_FRAME_BYTES / 2),
-    // A payload of 64 MiB, with room for what stands around it.
-    default: 72 * 1024 * 1024,
+    defaultWords: '72 MiB, or less where there is little memory',
   },
   maxHeldBytes: {
     name: 'max-held-bytes',
     value: '<n>',
     about: 'memory for the requests and unread results of all clients together, in bytes',
     schema: integer(1),
-    defaultWords: '1 GiB, or a quarter of the memory',
+    defaultWords: '1 GiB, or a quarter of the memory that is left beside the server and its workers',
   },
   maxConnections: {
     name: 'max-connections',

@@ -9,15 +9,20 @@ import { nearest } from '../wire/nearest.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
-import { availableMemory } from './ops/host-limits.js'
+import { memoryLeft } from './ops/host-limits.js'
 import { defaultLogFormat } from './ops/log.js'
 import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './option-table.js'
 
 /**
- * The most bytes that a server holds for all its clients (server/limits/memory-budget.ts), unless its container has less
- * memory. One client alone can use half of it. At twice the limit the connection or stream that holds most is cut off.
+ * The most bytes that a server holds for all its clients (server/limits/memory-budget.ts), unless there is less memory. One
+ * client alone can use half of it. At twice the limit the connection or stream that holds most is cut off. So a quarter of the
+ * memory that is left becomes a half at most, and the other half remains for functions and garbage.
  */
 const MAX_HELD_BYTES = 1024 * 1024 * 1024
+const HELD_PART = 1 / 4
+
+/** The default of max-message-bytes: a payload of 64 MiB, with room for what stands around it. */
+const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
 
 /** The budget must hold this many of the largest messages: one client may use half of it, and has one more on its way. */
 const MESSAGES_HELD = 4
@@ -42,14 +47,8 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
   for (const key of KEYS) of(key)
   const own = poolConfig(options, {}, label)
   const maxProcesses = of('maxProcesses')
-  const maxMessageBytes = of('maxMessageBytes')
-  const maxHeldBytes = of('maxHeldBytes') ?? heldBytes(maxMessageBytes)
-  if (maxHeldBytes < MESSAGES_HELD * maxMessageBytes) {
-    const least = `must be ${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * maxMessageBytes}, or more`
-    bad(label('maxHeldBytes'), maxHeldBytes, least)
-  }
   const pools = new Map([[DEFAULT_POOL, own], ...namedPools(options, label)])
-  const processes = [...pools.values()].reduce((sum, pool) => sum + pool.processes, 0)
+  const processes = processesOf(pools)
   if (processes > maxProcesses) {
     const which = pools.size === 1 ? label('processes') : 'the number of processes of all shared pools'
     bad(which, processes, `must be an integer, from 1 to ${maxProcesses} (${label('maxProcesses')})`)
@@ -59,6 +58,16 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
   const path = (key: 'tlsCert' | 'tlsKey' | 'tlsClientCa' | 'tokens') => {
     const file = of(key)
     return file === undefined ? undefined : resolve(file)
+  }
+  const left = memoryLeft(processes)
+  const held = of('maxHeldBytes')
+  const usual = Math.floor(Math.min(MAX_HELD_BYTES, left * HELD_PART))
+  const maxMessageBytes =
+    of('maxMessageBytes') ?? Math.max(1, Math.floor(Math.min(MAX_MESSAGE_BYTES, (held ?? usual) / MESSAGES_HELD)))
+  const maxHeldBytes = held ?? Math.max(usual, MESSAGES_HELD * maxMessageBytes)
+  if (maxHeldBytes < MESSAGES_HELD * maxMessageBytes) {
+    const least = `must be ${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * maxMessageBytes}, or more`
+    bad(label('maxHeldBytes'), maxHeldBytes, least)
   }
   return {
     ...own,
@@ -87,6 +96,10 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     watch: of('watch'),
   }
 }
+
+/** The workers of all shared pools. */
+export const processesOf = (pools: ReadonlyMap<string, PoolConfig>): number =>
+  [...pools.values()].reduce((sum, { processes }) => sum + processes, 0)
 
 /** Reads one of the options, checked; its default if it is not given. */
 type Reader = <K extends OptionKey>(key: K) => OptionValue<K>
@@ -205,9 +218,6 @@ export const isObject = (value: unknown): value is object =>
 
 /** A timer of Node holds at most 24.8 days; a longer one would fire at once. */
 const timer = (ms: number): number => Math.min(ms, MAX_TIMER_MS)
-
-const heldBytes = (maxMessageBytes: number): number =>
-  Math.max(MESSAGES_HELD * maxMessageBytes, Math.min(MAX_HELD_BYTES, Math.floor(availableMemory() / 4)))
 
 /** @param must the end of a sentence, such as "must be an integer". */
 export function bad(label: string, value: unknown, must: string): never {

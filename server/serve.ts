@@ -5,7 +5,7 @@ import { NodeLauncher, watchSocketFile } from '../pool/process/launcher.js'
 import { socketPath } from '../wire/address.js'
 import { asFailure, Failure } from '../wire/failure.js'
 import { packageVersion } from '../wire/package.js'
-import { MAX_TIMER_MS, WINDOW_BYTES } from '../wire/protocol.js'
+import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { RequestDeduplication } from './api/request-deduplication.js'
 import { addPoolService } from './api/service.js'
 import { Authentication } from './auth/authentication.js'
@@ -17,15 +17,15 @@ import { configureHttp2 } from './grpc/http2-server.js'
 import { InboundMemory } from './grpc/inbound.js'
 import { listen } from './grpc/listen.js'
 import { Admission } from './limits/admission.js'
-import { ConnectionAccounts, MemoryBudget } from './limits/memory-budget.js'
+import { ConnectionAccounts, MemoryBudget, windowFor } from './limits/memory-budget.js'
 import { Health } from './ops/health.js'
-import { missingDescriptors, unwritableFolder } from './ops/host-limits.js'
+import { missingDescriptors, missingMemory, unwritableFolder } from './ops/host-limits.js'
 import { giveBackWhenIdle } from './ops/idle-memory.js'
 import { Log, type Logger, poolLog } from './ops/log.js'
 import { addReflection } from './ops/reflection.js'
 import { watchModules } from './ops/watch-modules.js'
 import { poolDefaults } from './pool-defaults.js'
-import { resolveConfig } from './resolve-config.js'
+import { processesOf, resolveConfig } from './resolve-config.js'
 import type { CallStream } from './session/call-stream.js'
 import { SessionTable } from './session/session-table.js'
 
@@ -57,6 +57,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   const { logger } = log
   const descriptors = missingDescriptors(config)
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
+  const memory = missingMemory({ ...config, processes: processesOf(config.pools) })
+  if (memory) logger.warn(memory, 'less memory than the server, its workers and what it may hold for clients need')
   const folder = unwritableFolder()
   if (folder) {
     logger.warn(
@@ -97,18 +99,19 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   })
   const connections = new ConnectionAccounts(budget, config.maxHeldBytes)
   const inbound = new InboundMemory(config.maxMessageBytes, connections, authentication, grpcStatus)
+  const windowBytes = windowFor(config.maxHeldBytes)
   const server = new Server({
     // A message that is a little too large still reaches the adapter, so that its caller gets a reason.
     'grpc.max_receive_message_length': 2 * config.maxMessageBytes + 64 * 1024,
     'grpc.max_send_message_length': -1,
     'grpc.enable_channelz': 0,
     // For a future grpc-js that supports it on servers.
-    'grpc-node.flow_control_window': WINDOW_BYTES,
+    'grpc-node.flow_control_window': windowBytes,
     interceptors: [inbound.interceptor],
   })
   const http2 = configureHttp2(
     server,
-    { ...config, windowBytes: WINDOW_BYTES },
+    { ...config, windowBytes },
     {
       admit: (stream, headers) => authentication.admit(stream, headers),
       refused: () =>

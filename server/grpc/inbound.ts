@@ -134,12 +134,18 @@ export class InboundMemory {
 
   #countRequest(internals: GrpcCallInternals, memory: CallMemory, isStream: boolean): void {
     const { decoder, decompressMessage } = internals
-    const write = deframe(decoder)
+    const refuse = (): Buffer[] => {
+      internals.sendStatus(this.statusOf(isStream ? cutOff() : heldTooMuch()))
+      // What has arrived of the message is needed no more, though the client may keep its stream open.
+      decoder.write = () => []
+      decoder.readPartialMessage = []
+      memory.drop()
+      return []
+    }
+    const write = deframe(decoder, memory, refuse)
     decoder.write = (data) => {
       memory.add(data.length)
-      if (!memory.account.isOver) return write(data)
-      internals.sendStatus(this.statusOf(isStream ? cutOff() : heldTooMuch()))
-      return []
+      return memory.account.isOver ? refuse() : write(data)
     }
     internals.decompressMessage = (message, encoding) => {
       if (encoding === 'gzip' || encoding === 'deflate') {
@@ -231,18 +237,25 @@ const isDeframer = (decoder: Partial<Deframer> | undefined): decoder is Deframer
 /**
  * A replacement for the deframer's `write`. It assembles large messages while they arrive (joining 70 MB at the end
  * would hold the event loop for 60 ms), and joins small pieces, because each piece costs memory of its own.
+ * @param memory counts what has arrived, and the rest of a large message once there is a buffer for it.
+ * @param refuse ends the call before there is one.
  */
-function deframe(decoder: Deframer): (data: Buffer) => Buffer[] {
+function deframe(decoder: Deframer, memory: CallMemory, refuse: () => Buffer[]): (data: Buffer) => Buffer[] {
   const { write } = Object.getPrototypeOf(decoder) as Deframer
   let large: ChunkAssembler | undefined
   return function next(data: Buffer): Buffer[] {
     if (!large) {
       const messages = write.call(decoder, data)
-      large = takeOverLarge(decoder)
-      if (!large) joinSmallPieces(decoder)
+      if (!isLarge(decoder)) joinSmallPieces(decoder)
+      else {
+        memory.add(decoder.readMessageRemaining)
+        if (memory.account.isOver) return refuse()
+        large = takeOver(decoder)
+      }
       return messages
     }
     const rest = large.fill(data)
+    memory.add((rest?.length ?? 0) - data.length)
     if (!rest) return []
     const message = large.take()
     large = undefined
@@ -251,11 +264,12 @@ function deframe(decoder: Deframer): (data: Buffer) => Buffer[] {
   }
 }
 
-/** Takes over a large message once enough of it has arrived to make a buffer of its full size worthwhile. */
-function takeOverLarge(decoder: Deframer): ChunkAssembler | undefined {
-  const { readState, readMessageSize: size, readMessageRemaining: remaining } = decoder
-  if (readState !== READING_MESSAGE || !ChunkAssembler.isEnough(size - remaining, size)) return undefined
-  const large = new ChunkAssembler(size + MESSAGE_PREFIX_BYTES)
+/** Enough of a large message has arrived to make a buffer of its full size worthwhile. */
+const isLarge = ({ readState, readMessageSize: size, readMessageRemaining: remaining }: Deframer): boolean =>
+  readState === READING_MESSAGE && ChunkAssembler.isEnough(size - remaining, size)
+
+function takeOver(decoder: Deframer): ChunkAssembler {
+  const large = new ChunkAssembler(decoder.readMessageSize + MESSAGE_PREFIX_BYTES)
   for (const piece of [decoder.readCompressFlag, decoder.readPartialSize, ...decoder.readPartialMessage]) {
     large.add(piece)
   }

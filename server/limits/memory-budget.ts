@@ -22,8 +22,9 @@ const OPEN_CALL_BYTES = 8 * 1024
 /** grpc-js copies each message behind its prefix, and keeps both until it is sent. A message in pieces counts as much. */
 export const UNSENT_COPIES = 2
 
-/** Default of --max-connections. Each takes a file descriptor and about 100 KiB. */
+/** Default of --max-connections, unless there is little memory. Each takes a file descriptor and about this many bytes. */
 export const MAX_CONNECTIONS = 1_000
+export const CONNECTION_BYTES = 100 * 1024
 
 /** With every connection at its floor, all of them together hold a quarter of the limit. */
 const FLOOR_PARTS = 4 * MAX_CONNECTIONS
@@ -33,6 +34,16 @@ const CUT_AT = 2
 
 /** Waiting accounts are told when this part of the limit has become free. */
 const TELL_AT = 1 / 64
+
+/** The narrowest window, Node's own: the least that HTTP/2 lets a peer count on. */
+export const NARROW_WINDOW_BYTES = 64 * 1024 - 1
+
+/** Before anything is counted, this many streams can fill their windows and hold as much as the limit. */
+const WINDOWS = 64
+
+/** The HTTP/2 receive window of each stream and each connection, for a limit of the budget. */
+export const windowFor = (limitBytes: number): number =>
+  Math.max(NARROW_WINDOW_BYTES, Math.min(WINDOW_BYTES, Math.floor(limitBytes / WINDOWS)))
 
 /** How often streams that nobody reads are looked at, in milliseconds. */
 const LOOK_MS = 100
@@ -237,6 +248,11 @@ export class CallMemory {
     this.account.add(bytes)
   }
 
+  /** Its request is not kept any longer. */
+  drop(): void {
+    this.add(OPEN_CALL_BYTES - this.#bytes)
+  }
+
   /** Bytes of its answer that are written and not sent. */
   addUnread(bytes: number): void {
     if (this.isClosed) return
@@ -297,7 +313,7 @@ export class ConnectionAccounts {
       this.#calls.delete(call)
       call.close()
     })
-    if (this.#calls.size * WINDOW_BYTES > this.limitBytes / 4) this.#look()
+    if (this.#calls.size * windowFor(this.limitBytes) > this.limitBytes / 4) this.#look()
     return call
   }
 

@@ -9,6 +9,30 @@ export function availableMemory(): number {
   return limit > 0 ? Math.min(limit, totalmem()) : totalmem()
 }
 
+const MIB = 1024 * 1024
+
+/** What a server takes before it holds anything for clients, and what a worker takes before its functions do. */
+const SERVER_BYTES = 64 * MIB
+const WORKER_BYTES = 48 * MIB
+
+/**
+ * The memory that is left for clients and functions beside the server and its workers, in bytes. At least a quarter of all,
+ * because more workers than fit are a mistake that smaller limits do not correct.
+ */
+export const memoryLeft = (processes: number, memory = availableMemory()): number =>
+  Math.max(memory / 4, memory - SERVER_BYTES - processes * WORKER_BYTES)
+
+/**
+ * Compares the memory with the need of the server, its workers, and twice what it may hold for clients: at that point
+ * it cuts clients off. Undefined if there is enough; otherwise the figures, for the log.
+ */
+export function missingMemory(config: { maxHeldBytes: number; processes: number }): object | undefined {
+  const { maxHeldBytes, processes } = config
+  const memory = availableMemory()
+  const needed = SERVER_BYTES + processes * WORKER_BYTES + 2 * maxHeldBytes
+  return memory >= needed ? undefined : { memory, needed, maxHeldBytes, processes }
+}
+
 /** The server's file descriptors for one worker: four pipes and sockets, its report, its shared file, and one more while it starts. */
 const DESCRIPTORS_PER_WORKER = 7
 

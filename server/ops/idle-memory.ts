@@ -1,10 +1,15 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { EnginePool } from '../../pool/engine.js'
+import { availableMemory } from './host-limits.js'
 
 const CHECK_EVERY_MS = 1_000
-/** Less growth is not worth a collection, which also drops compiled code: the next calls are slow. */
+/**
+ * Less growth is not worth a collection, which also drops compiled code: the next calls are slow. In a small container it is
+ * a sixteenth of the memory.
+ */
 const MIN_GROWTH_BYTES = 96 * 1024 * 1024
+const MIN_GROWTH_PART = 1 / 16
 /** One collection gives back only part of the free pages. A heap that has grown much needed six. */
 const COLLECTIONS = 8
 
@@ -19,7 +24,8 @@ const COLLECTIONS = 8
 export function giveBackWhenIdle(pools: () => readonly EnginePool[], heldBytes: () => number): () => void {
   setFlagsFromString('--expose-gc')
   const collect: () => void = runInNewContext('gc')
-  const rssAtStart = process.memoryUsage.rss()
+  const growth = Math.min(MIN_GROWTH_BYTES, availableMemory() * MIN_GROWTH_PART)
+  const most = process.memoryUsage.rss() + growth
   let collectionsLeft = 0
   let isCollecting = false
   let last = { submitted: 0, held: 0 }
@@ -35,7 +41,7 @@ export function giveBackWhenIdle(pools: () => readonly EnginePool[], heldBytes: 
     if (!isIdle) {
       collectionsLeft = COLLECTIONS
       isCollecting = false
-    } else if (collectionsLeft > 0 && (isCollecting || process.memoryUsage.rss() > rssAtStart + MIN_GROWTH_BYTES)) {
+    } else if (collectionsLeft > 0 && (isCollecting || process.memoryUsage.rss() > most)) {
       isCollecting = true
       collectionsLeft--
       collect()

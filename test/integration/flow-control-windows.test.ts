@@ -15,7 +15,7 @@ const ping = (session: ClientHttp2Session) =>
   })
 
 describe('a server', () => {
-  const farm = sharedFarm()
+  const farm = sharedFarm({ args: ['--processes', '1', '--max-held-bytes', String(2 ** 30)] })
 
   it('gives its peer a wide window, for a stream and for the connection', async () => {
     const session = connect(`http://${farm.address}`)
