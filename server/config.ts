@@ -79,8 +79,13 @@ export interface ServeOptions extends SharedPoolOptions {
   signal?: AbortSignal
   /** The largest message, in bytes. Default: 72 MiB, or a quarter of `maxHeldBytes` if that is less. */
   maxMessageBytes?: number
-  /** How many connections may be open; further ones are closed at once. Default 1000. */
+  /**
+   * How many connections may be open. Beyond it, those that are idle are closed, the longest idle first; if none is, new ones
+   * get health checks only. Default: 1000, or fewer where this process may use little memory.
+   */
   maxConnections?: number
+  /** How many connections from one IP address may be open. Default: no limit but `maxConnections`. */
+  maxConnectionsPerAddress?: number
   /** The most open RPCs of one connection; its client keeps further ones back. Default 1000. */
   maxStreams?: number
   /** The most bytes of all headers of a call, 32 more for each header. Default 16384. */
@@ -122,12 +127,23 @@ export interface PoolConfig
 export interface ServeConfig
   extends PoolConfig,
     Required<
-      Omit<ServeOptions, keyof SharedPoolOptions | 'signal' | 'pools' | 'tlsCert' | 'tlsKey' | 'tlsClientCa' | 'tokens'>
+      Omit<
+        ServeOptions,
+        | keyof SharedPoolOptions
+        | 'signal'
+        | 'pools'
+        | 'tlsCert'
+        | 'tlsKey'
+        | 'tlsClientCa'
+        | 'tokens'
+        | 'maxConnectionsPerAddress'
+      >
     > {
   tlsCert: string | undefined
   tlsKey: string | undefined
   tlsClientCa: string | undefined
   tokens: string | undefined
+  maxConnectionsPerAddress: number | undefined
   /** All shared pools, the one named `default` too. */
   pools: ReadonlyMap<string, PoolConfig>
 }

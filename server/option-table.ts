@@ -4,7 +4,6 @@ import { MAX_PROCESSES } from '../pool/pools.js'
 import { MAX_NICENESS } from '../pool/process/priority.js'
 import { addressFault } from '../wire/address.js'
 import { MAX_FRAME_BYTES, PING_TIMEOUT_MS } from '../wire/protocol.js'
-import { MAX_CONNECTIONS } from './limits/memory-budget.js'
 import { LOG_FORMATS, LOG_LEVELS } from './ops/log.js'
 
 /**
@@ -264,9 +263,16 @@ export const OPTIONS = {
   maxConnections: {
     name: 'max-connections',
     value: '<n>',
-    about: 'most open connections; further ones are closed at once',
+    about: 'most open connections; beyond it those that are idle are closed, or new ones get health checks only',
     schema: integer(1),
-    default: MAX_CONNECTIONS,
+    defaultWords: '1000, or fewer where there is little memory',
+  },
+  maxConnectionsPerAddress: {
+    name: 'max-connections-per-address',
+    value: '<n>',
+    about: 'most open connections from one IP address',
+    schema: integer(1),
+    defaultWords: 'no limit but --max-connections',
   },
   maxStreams: {
     name: 'max-streams',

@@ -9,6 +9,7 @@ import { nearest } from '../wire/nearest.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { truncateUtf8 } from '../wire/truncate.js'
 import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
+import { CONNECTION_BYTES, MAX_CONNECTIONS } from './limits/memory-budget.js'
 import { memoryLeft } from './ops/host-limits.js'
 import { defaultLogFormat } from './ops/log.js'
 import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './option-table.js'
@@ -20,6 +21,9 @@ import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './op
  */
 const MAX_HELD_BYTES = 1024 * 1024 * 1024
 const HELD_PART = 1 / 4
+
+/** Connections take at most this part of the memory that is left. */
+const CONNECTIONS_PART = 1 / 8
 
 /** The default of max-message-bytes: a payload of 64 MiB, with room for what stands around it. */
 const MAX_MESSAGE_BYTES = 72 * 1024 * 1024
@@ -69,6 +73,8 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     const least = `must be ${MESSAGES_HELD} × max-message-bytes, ${MESSAGES_HELD * maxMessageBytes}, or more`
     bad(label('maxHeldBytes'), maxHeldBytes, least)
   }
+  const maxConnections =
+    of('maxConnections') ?? Math.floor(Math.min(MAX_CONNECTIONS, (left * CONNECTIONS_PART) / CONNECTION_BYTES))
   return {
     ...own,
     pools,
@@ -85,7 +91,8 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     maxProcesses,
     maxMessageBytes,
     maxHeldBytes,
-    maxConnections: of('maxConnections'),
+    maxConnections,
+    maxConnectionsPerAddress: of('maxConnectionsPerAddress'),
     maxStreams: of('maxStreams'),
     maxMetadataBytes: of('maxMetadataBytes'),
     allowTerminate: of('allowTerminate'),

@@ -17,6 +17,7 @@ import { configureHttp2 } from './grpc/http2-server.js'
 import { InboundMemory } from './grpc/inbound.js'
 import { listen } from './grpc/listen.js'
 import { Admission } from './limits/admission.js'
+import type { Crowded } from './limits/connection-limits.js'
 import { ConnectionAccounts, MemoryBudget, windowFor } from './limits/memory-budget.js'
 import { Health } from './ops/health.js'
 import { missingDescriptors, missingMemory, unwritableFolder } from './ops/host-limits.js'
@@ -28,6 +29,13 @@ import { poolDefaults } from './pool-defaults.js'
 import { processesOf, resolveConfig } from './resolve-config.js'
 import type { CallStream } from './session/call-stream.js'
 import { SessionTable } from './session/session-table.js'
+
+/** What the log says where there are too many connections. */
+const CROWDED: Record<Crowded, string> = {
+  closesIdle: 'the longest idle ones are closed',
+  healthOnly: 'none is idle, and new ones get answers to health checks only',
+  closesNew: 'new ones are closed',
+}
 
 /** A server that takes calls. Disposing of it stops it. */
 export interface RunningServer extends AsyncDisposable {
@@ -109,13 +117,14 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     'grpc-node.flow_control_window': windowBytes,
     interceptors: [inbound.interceptor],
   })
+  const { maxConnections, maxConnectionsPerAddress } = config
+  const connectionLimits = { maxConnections, maxConnectionsPerAddress }
   const http2 = configureHttp2(
     server,
     { ...config, windowBytes },
     {
       admit: (stream, headers) => authentication.admit(stream, headers),
-      refused: () =>
-        logger.warn({ maxConnections: config.maxConnections }, 'too many connections: new ones are closed'),
+      crowded: (what) => logger.warn(connectionLimits, `too many connections: ${CROWDED[what]}`),
       silent: (client, ms) =>
         logger.warn({ client }, `the client did not answer for ${ms / 1_000} s; its connection is closed`),
       handshakeFailed: (client, why) => logger.warn({ client }, `a client was refused by TLS: ${why}`),
@@ -123,7 +132,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   )
   if (!http2) {
     logger.warn(
-      'this grpc-js is built differently: HTTP/2 windows stay at 64 KiB, without limits of connections, and without pings',
+      'this grpc-js is built differently: no HTTP/2 window above 64 KiB, limit of connections, socket mode and pings',
     )
   }
   addPoolService(

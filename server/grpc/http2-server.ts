@@ -2,19 +2,22 @@ import { EventEmitter } from 'node:events'
 import {
   constants,
   type Http2Server,
+  type Http2Session,
   type IncomingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
   type ServerOptions,
 } from 'node:http2'
 import type { Server as NetServer, Socket } from 'node:net'
-import type { TLSSocket } from 'node:tls'
+import { type TLSSocket, Server as TlsServer } from 'node:tls'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { pingPeer } from '../../wire/pings.js'
 import { SilentConnections } from '../../wire/silent-connections.js'
+import { type Connection, ConnectionLimits, type Crowded, RESERVE } from '../limits/connection-limits.js'
+import { NARROW_WINDOW_BYTES } from '../limits/memory-budget.js'
 import { keepDeadline, sanitize } from './call-headers.js'
-import { peerOf, reportHandshakes } from './tls-handshakes.js'
+import { boundHandshakes, peerOf, reportHandshakes } from './tls-handshakes.js'
 
 /**
  * The HTTP/2 server below grpc-js: limits and windows for which grpc-js has no options. This file touches two private
@@ -24,9 +27,6 @@ interface GrpcServerInternals {
   commonServerOptions: ServerOptions
   createHttp2Server(credentials: unknown): unknown
 }
-
-/** The stream window that is announced under memory pressure: Node's own, the least that HTTP/2 lets a peer count on. */
-const NARROW_WINDOW_BYTES = 64 * 1024 - 1
 
 /** A connection that has not sent its first SETTINGS after this time is closed: they take one round trip. */
 const HANDSHAKE_MS = 5_000
@@ -47,12 +47,16 @@ const STRANGER_MS = 10_000
 /** How long written data may take to leave after its session has ended. */
 const LINGER_MS = 5_000
 
-/** The log mentions refused connections at most this often. */
+/** The log mentions that there are too many connections at most this often, for each way to treat them. */
 const WARN_MS = 10_000
 
+/** The paths of calls that every connection may make. */
+const HEALTH = '/grpc.health.v1.Health/'
+
 export interface Http2Options {
-  /** Further connections are closed at once. */
   readonly maxConnections: number
+  /** Of those, connections from one IP address. */
+  readonly maxConnectionsPerAddress: number | undefined
   /** Open calls of one connection. */
   readonly maxStreams: number
   /** All headers of a call together, plus 32 bytes for each as HTTP/2 counts. */
@@ -69,8 +73,8 @@ export interface Http2Options {
 export interface Http2Listener {
   /** A call begins. If it returns a failure, the call ends with it, and nothing else of it is read. */
   admit(stream: ServerHttp2Stream, headers: IncomingHttpHeaders): Failure | undefined
-  /** Called now and then while connections are refused. */
-  refused(): void
+  /** Called now and then while there are too many connections. */
+  crowded(what: Crowded): void
   /** Called when a client has not answered a ping for `ms` milliseconds: its connection ends. */
   silent(peer: string, ms: number): void
   /** Called now and then while TLS handshakes fail. */
@@ -94,9 +98,12 @@ export function configureHttp2(
   options: Http2Options,
   listener: Http2Listener,
 ): Http2Control | undefined {
-  const { maxConnections, maxStreams, maxMetadataBytes, windowBytes, pingTimeoutMs } = options
+  const { maxStreams, maxMetadataBytes, windowBytes, pingTimeoutMs } = options
   const windows = new Windows(windowBytes)
   const connections = new SilentConnections()
+  const crowded = atMostEvery<Crowded>(WARN_MS, (what) => listener.crowded(what))
+  const limits = new ConnectionLimits(options, crowded)
+  const places = new WeakMap<Http2Session, Connection>()
   const http2Options = {
     settings: {
       maxConcurrentStreams: maxStreams,
@@ -109,16 +116,22 @@ export function configureHttp2(
   }
   const isAdjusted = adjust(server, http2Options, (http2) => {
     const net = http2 as Http2Server & NetServer
-    net.maxConnections = maxConnections
-    net.on(
-      'drop',
-      atMostEvery(WARN_MS, () => listener.refused()),
-    )
+    const handshakes = net instanceof TlsServer ? options.maxConnections : 0
+    if (handshakes > 0) boundHandshakes(net, handshakes)
+    // The reserve, and connections that are being closed.
+    net.maxConnections = options.maxConnections + 2 * RESERVE + handshakes
+    net.on('drop', () => crowded('closesNew'))
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
     const begin: StreamListener = (stream, headers, ...rest) => {
       const bytes = headerListSize(headers)
       if (bytes > maxMetadataBytes) return refuse(stream, longHeaders(bytes, maxMetadataBytes))
+      const connection = stream.session && places.get(stream.session)
+      if (connection) {
+        stream.once('close', () => limits.end(connection))
+        const failure = limits.begin(connection)
+        if (failure && !headers[':path']?.startsWith(HEALTH)) return refuse(stream, failure)
+      }
       sanitize(headers)
       keepDeadline(stream, headers)
       const refusal = listener.admit(stream, headers)
@@ -140,6 +153,10 @@ export function configureHttp2(
       closeWithoutHandshake(session)
       endIfSilent(session, pingTimeoutMs, (ms) => listener.silent(peerOf(socket), ms))
       if (socket) closeSocketAfter(session, socket)
+      const connection = limits.open(socket?.remoteAddress, hangUp(session, socket))
+      if (!connection) return session.destroy()
+      places.set(session, connection)
+      session.once('close', () => limits.remove(connection))
       windows.add(session)
     })
   })
@@ -253,6 +270,12 @@ function endIfSilent(session: ServerHttp2Session, timeoutMs: number, silent: (ms
   session.once('close', stop)
 }
 
+/** Closes a session without open calls: its client gets a GOAWAY, and has nothing to answer. */
+const hangUp = (session: ServerHttp2Session, socket: Socket | undefined) => (): void => {
+  socket?.once('finish', () => socket.destroy())
+  session.close()
+}
+
 /**
  * Destroys the socket of a session that has ended. Node waits until everything that was written has been read, so a peer
  * that neither reads nor closes would keep its connection, and everything that waits for it, for ever.
@@ -268,12 +291,13 @@ function closeSocketAfter(session: ServerHttp2Session, socket: Socket): void {
   }
 }
 
-function atMostEvery(ms: number, action: () => void): () => void {
-  let last = Number.NEGATIVE_INFINITY
-  return () => {
+/** For each argument by itself. */
+function atMostEvery<T>(ms: number, action: (what: T) => void): (what: T) => void {
+  const last = new Map<T, number>()
+  return (what) => {
     const now = performance.now()
-    if (now - last < ms) return
-    last = now
-    action()
+    if (now - (last.get(what) ?? Number.NEGATIVE_INFINITY) < ms) return
+    last.set(what, now)
+    action(what)
   }
 }

@@ -35,6 +35,20 @@ export function reportHandshakes(server: Server, failed: (peer: string, why: str
   })
 }
 
+/**
+ * Ends the oldest handshake where more than this many are open, so that peers that do not complete theirs keep nobody out.
+ */
+export function boundHandshakes(server: Server, most: number): void {
+  const open = new Map<string, Socket>()
+  server.prependListener('connection', (socket: Socket) => {
+    const peer = peerOf(socket)
+    open.set(peer, socket)
+    socket.once('close', () => open.get(peer) === socket && open.delete(peer))
+    if (open.size > most) [...open.values()][0]?.destroy()
+  })
+  server.prependListener('secureConnection', (socket: TLSSocket) => open.delete(peerOf(socket)))
+}
+
 const NO_TLS = 'it does not speak TLS'
 const DISTRUST = 'it does not trust the certificate of this server'
 

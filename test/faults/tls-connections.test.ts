@@ -2,7 +2,6 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect } from 'node:tls'
-import { Pool } from 'farpool'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { TestCa } from '../support/certificates.js'
 import { runClient } from '../support/client.js'
@@ -66,14 +65,5 @@ describe.concurrent('a connection over TLS', () => {
     const line = await server.logged(({ msg }) => msg.startsWith('the client did not answer for '))
     expect(line).toMatchObject({ client: expect.stringMatching(/^127\.0\.0\.1:\d+$/) })
     client.kill('SIGKILL')
-  })
-
-  it('beyond the limit is closed at once, and the log says so', async () => {
-    await using full = await ServerProcess.start([...args, '--max-connections', '1'])
-    await using pool = new Pool(full.address, { tls: { ca: ca.cert } })
-    expect(await pool.apply('add', [1, 2])).toBe(3)
-    await closed(tcp(full.address))
-    await full.logged(({ msg }) => msg.startsWith('too many connections'))
-    expect(await pool.apply('add', [1, 2])).toBe(3)
   })
 })

@@ -32,12 +32,13 @@ describe('a server', () => {
 
 const OPTIONS = {
   maxConnections: 10,
+  maxConnectionsPerAddress: 10,
   maxStreams: 10,
   maxMetadataBytes: 1_000,
   windowBytes: WINDOW_BYTES,
   pingTimeoutMs: 1_000,
 }
-const LISTENER = { admit: () => undefined, refused: () => {}, silent: () => {}, handshakeFailed: () => {} }
+const LISTENER = { admit: () => undefined, crowded: () => {}, silent: () => {}, handshakeFailed: () => {} }
 
 describe('a grpc-js with other internals', () => {
   const create = () => undefined

@@ -1,4 +1,5 @@
 import { type ClientHttp2Session, type ClientHttp2Stream, connect, type OutgoingHttpHeaders } from 'node:http2'
+import { connect as connectSocket } from 'node:net'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
 
@@ -34,8 +35,12 @@ export interface RawStream {
 export class RawClient implements Disposable {
   readonly session: ClientHttp2Session
 
-  constructor(address: string) {
-    this.session = connect(`http://${address}`)
+  /** @param localAddress the IP address of this end. */
+  constructor(address: string, localAddress?: string) {
+    const { hostname: host, port } = new URL(`http://${address}`)
+    this.session = connect(`http://${address}`, {
+      createConnection: () => connectSocket({ host, port: Number(port), ...(localAddress && { localAddress }) }),
+    })
     this.session.on('error', () => {})
   }
 
