@@ -35,6 +35,8 @@ export interface SharedPoolOptions {
 export interface ServeOptions extends SharedPoolOptions {
   /** `host:port` (port 0 for a free one) or `unix:/path/to.sock`. Default `127.0.0.1:50051`. */
   listen?: string
+  /** The permissions of a Unix socket, in octal digits. Default '0600'. */
+  socketMode?: string
   /**
    * The paths of PEM files: the certificate of the server (followed by those between it and its CA), and its private key.
    * Both are read again when they change. Default: no TLS.

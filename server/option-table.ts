@@ -48,6 +48,8 @@ const oneOf = <const T extends string>(values: readonly T[]) =>
 const file = text('must be the path of a file')
 const array = v.array(v.unknown(), 'must be a JSON array')
 
+const MODE = 'must be the permissions of a file in octal digits, as a text, such as 0600 or 0660'
+
 const address = v.pipe(
   v.string('must be host:port, [ipv6]:port or unix:/path'),
   v.check(
@@ -102,6 +104,13 @@ export const OPTIONS = {
     about: 'listen beyond loopback and Unix sockets also without TLS, or without tokens and a client CA',
     schema: boolean,
     default: false,
+  },
+  socketMode: {
+    name: 'socket-mode',
+    value: '<mode>',
+    about: 'the permissions of a Unix socket: who may write to it may connect',
+    schema: v.pipe(v.string(MODE), v.regex(/^0?[0-7]{3}$/, MODE)),
+    default: '0600',
   },
   processes: {
     name: 'processes',

@@ -84,6 +84,7 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     tlsClientCa: path('tlsClientCa'),
     tokens: path('tokens'),
     insecure: of('insecure'),
+    socketMode: of('socketMode'),
     drainMs: timer(of('drainMs')),
     pingTimeoutMs: timer(of('pingTimeoutMs')),
     workerNice: of('workerNice'),

@@ -1,4 +1,5 @@
 import { EventEmitter } from 'node:events'
+import { chmodSync } from 'node:fs'
 import {
   constants,
   type Http2Server,
@@ -10,6 +11,7 @@ import {
 } from 'node:http2'
 import type { Server as NetServer, Socket } from 'node:net'
 import { type TLSSocket, Server as TlsServer } from 'node:tls'
+import { isMainThread } from 'node:worker_threads'
 import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { pingPeer } from '../../wire/pings.js'
@@ -57,6 +59,8 @@ export interface Http2Options {
   readonly maxConnections: number
   /** Of those, connections from one IP address. */
   readonly maxConnectionsPerAddress: number | undefined
+  /** The permissions of the file of a Unix socket, in octal digits. */
+  readonly socketMode: string
   /** Open calls of one connection. */
   readonly maxStreams: number
   /** All headers of a call together, plus 32 bytes for each as HTTP/2 counts. */
@@ -121,6 +125,7 @@ export function configureHttp2(
     // The reserve, and connections that are being closed.
     net.maxConnections = options.maxConnections + 2 * RESERVE + handshakes
     net.on('drop', () => crowded('closesNew'))
+    listenWithMode(net, Number.parseInt(options.socketMode, 8))
     const listeners = http2.listeners('stream')
     http2.removeAllListeners('stream')
     const begin: StreamListener = (stream, headers, ...rest) => {
@@ -175,6 +180,30 @@ function adjust(server: Server, options: ServerOptions, created: (http2: Http2Se
     return http2
   }
   return true
+}
+
+/**
+ * Has the file of a Unix socket made with these permissions: before a chmod it would be more open for a moment. Node makes it
+ * inside of `listen`. Only the main thread can change the umask of a process, so in another one there is that moment.
+ */
+function listenWithMode(net: NetServer, mode: number): void {
+  if (process.platform === 'win32') return
+  if (!isMainThread) {
+    net.once('listening', () => {
+      const address = net.address()
+      if (typeof address === 'string') chmodSync(address, mode)
+    })
+    return
+  }
+  const { listen } = net
+  net.listen = (...args: unknown[]) => {
+    const before = process.umask(0o777 & ~mode)
+    try {
+      return Reflect.apply(listen, net, args)
+    } finally {
+      process.umask(before)
+    }
+  }
 }
 
 /** The receive windows of all sessions. */

@@ -33,6 +33,7 @@ describe('a server', () => {
 const OPTIONS = {
   maxConnections: 10,
   maxConnectionsPerAddress: 10,
+  socketMode: '0600',
   maxStreams: 10,
   maxMetadataBytes: 1_000,
   windowBytes: WINDOW_BYTES,
