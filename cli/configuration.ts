@@ -68,6 +68,7 @@ export async function readConfiguration(modules: readonly string[], command: Com
       options[key] = given.value
       labels.set(key, given.label)
     }
+    if (specOf(key).isSecret) delete process.env[environmentName(specOf(key).name)]
   }
   const inFile = (name: string) => `${name} in ${path}`
   const label: OptionLabel = (key, pool) => {

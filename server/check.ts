@@ -1,12 +1,12 @@
 import { FunctionTable } from '../pool/function-table.js'
 import { Pool } from '../pool/pool.js'
 import { failureOf } from '../pool/pools.js'
-import { NodeLauncher } from '../pool/process/launcher.js'
 import type { FunctionInfo } from '../pool/process/worker-handle.js'
 import { asFailure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import type { PoolConfig, ServeConfig } from './config.js'
 import { poolDefaults } from './pool-defaults.js'
+import { workerLauncher } from './worker-launcher.js'
 
 /**
  * Loads the modules of each shared pool in one worker, and looks for their initializers, which are not called.
@@ -26,7 +26,7 @@ export async function functionsOfPools(config: ServeConfig): Promise<Map<string,
 async function functionsOf(name: string, config: PoolConfig, server: ServeConfig): Promise<readonly FunctionInfo[]> {
   const { initializer } = config
   const settings = poolDefaults(config, server)
-  const launcher = new NodeLauncher(config.maxHeapMb)
+  const launcher = workerLauncher(config, server)
   const pool = new Pool(name, {
     ...settings,
     launcher,

@@ -10,6 +10,8 @@ export interface SharedPoolOptions {
   initializer?: string
   /** Its arguments. */
   initargs?: readonly unknown[]
+  /** The path of a file with its arguments, a JSON array, in place of `initargs`. */
+  initargsFile?: string
   /** Replaces a worker after this number of tasks. Default: never. */
   maxTasksPerChild?: number
   /** How long a function may go on after its call was cancelled; then its process is killed. Default 2000. */
@@ -66,6 +68,13 @@ export interface ServeOptions extends SharedPoolOptions {
    * function a quarter of that CPU.
    */
   workerNice?: number
+  /**
+   * The environment variables that workers get besides the usual ones (docs/explanation/security.md). A name can end with `*`; `['*']`
+   * stands for all. Default: none.
+   */
+  workerEnv?: readonly string[]
+  /** The user and the group that workers run as: `UID:GID`. The server must run as root. Default: those of the server. */
+  workerUser?: string
   /** How many pools clients may have open at once. Default 1,000. */
   maxPools?: number
   /** How many worker processes all pools may have together. Default 1,024. */
@@ -117,9 +126,12 @@ export interface ServeOptions extends SharedPoolOptions {
 
 /** A shared pool, checked and complete. */
 export interface PoolConfig
-  extends Required<Omit<SharedPoolOptions, 'modules' | 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'>> {
+  extends Required<
+    Omit<SharedPoolOptions, 'modules' | 'initargsFile' | 'maxTasksPerChild' | 'maxHeapMb' | 'maxRunningPerClient'>
+  > {
   /** Absolute paths of files that exist. */
   modules: readonly string[]
+  initargsFile: string | undefined
   maxTasksPerChild: number | undefined
   maxHeapMb: number | undefined
   maxRunningPerClient: number | undefined
@@ -139,12 +151,14 @@ export interface ServeConfig
         | 'tlsClientCa'
         | 'tokens'
         | 'maxConnectionsPerAddress'
+        | 'workerUser'
       >
     > {
   tlsCert: string | undefined
   tlsKey: string | undefined
   tlsClientCa: string | undefined
   tokens: string | undefined
+  workerUser: string | undefined
   maxConnectionsPerAddress: number | undefined
   /** All shared pools, the one named `default` too. */
   pools: ReadonlyMap<string, PoolConfig>

@@ -48,6 +48,8 @@ const oneOf = <const T extends string>(values: readonly T[]) =>
 const file = text('must be the path of a file')
 const array = v.array(v.unknown(), 'must be a JSON array')
 
+const NAMES = "must be names of environment variables, as in AWS_REGION or AWS_*, or '*'"
+const USER = 'must be the numbers of a user other than root and of a group, such as 1000:1000'
 const MODE = 'must be the permissions of a file in octal digits, as a text, such as 0600 or 0660'
 
 const address = v.pipe(
@@ -138,6 +140,15 @@ export const OPTIONS = {
     isSecret: true,
     ofPool: true,
   },
+  initargsFile: {
+    name: 'initargs-file',
+    value: '<file>',
+    about: 'a file with them: other programs of the machine can read a command line',
+    schema: file,
+    defaultWords: 'none',
+    isPath: true,
+    ofPool: true,
+  },
   maxTasksPerChild: {
     name: 'max-tasks-per-child',
     value: '<n>',
@@ -184,6 +195,24 @@ export const OPTIONS = {
     about: 'lower CPU priority of workers, so that the server stays responsive: 0 (equal) to 19 (lowest)',
     schema: integer(0, MAX_NICENESS),
     default: 5,
+  },
+  workerEnv: {
+    name: 'worker-env',
+    value: '<names>',
+    about: "environment variables that workers get besides the usual ones, with commas between them; '*' for all",
+    schema: v.array(v.pipe(v.string(NAMES), v.regex(/^([A-Za-z_]\w*\*?|\*)$/, NAMES)), NAMES),
+    defaultWords: 'none',
+  },
+  workerUser: {
+    name: 'worker-user',
+    value: '<uid:gid>',
+    about: 'the user and the group that workers run as, as numbers; the server must run as root',
+    schema: v.pipe(
+      v.string(USER),
+      v.regex(/^[1-9]\d*:\d+$/, USER),
+      v.check((ids) => ids.split(':').every((id) => Number(id) < 2 ** 31), USER),
+    ),
+    defaultWords: 'those of the server',
   },
   maxRssMb: {
     name: 'max-rss-mb',

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import * as v from 'valibot'
 import { modulePath } from '../pool/defaults.js'
@@ -8,6 +9,7 @@ import { Failure } from '../wire/failure.js'
 import { nearest } from '../wire/nearest.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { truncateUtf8 } from '../wire/truncate.js'
+import { reasonOf } from '../wire/values/value-errors.js'
 import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from './config.js'
 import { CONNECTION_BYTES, MAX_CONNECTIONS } from './limits/memory-budget.js'
 import { memoryLeft } from './ops/host-limits.js'
@@ -88,6 +90,8 @@ export function resolveConfig(options: ServeOptions, label: OptionLabel = byName
     drainMs: timer(of('drainMs')),
     pingTimeoutMs: timer(of('pingTimeoutMs')),
     workerNice: of('workerNice'),
+    workerEnv: of('workerEnv') ?? [],
+    workerUser: workerUser(of('workerUser'), label('workerUser')),
     maxPools: of('maxPools'),
     maxProcesses,
     maxMessageBytes,
@@ -127,7 +131,11 @@ function poolConfig(
     return own === undefined ? checked(key, rest[key], label(key)) : checked(key, own, label(key, name))
   }
   const initializer = of('initializer') ?? ''
-  const initargs = of('initargs') ?? []
+  const initargsFile = of('initargsFile')
+  if (initargsFile !== undefined && of('initargs') !== undefined)
+    throw new Failure('BAD_REQUEST', `${label('initargs', name)} and ${label('initargsFile', name)} exclude each other`)
+  const initargs =
+    initargsFile === undefined ? (of('initargs') ?? []) : arrayIn(initargsFile, label('initargsFile', name))
   if (initargs.length > 0 && initializer === '')
     throw new Failure('BAD_REQUEST', `${label('initargs', name)} is given without an initializer`)
   const maxQueued = of('maxQueued')
@@ -136,6 +144,7 @@ function poolConfig(
     processes: of('processes') ?? availableCpus(),
     initializer,
     initargs,
+    initargsFile,
     maxTasksPerChild: of('maxTasksPerChild'),
     graceMs: timer(of('graceMs')),
     startTimeoutMs: timer(of('startTimeoutMs')),
@@ -178,7 +187,7 @@ const POOLS = 'must be an object of pools by name'
 const POOL_NAME = /^[\w.-]{1,64}$/
 
 function namedPools(options: ServeOptions, label: OptionLabel): [string, PoolConfig][] {
-  const { pools = {}, initializer, initargs, ...rest } = options
+  const { pools = {}, initializer, initargs, initargsFile, ...rest } = options
   if (!isObject(pools)) bad(label('pools'), pools, POOLS)
   return Object.entries(pools).map(([name, pool]) => {
     if (name === DEFAULT_POOL || name.startsWith('pool-') || !POOL_NAME.test(name)) {
@@ -226,6 +235,23 @@ export const isObject = (value: unknown): value is object =>
 
 /** A timer of Node holds at most 24.8 days; a longer one would fire at once. */
 const timer = (ms: number): number => Math.min(ms, MAX_TIMER_MS)
+
+/** The JSON array in a file. Messages do not show it, because it may hold secrets. */
+function arrayIn(file: string, label: string): unknown[] {
+  let value: unknown
+  try {
+    value = JSON.parse(readFileSync(file, 'utf8'))
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) bad(label, file, `must be a file that can be read (${reasonOf(error)})`)
+  }
+  return Array.isArray(value) ? value : bad(label, file, 'must be a file with a JSON array')
+}
+
+function workerUser(user: string | undefined, label: string): string | undefined {
+  if (user !== undefined && process.getuid?.() !== 0)
+    bad(label, user, 'must not be given here: only root may start workers as another user')
+  return user
+}
 
 /** @param must the end of a sentence, such as "must be an integer". */
 export function bad(label: string, value: unknown, must: string): never {

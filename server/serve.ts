@@ -1,7 +1,7 @@
 import { Server } from '@grpc/grpc-js'
 import type { Pool } from '../pool/pool.js'
 import { Pools } from '../pool/pools.js'
-import { NodeLauncher, watchSocketFile } from '../pool/process/launcher.js'
+import { type NodeLauncher, watchSocketFile } from '../pool/process/launcher.js'
 import { socketPath } from '../wire/address.js'
 import { asFailure, Failure } from '../wire/failure.js'
 import { packageVersion } from '../wire/package.js'
@@ -29,6 +29,7 @@ import { poolDefaults } from './pool-defaults.js'
 import { processesOf, resolveConfig } from './resolve-config.js'
 import type { CallStream } from './session/call-stream.js'
 import { SessionTable } from './session/session-table.js'
+import { workerLauncher } from './worker-launcher.js'
 
 /** What the log says where there are too many connections. */
 const CROWDED: Record<Crowded, string> = {
@@ -67,6 +68,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   if (descriptors) logger.warn(descriptors, 'fewer file descriptors than connections and processes may need')
   const memory = missingMemory({ ...config, processes: processesOf(config.pools) })
   if (memory) logger.warn(memory, 'less memory than the server, its workers and what it may hold for clients need')
+  if (process.getuid?.() === 0 && config.workerUser === undefined)
+    logger.warn('functions run as root: --worker-user has them run as another user')
   const folder = unwritableFolder()
   if (folder) {
     logger.warn(
@@ -87,7 +90,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   })
   const launchers: NodeLauncher[] = []
   const pools = defaults.map(([name, pool, settings]) => {
-    const launcher = new NodeLauncher(pool.maxHeapMb, config.workerNice)
+    const launcher = workerLauncher(pool, config)
     launchers.push(launcher)
     return [name, { ...settings, launcher }] as const
   })

@@ -58,6 +58,15 @@ export interface Launcher {
   launch(failed: (error: Error) => void): WorkerProcess | undefined
 }
 
+/** What a worker does not simply inherit from this process. */
+export interface WorkerSurroundings {
+  /** Its environment. Default: that of this process. */
+  readonly env?: NodeJS.ProcessEnv
+  /** The user and the group that it runs as, without further groups; only root can set them. Default: those of this process. */
+  readonly uid?: number | undefined
+  readonly gid?: number | undefined
+}
+
 /** The command line of a worker of some runtime. */
 export interface WorkerCommand {
   readonly file: string
@@ -119,6 +128,7 @@ export class NodeLauncher implements Launcher {
   constructor(
     maxHeapMb?: number,
     private readonly niceness = 0,
+    private readonly surroundings: WorkerSurroundings = {},
   ) {
     this.#flags = maxHeapMb === undefined ? [] : [`--max-old-space-size=${maxHeapMb}`]
     reaper?.enter()
@@ -127,7 +137,8 @@ export class NodeLauncher implements Launcher {
 
   launch(failed: (error: Error) => void): WorkerProcess | undefined {
     const name = `${threadId}-${++launched}`
-    const report = new CrashReport(name)
+    const { uid, gid } = this.surroundings
+    const report = new CrashReport(name, uid, gid)
     const sharedFile = openSharedFile(name)
     const release = () => {
       if (sharedFile !== undefined) closeSync(sharedFile)
@@ -144,6 +155,7 @@ export class NodeLauncher implements Launcher {
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', report.fd, sharedFile ?? 'ignore'],
         detached: true,
         windowsHide: true,
+        ...this.surroundings,
       })
     } catch (error) {
       setImmediate(giveUp, error as Error)

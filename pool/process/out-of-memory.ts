@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, fchownSync, fstatSync, readFileSync, readSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openNamelessFile } from './nameless-file.js'
@@ -14,12 +14,15 @@ const REPORT_FD = 5
 export class CrashReport {
   readonly #fd: number | undefined
 
-  constructor(name: string) {
+  /** @param uid, gid the user and the group of the worker, if it has others than this process. */
+  constructor(name: string, uid?: number, gid?: number) {
     if (process.platform !== 'linux') return
     // Without a file a full heap looks like any other crash. A container may have a folder in memory only.
     for (const folder of [tmpdir(), '/dev/shm']) {
       this.#fd ??= openNamelessFile(join(folder, `farpool-report-${process.pid}-${name}`))
     }
+    // The worker opens it again.
+    if (this.#fd !== undefined && uid !== undefined) fchownSync(this.#fd, uid, gid ?? uid)
   }
 
   /** Flags of Node for the worker, whose file descriptor 5 must be `fd`. */

@@ -30,7 +30,7 @@ export class Stage {
 
   /** The environment for all processes of the run. */
   get env(): NodeJS.ProcessEnv {
-    return { ...process.env, [MARK]: this.id, CHAOS_DIR: this.folder, TMPDIR: this.#temporary }
+    return { ...process.env, FARPOOL_WORKER_ENV: '*', [MARK]: this.id, CHAOS_DIR: this.folder, TMPDIR: this.#temporary }
   }
 
   /** After the end: the processes, sockets and temporary folders that are left. */

@@ -22,7 +22,7 @@ async function starting(args: (file: string) => string[]) {
   const file = folder.fresh()
   const mark = `${MARK}=${file}`
   const child = spawn(process.execPath, args(file), {
-    env: { ...process.env, [MARK]: file },
+    env: { ...process.env, FARPOOL_WORKER_ENV: '*', [MARK]: file },
     stdio: ['pipe', 'ignore', 'pipe'],
   })
   let said = ''
