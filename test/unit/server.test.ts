@@ -118,7 +118,7 @@ describe('the options of serve', () => {
 
   it.each<[Partial<ServeOptions>, string]>([
     [{ modules: [] }, 'modules is []'],
-    [{ modules: FUNCTIONS as never }, '; it must be an array of at least one path or file: URL'],
+    [{ modules: FUNCTIONS as never }, '; it must be an array with at least one path'],
     [{ modules: ['file://host/m.js'] }, 'the module is file://host/m.js, which is no file: URL of a file'],
     [{ modules: ['./nowhere.js'] }, 'there is no module'],
     [{ listen: 'localhost' }, 'listen is "localhost"; it must be host:port'],
