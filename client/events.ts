@@ -1,6 +1,6 @@
+import { described } from '../wire/values/value-errors.js'
 import { callBack } from './async-result.js'
 import { badRequest, errorOf, type FarpoolError } from './errors.js'
-import { described } from './options.js'
 import type { TransportEvent, WorkerExit } from './transport/transport.js'
 
 export type { WorkerExit } from './transport/transport.js'

@@ -1,5 +1,6 @@
 import { checkAddress, isLoopback } from '../wire/address.js'
 import { nearest } from '../wire/nearest.js'
+import { described } from '../wire/values/value-errors.js'
 import { badRequest, toError } from './errors.js'
 
 /** The options of multiprocessing.Pool, with Python's names. With any of them, the Pool opens a pool of its own. */
@@ -327,16 +328,6 @@ function unknownOption(method: string, name: string, known: readonly string[]): 
 export function isObject(value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false
   return Object.prototype.toString.call(value) === '[object Object]'
-}
-
-/** A wrong value, for a message. */
-export function described(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(value.length > 100 ? `${value.slice(0, 100)}…` : value)
-  if (typeof value === 'function') return `the function ${value.name || '(without a name)'}`
-  if (Array.isArray(value)) return `an array of ${value.length}`
-  if (typeof value !== 'object' || value === null) return String(value)
-  const name = Object.getPrototypeOf(value)?.constructor?.name
-  return name && name !== 'Object' ? `a ${name}` : 'an object'
 }
 
 /** @throws BadRequestError if the time is given and is not a number of milliseconds, 0 or more. */

@@ -9,7 +9,7 @@ import { PayloadKind } from '../proto/gen/farpool/v1/payload.js'
 import type { Done, Run, Task } from '../proto/gen/farpool/worker/v1/worker.js'
 import { asFailure, Failure, failureToStatus } from '../wire/failure.js'
 import { decodePayload, encodePayload, type Kind, kindOf } from '../wire/values/payload.js'
-import { DecodeError, EncodeError } from '../wire/values/value-errors.js'
+import { DecodeError, described, EncodeError } from '../wire/values/value-errors.js'
 import { type Description, functionFailure } from './describe-error.js'
 import type { UserFunction } from './load-functions.js'
 
@@ -93,7 +93,7 @@ async function invokeChunk(invocation: Invocation, chunk: Uint8Array): Promise<D
   const { kind: chunkKind, value } = decodePart(chunk, 'the chunk')
   const items = chunkKind === 'raw' ? [value] : value
   if (!Array.isArray(items)) {
-    throw new Failure('BAD_REQUEST', `a chunk holds ${typeName(items)}; it must hold an array of items`)
+    throw new Failure('BAD_REQUEST', `a chunk holds ${described(items)}; it must hold an array of items`)
   }
   const kind = replyKind(run.replyKind, chunkKind)
   const results = new Results(fullBytes)
@@ -198,7 +198,7 @@ function itemCaller(call: UserFunction, { args, kwargs }: Bound, spread: boolean
 
 function spreadItem(item: unknown): readonly unknown[] {
   if (Array.isArray(item)) return item
-  throw new Failure('BAD_REQUEST', `an item of a starmap is ${typeName(item)}; it must be an array of arguments`)
+  throw new Failure('BAD_REQUEST', `an item of a starmap is ${described(item)}; it must be an array of arguments`)
 }
 
 /** How long items of a chunk may run one after another before the worker reads commands, in milliseconds. */
@@ -293,7 +293,7 @@ function decodeBound(run: Run, ownArgs: readonly Uint8Array[]): Bound {
     Array.isArray(value) ||
     Object.getPrototypeOf(value) !== Object.prototype
   ) {
-    throw new Failure('BAD_REQUEST', `kwargs hold ${typeName(value)}; they must hold an object`)
+    throw new Failure('BAD_REQUEST', `kwargs hold ${described(value)}; they must hold an object`)
   }
   return { args, kwargs: Object.keys(value).length > 0 ? [value] : [], kind }
 }
@@ -337,12 +337,3 @@ const isThenable = (value: unknown): value is PromiseLike<unknown> =>
   value !== null &&
   'then' in value &&
   typeof value.then === 'function'
-
-const typeName = (value: unknown): string =>
-  value === null
-    ? 'null'
-    : Array.isArray(value)
-      ? 'an array'
-      : typeof value === 'object'
-        ? 'an object'
-        : `a ${typeof value}`

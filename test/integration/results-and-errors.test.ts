@@ -63,8 +63,8 @@ describe('a call', () => {
   })
 
   it.each([
-    ['function', /a function/],
-    ['symbol', /a symbol/],
+    ['function', /the function/],
+    ['symbol', /Symbol\(s\)/],
     ['cycle', /cycl/],
   ])('fails with an EncodingError if its function returns a %s', async (what, message) => {
     const error = (await errorOf(farm.pool.apply('giveBack', [what]))) as Error

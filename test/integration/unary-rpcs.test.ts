@@ -153,6 +153,7 @@ describe('Map', () => {
     const noArray = { ...mapRequest('square', []), chunks: [json(5)] }
     expect((await failure((done) => farm.stub.map(noArray, done))).failure).toMatchObject({
       reason: 'BAD_REQUEST',
+      message: 'a chunk holds 5; it must hold an array of items',
       metadata: { chunk: '0' },
     })
     const noList = mapRequest('collect', [[5]], { spread: true })

@@ -244,10 +244,10 @@ describe('encodeCbor', () => {
   })
 
   it.each([
-    [{ rows: [1, { f: () => 1 }] }, 'value.rows[1].f is a function, which cannot be sent'],
-    [new Map([['a b', Symbol('s')]]), 'value["a b"] is a symbol'],
+    [{ rows: [1, { f: () => 1 }] }, 'value.rows[1].f is the function f, which cannot be sent'],
+    [new Map([['a b', Symbol('s')]]), 'value["a b"] is Symbol(s)'],
     [[new Set([1, Promise.resolve()])], 'value[0][1] is a Promise'],
-    [Symbol('s'), 'value is a symbol'],
+    [Symbol('s'), 'value is Symbol(s)'],
   ])('names the path of the part that it refuses: %o', (value, message) => {
     expect(() => encodeCbor(value)).toThrow(message)
   })
@@ -351,7 +351,7 @@ describe('encodeCbor', () => {
         return 'Object'
       }
     }
-    expect(() => encodeCbor(new Fake())).toThrow('value is an ArrayBuffer')
+    expect(() => encodeCbor(new Fake())).toThrow('value is a Fake')
     expect(() => encodeCbor(Object.create(ArrayBuffer.prototype))).toThrow(EncodeError)
     expect(() => encodeCbor(Object.create(Map.prototype))).toThrow(EncodeError)
     for (const length of [-1, 1.5, 'two']) {

@@ -11,7 +11,7 @@
  */
 
 import { MAX_BIGNUM_BYTES, Major, TAG_OF_TYPED_ARRAY, Tag } from './cbor-tags.js'
-import { describeKind, EncodeError, formatPath, MAX_DEPTH, toEncodeError, type ValuePath } from './value-errors.js'
+import { described, EncodeError, formatPath, MAX_DEPTH, toEncodeError, type ValuePath } from './value-errors.js'
 
 /**
  * Encodes a value as CBOR.
@@ -216,7 +216,7 @@ class Encoder {
   }
 
   #refuse(value: unknown): never {
-    this.#fail(`is ${describeKind(value)}, which cannot be sent; send plain data (see docs/reference/values.md)`)
+    this.#fail(`is ${described(value)}, which cannot be sent; send plain data (see docs/reference/values.md)`)
   }
 
   #fail(why: string): never {

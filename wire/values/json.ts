@@ -5,7 +5,7 @@
 
 import {
   DecodeError,
-  describeKind,
+  described,
   EncodeError,
   formatPath,
   MAX_DEPTH,
@@ -73,7 +73,7 @@ class Checker {
         if (value !== null) this.#checkObject(value, key, true)
         return
       default:
-        this.#refuse(describeKind(value))
+        this.#refuse(described(value))
     }
   }
 
@@ -84,7 +84,7 @@ class Checker {
       throw new EncodeError(`${formatPath(this.#path, 4)}… is nested deeper than ${MAX_DEPTH} levels`)
     }
     if (value instanceof Date && Number.isNaN(value.getTime())) this.#refuse('an invalid Date')
-    if (ArrayBuffer.isView(value)) this.#refuse(describeKind(value))
+    if (ArrayBuffer.isView(value)) this.#refuse(described(value))
     if (mayConvert && 'toJSON' in value && typeof value.toJSON === 'function') {
       const converted: unknown = value.toJSON(key)
       // Only once, as in JSON.stringify: toJSON may return its own object.
@@ -92,7 +92,7 @@ class Checker {
       return this.check(converted, key)
     }
     const kind = Object.prototype.toString.call(value)
-    if (kind !== '[object Object]' && kind !== '[object Array]') this.#refuse(describeKind(value))
+    if (kind !== '[object Object]' && kind !== '[object Array]') this.#refuse(described(value))
     this.#containers.push(value)
     if (Array.isArray(value)) {
       for (let i = 0; i < value.length; i++) {

@@ -5,7 +5,7 @@ import { decodeStrictly } from '../framing/protobuf.js'
 import { decodeCbor } from './cbor-decoder.js'
 import { encodeCbor, type Writer } from './cbor-encoder.js'
 import { decodeJson, encodeJson } from './json.js'
-import { DecodeError, describeKind, EncodeError, reasonOf, toEncodeError } from './value-errors.js'
+import { DecodeError, described, EncodeError, reasonOf, toEncodeError } from './value-errors.js'
 
 /** How a value is encoded: the members of farpool.v1.Payload. */
 export type Kind = 'json' | 'cbor' | 'raw'
@@ -80,7 +80,7 @@ function rawBytes(value: unknown): Uint8Array {
     throw toEncodeError(error, 'value')
   }
   throw new EncodeError(
-    `value is ${describeKind(value)}; a raw payload carries bytes: a Uint8Array, a Buffer or an ArrayBuffer`,
+    `value is ${described(value)}; a raw payload carries bytes: a Uint8Array, a Buffer or an ArrayBuffer`,
   )
 }
 

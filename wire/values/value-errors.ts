@@ -45,18 +45,24 @@ export function toEncodeError(thrown: unknown, path: string): EncodeError {
   return new EncodeError(`${path} cannot be read: ${reasonOf(thrown)}`, { cause: thrown })
 }
 
-/** The kind of a value for messages: "a function", "an ArrayBuffer". */
-export function describeKind(value: unknown): string {
-  if (typeof value !== 'object' || value === null) return `a ${typeof value}`
-  const tag = tagOf(value)
-  return /^[AEIO]/i.test(tag) ? `an ${tag}` : `a ${tag}`
-}
+/** The longest part of a text that a message repeats. */
+const MAX_TEXT = 100
 
-function tagOf(value: object): string {
+/** A wrong value, for a message: `"a text"`, `5n`, `the function f`, `an array of 3`, `a Map`. Never throws. */
+export function described(value: unknown): string {
   try {
-    return Object.prototype.toString.call(value).slice(8, -1)
+    if (typeof value === 'string') return JSON.stringify(shortened(value))
+    if (typeof value === 'bigint') return shortened(`${value}n`)
+    if (typeof value === 'function') return `the function ${value.name || '(without a name)'}`
+    if (Array.isArray(value)) return `an array of ${value.length}`
+    if (typeof value !== 'object' || value === null) return shortened(String(value))
+    const name: unknown = Object.getPrototypeOf(value)?.constructor?.name
+    if (typeof name !== 'string' || name === '' || name === 'Object') return 'an object'
+    return /^[AEIO]/i.test(name) ? `an ${name}` : `a ${name}`
   } catch {
-    // A revoked Proxy, or a getter of Symbol.toStringTag that throws.
-    return 'object'
+    // A revoked Proxy, or a getter that throws.
+    return 'an object that cannot be read'
   }
 }
+
+const shortened = (text: string): string => (text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text)
