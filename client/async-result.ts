@@ -236,6 +236,8 @@ let taken = 0
 /** Where the user's program made a call. V8 makes the text of `stack` when it is read. */
 export interface CallSite {
   readonly stack?: string
+  /** Those of the user. There may be many errors of one call. */
+  frames?: readonly string[]
 }
 
 /** The place that calls a method of a pool. Called synchronously by each call, and by each imap, when it is made. */
@@ -246,7 +248,7 @@ export function callSite(): CallSite | undefined {
     taken = 0
   }
   if (++taken > MOST_PER_MS) return undefined
-  const site = {}
+  const site: CallSite = {}
   const { stackTraceLimit } = Error
   // Reflect.set does not throw if the property is frozen.
   Reflect.set(Error, 'stackTraceLimit', FRAMES)
@@ -258,7 +260,8 @@ export function callSite(): CallSite | undefined {
 /** Gives an error of farpool the stack of the call that it ends, instead of farpool's own when the outcome arrived. */
 export function locate(error: unknown, site: CallSite | undefined): unknown {
   if (!(error instanceof FarpoolError) || typeof site?.stack !== 'string') return error
-  error.stack = [`${error.name}: ${error.message}`, ...userFrames(site.stack, ownFolders())].join('\n')
+  site.frames ??= userFrames(site.stack, ownFolders())
+  error.stack = [`${error.name}: ${error.message}`, ...site.frames].join('\n')
   return error
 }
 

@@ -1,6 +1,6 @@
 import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
-import { warn } from './async-result.js'
+import { type CallSite, locate, warn } from './async-result.js'
 import { errorOf, FarpoolError, RemoteError } from './errors.js'
 import type { RetryOptions } from './options.js'
 import { decode, type Encoding, encode } from './request.js'
@@ -169,13 +169,14 @@ export class Chunk {
 
 const NOTHING = new Uint8Array()
 
-/** With `settle`: the outcome of the item at this place. */
+/** With `settle`: the outcome of the item at this place. @param site where the program made the call. */
 export const outcomeOf = (
   value: unknown,
   errors: ReadonlyMap<number, unknown> | undefined,
   at: number,
+  site: CallSite | undefined,
 ): PromiseSettledResult<unknown> =>
-  errors?.has(at) ? { status: 'rejected', reason: errors.get(at) } : { status: 'fulfilled', value }
+  errors?.has(at) ? { status: 'rejected', reason: locate(errors.get(at), site) } : { status: 'fulfilled', value }
 
 /** The least of the numbers. There may be a million, too many for the arguments of Math.min. */
 export function least(numbers: Iterable<number>): number {

@@ -2,7 +2,7 @@ import { IMAP_WINDOW_CHUNKS, imapWindow, ReorderBuffer } from '../wire/chunks.js
 import { Failure } from '../wire/failure.js'
 import { printable } from '../wire/printable.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
-import { callSite, locate } from './async-result.js'
+import { type CallSite, callSite, locate } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
 import { Chunk, type ChunkResult, failureOfRequest, outcomeOf } from './chunk.js'
@@ -371,7 +371,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     this.#chunks.delete(number)
     if (this.#state.kind === 'ended') return
     this.#progress?.add(chunk.items.length, this.#total)
-    const result = this.imap.options.settle ? outcomesOf(chunk.result) : chunk.result
+    const result = this.imap.options.settle ? outcomesOf(chunk.result, this.#site) : chunk.result
     if (this.imap.ordered) this.#ready.push(...this.#order.push(number, result))
     else this.#ready.push(result)
     this.#checkEnd()
@@ -414,10 +414,10 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
 }
 
 /** With `settle`: the outcomes of the items take the place of their results. */
-function outcomesOf({ first, values, errors }: ChunkResult): ChunkResult {
+function outcomesOf({ first, values, errors }: ChunkResult, site: CallSite | undefined): ChunkResult {
   const outcomes = Array.from(
     values,
-    (value, at): ItemOutcome<unknown> => ({ index: first + at, ...outcomeOf(value, errors, at) }),
+    (value, at): ItemOutcome<unknown> => ({ index: first + at, ...outcomeOf(value, errors, at, site) }),
   )
   return { first, values: outcomes, errors: undefined }
 }

@@ -1,6 +1,6 @@
 import { defaultChunksize } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
-import { type AsyncResult, callBack, resultOf } from './async-result.js'
+import { type AsyncResult, type CallSite, callBack, callSite, resultOf } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
 import { Chunk, failureOfRequest, least, outcomeOf } from './chunk.js'
@@ -34,8 +34,9 @@ export function startMap<R>(
 ): AsyncResult<R[]> {
   const { options } = map
   if (items.length === 0) return resultOf({ outcome: Promise.resolve<R[]>([]), cancel: () => {} }, options)
-  const start = (target: Target) =>
-    new MapRequests(transport, { ...map.call, pool: target.pool }, map, items, target.processes)
+  const call = { ...map, site: options.settle ? callSite() : undefined }
+  const start = ({ pool, processes }: Target) =>
+    new MapRequests(transport, { ...call, call: { ...map.call, pool } }, items, processes)
   return resultOf(calls.run(backing.target(), start, options.signal), options)
 }
 
@@ -67,8 +68,7 @@ class MapRequests<R> implements Pending<R[]> {
 
   constructor(
     private readonly transport: Transport,
-    private readonly call: FunctionCall,
-    private readonly map: MapCall<R>,
+    private readonly map: MapCall<R> & { readonly site: CallSite | undefined },
     private readonly items: readonly unknown[],
     processes: number,
   ) {
@@ -103,7 +103,8 @@ class MapRequests<R> implements Pending<R[]> {
       throw cause
     }
     const errors = this.#errors
-    if (this.map.options.settle) return this.#results.map((value, at) => outcomeOf(value, errors, at)) as R[]
+    const { options, site } = this.map
+    if (options.settle) return this.#results.map((value, at) => outcomeOf(value, errors, at, site)) as R[]
     if (errors.size > 0) throw errors.get(least(errors.keys()))
     return this.#results
   }
@@ -147,7 +148,7 @@ class MapRequests<R> implements Pending<R[]> {
     const failFast = this.map.options.failFast === true && this.map.options.retry === undefined
     const request = this.transport.chunks(
       {
-        ...this.call,
+        ...this.map.call,
         spread: this.map.spread,
         failFast,
         chunks: chunks.map(({ payload }) => payload),

@@ -113,6 +113,12 @@ describe.each(['local', 'stream', 'unary'] as const)('over %s, an error', (trans
     expect(mapped.stack).toMatch(where(', {})) // the map'))
     const results = pool.imap('fail', [1], {}) // the imap
     expect((await errorOf(results.next())).stack).toMatch(where(', {}) // the imap'))
+    const [settled] = await pool.map('fail', [1], { settle: true }) // the settled map
+    expect(settled).toMatchObject({ reason: { stack: expect.stringMatching(where('}) // the settled map')) } })
+    const outcomes = pool.imap('fail', [1], { settle: true }) // the settled imap
+    expect((await outcomes.next()).value).toMatchObject({
+      reason: { stack: expect.stringMatching(where('}) // the settled imap')) },
+    })
   })
 
   it('in a burst has a stack that names the line of the call, or the one that awaits it', async () => {
