@@ -28,7 +28,8 @@ export class Chunk {
   #values: unknown[] | undefined
   /** By place. */
   #errors: Map<number, unknown> | undefined
-  #attempts = 0
+  /** How often an item was made again, by place. */
+  #attempts: Map<number, number> | undefined
 
   /**
    * Encodes the items. Those that cannot be encoded have failed; `hasEnded` if these are all.
@@ -107,7 +108,7 @@ export class Chunk {
         continue
       }
       const error = errors.get(at)
-      const wait = isNotRun(error) ? 0 : pauseBefore(this.retry, this.#attempts, error)
+      const wait = isNotRun(error) ? 0 : this.#pauseBefore(place, error)
       if (wait === undefined) {
         this.#failed(place, error)
       } else {
@@ -115,9 +116,18 @@ export class Chunk {
         pause = Math.max(pause, wait)
       }
     }
-    if (![...errors.values()].every(isNotRun)) this.#attempts++
     this.#encode(again)
     return this.hasEnded ? undefined : pause
+  }
+
+  /** The pause before an item that failed is made again; undefined if its error is final. */
+  #pauseBefore(place: number, error: unknown): number | undefined {
+    const attempts = this.#attempts?.get(place) ?? 0
+    const pause = pauseBefore(this.retry, attempts, error)
+    if (pause === undefined) return undefined
+    this.#attempts ??= new Map()
+    this.#attempts.set(place, attempts + 1)
+    return pause
   }
 
   /** Encodes the items at these places, undefined for all, to be sent. Those that cannot be encoded have failed. */

@@ -62,7 +62,7 @@ export type PoolOptions = OwnedPoolOptions & ClientOptions
 
 /** When a call that failed is made again. Only for functions that may run twice. */
 export interface RetryOptions {
-  /** How often at most; an integer of 0 or more. */
+  /** How often at most, each call or item for itself; an integer of 0 or more. */
   times: number
   /** The pause before the first of them, in milliseconds. Default: 0. */
   delay?: number

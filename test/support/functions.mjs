@@ -216,6 +216,11 @@ export const appendAndThrow = (file, lines = Number.POSITIVE_INFINITY) => {
   if (readFileSync(file, 'utf8').length < lines) throw new RangeError('not yet')
   return lines
 }
+/** Does so, and returns a text of this length. */
+export const throwThenFill = (file, lines, length) => {
+  appendAndThrow(file, lines)
+  return textOf(length)
+}
 /** The first call makes the file and never ends; the next ones return the process id. */
 export const pidAfter = (file) => {
   if (existsSync(file)) return process.pid
