@@ -66,22 +66,27 @@ export class Chunk {
   settle({ payload, failures }: ChunkOutcome, failFast = false): number | undefined {
     const count = this.#count
     const errors = new Map<number, unknown>()
+    /** The items from here on were not run. */
+    let end = count
     for (const { item, failure } of failures) {
-      const failed = item === undefined ? Array.from({ length: count }, (_, at) => at) : [item]
-      for (const at of failed) errors.set(at, errorOf(failure, this.#index(at)))
+      // A worker that ran nothing would be asked for ever.
+      if (failure.reason === 'CHUNK_FULL' && item) end = Math.min(end, item)
+      else if (item !== undefined) errors.set(item, this.#errorOf(failure, item))
+      else for (let at = 0; at < count; at++) errors.set(at, this.#errorOf(failure, at))
     }
     let values: unknown
     try {
       values = payload && payload.length > 0 ? decode(payload) : []
       const ran = Array.isArray(values) ? values.length + errors.size : 0
-      if (ran !== count && !(failFast && errors.size > 0 && ran < count)) {
+      if (ran !== end && !(failFast && errors.size > 0 && ran < end)) {
         throw errorOf(new Failure('INTERNAL', `a chunk of ${count} items came back with another number of results`))
       }
     } catch (error) {
       for (let at = 0; at < count; at++) errors.set(at, error)
       values = []
+      end = count
     }
-    return this.#take(values as unknown[], errors)
+    return this.#take(values as unknown[], errors, end)
   }
 
   /** All items that have no outcome yet fail with this error. */
@@ -90,8 +95,9 @@ export class Chunk {
     this.payload = NOTHING
   }
 
-  #take(values: unknown[], errors: ReadonlyMap<number, unknown>): number | undefined {
-    if (errors.size === 0 && this.#sent === undefined) {
+  /** @param end the items of the payload from this one on were not run. */
+  #take(values: unknown[], errors: ReadonlyMap<number, unknown>, end: number): number | undefined {
+    if (errors.size === 0 && end === this.items.length) {
       this.#values = values
       this.payload = NOTHING
       return undefined
@@ -102,18 +108,14 @@ export class Chunk {
     let pause = 0
     for (let at = 0; at < this.#count; at++) {
       const place = this.#place(at)
-      if (!errors.has(at)) {
-        // With `failFast`, the items behind the one that failed have no value.
-        this.#values[place] = values[taken++]
-        continue
-      }
-      const error = errors.get(at)
-      const wait = isNotRun(error) ? 0 : this.#pauseBefore(place, error)
-      if (wait === undefined) {
-        this.#failed(place, error)
-      } else {
-        again.push(place)
-        pause = Math.max(pause, wait)
+      if (at >= end) again.push(place)
+      // With `failFast`, the items behind the one that failed have no value.
+      else if (!errors.has(at)) this.#values[place] = values[taken++]
+      else {
+        const wait = this.#pauseBefore(place, errors.get(at))
+        if (wait === undefined) this.#failed(place, errors.get(at))
+        else again.push(place)
+        pause = Math.max(pause, wait ?? 0)
       }
     }
     this.#encode(again)
@@ -172,8 +174,13 @@ export class Chunk {
     return this.#sent?.[at] ?? at
   }
 
-  #index(at: number): number {
-    return this.first + this.#place(at)
+  /** The error of an item of the payload. Where its size is the reason, the message says which item it is. */
+  #errorOf(failure: Failure, at: number): FarpoolError {
+    const index = this.first + this.#place(at)
+    if (failure.reason !== 'RESULT_TOO_LARGE') return errorOf(failure, index)
+    const { reason, message, started = 'unknown', metadata } = failure
+    const named = `the result of item ${index} is too large: ${message}`
+    return errorOf(new Failure(reason, named, { started, metadata }), index)
   }
 }
 
@@ -206,9 +213,6 @@ export function failureOfRequest(reason: Failure, chunks: readonly Chunk[]): Fai
   const { started = 'unknown', metadata } = reason
   return new Failure(reason.reason, message, { started, metadata })
 }
-
-/** The item was not run: the results of the items before it fill a message. */
-const isNotRun = (error: unknown): boolean => error instanceof FarpoolError && error.reason === 'CHUNK_FULL'
 
 /**
  * The pause before a call is made again, in milliseconds.

@@ -13,6 +13,18 @@ export const IMAP_WINDOW_CHUNKS = 16
 /** The window of an imap: the number of chunks that may be pulled from its input and not yet consumed. */
 export const imapWindow = (processes: number): number => Math.max(IMAP_WINDOW_CHUNKS, 4 * processes)
 
+/** Where to cut a list of sizes in two, so that both parts sum up to about the same. There must be at least two. */
+export function halfway(sizes: readonly number[]): number {
+  // Without the 1, a list of zeros would be cut in front of its last one.
+  const half = sizes.reduce((sum, size) => sum + size + 1, 0) / 2
+  let cut = 1
+  for (let sum = (sizes[0] ?? 0) + 1; cut < sizes.length - 1; cut++) {
+    sum += (sizes[cut] ?? 0) + 1
+    if (sum > half) break
+  }
+  return cut
+}
+
 /**
  * Puts values that arrive in any order back into the order of their indexes 0, 1, 2, … A value that arrives before its
  * turn stays in the buffer until all values with a smaller index have arrived.

@@ -61,7 +61,7 @@ export const REASONS = {
   QUEUE_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
   PAYLOAD_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: false },
   RESULT_TOO_LARGE: { code: 'RESOURCE_EXHAUSTED', started: true },
-  /** An item of a chunk: the results of the items before it fill a message. The TypeScript client sends it again. */
+  /** Not run: an item of a chunk, and those behind it, because the results before it fill a message. Its client sends them again. */
   CHUNK_FULL: { code: 'RESOURCE_EXHAUSTED', started: false },
   TASK_TIMEOUT: { code: 'DEADLINE_EXCEEDED' },
   POOL_CLOSED: { code: 'FAILED_PRECONDITION', started: false },

@@ -6,9 +6,12 @@
  */
 
 import { PayloadKind } from '../proto/gen/farpool/v1/payload.js'
-import type { Done, Run, Task } from '../proto/gen/farpool/worker/v1/worker.js'
+import type { Done, ItemFailure, Run, Task } from '../proto/gen/farpool/worker/v1/worker.js'
+import type { Status } from '../proto/gen/google/rpc/status.js'
+import { halfway } from '../wire/chunks.js'
 import { asFailure, Failure, failureToStatus } from '../wire/failure.js'
 import { decodePayload, encodePayload, type Kind, kindOf } from '../wire/values/payload.js'
+import { sizeBound } from '../wire/values/size-bound.js'
 import { DecodeError, described, EncodeError } from '../wire/values/value-errors.js'
 import { type Description, functionFailure } from './describe-error.js'
 import type { UserFunction } from './load-functions.js'
@@ -27,8 +30,8 @@ export interface Invocation {
   }
   /** Whether failures carry stacks. */
   readonly stacks: boolean
-  /** A chunk stops when its results have about this many bytes: the items behind them are not run. */
-  readonly fullBytes: number
+  /** The longest payload of a result, or of the results of a chunk. */
+  readonly maxResultBytes: number
 }
 
 /**
@@ -81,14 +84,8 @@ const resultDone = (task: number, result: unknown, kind: Kind): Done => ({
   runMs: 0,
 })
 
-/** An item that failed, by its index in the chunk. */
-interface FailedItem {
-  readonly item: number
-  readonly failure: Failure
-}
-
 async function invokeChunk(invocation: Invocation, chunk: Uint8Array): Promise<Done> {
-  const { call, run, task, running, fullBytes } = invocation
+  const { call, run, task, running, maxResultBytes } = invocation
   const bound = decodeBound(run, [])
   const { kind: chunkKind, value } = decodePart(chunk, 'the chunk')
   const items = chunkKind === 'raw' ? [value] : value
@@ -96,79 +93,182 @@ async function invokeChunk(invocation: Invocation, chunk: Uint8Array): Promise<D
     throw new Failure('BAD_REQUEST', `a chunk holds ${described(items)}; it must hold an array of items`)
   }
   const kind = replyKind(run.replyKind, chunkKind)
-  const results = new Results(fullBytes)
-  const failures: FailedItem[] = []
+  if (kind === 'raw' && items.length !== 1) {
+    const message = `a chunk has ${items.length} items and a raw reply carries one result; send chunks of one item, or ask for cbor`
+    throw new Failure('BAD_REQUEST', message)
+  }
+  const results = new Results(kind, maxResultBytes, run.allowPartial)
   const callItem = itemCaller(call, bound, run.spread)
   const pauses = new Pauses()
-  // Each item before `item` has either a result or a failure.
-  for (let item = 0; item < items.length; ) {
+  while (results.ran < items.length && !results.areFull) {
     try {
-      const pending = callItems(callItem, items, item, Math.min(items.length, item + pauses.stride), results)
+      const to = Math.min(items.length, results.ran + pauses.stride)
+      const pending = callItems(callItem, items, results.ran, to, results)
       if (pending !== undefined) results.add(await pending)
     } catch (error) {
-      failures.push({
-        item: results.values.length + failures.length,
-        failure: functionFailure(error, description(invocation)),
-      })
+      results.fail(results.ran, functionFailure(error, description(invocation)))
     }
-    item = results.values.length + failures.length
-    if (results.areFull || running.isAborted || (run.failFast && failures.length > 0)) break
-    if (!pauses.isDue(item)) continue
-    if (item < items.length) running.progress(item)
+    if (running.isAborted || (run.failFast && results.hasFailures)) break
+    if (!pauses.isDue(results.ran)) continue
+    if (results.ran < items.length) running.progress(results.ran)
     await new Promise(setImmediate)
   }
-  const ran = results.values.length + failures.length
-  // As for one call: JSON has no undefined.
-  const values = kind === 'json' ? results.values.map((value) => value ?? null) : results.values
-  const payload = encodeResults(values, failures, kind)
-  if (results.areFull) for (let item = ran; item < items.length; item++) failures.push({ item, failure: CHUNK_FULL })
-  return {
-    task: task.task,
-    payload,
-    failures: failures
-      .sort((a, b) => a.item - b.item)
-      .map(({ item, failure }) => ({ item, status: failureToStatus(failure) })),
-    status: undefined,
-    runMs: 0,
-  }
+  const payload = results.encode()
+  if (results.areFull && results.ran < items.length) results.fail(results.ran, CHUNK_FULL)
+  return { task: task.task, payload, failures: results.failures, status: undefined, runMs: 0 }
 }
 
 const CHUNK_FULL = new Failure(
   'CHUNK_FULL',
-  'the item was not run: the results before it fill a message; send it in another chunk',
+  'this item and those behind it were not run: the results before them fill a message; send them in another chunk',
 )
 
-/** The results of the items of a chunk. */
+/** The outcomes of the items of a chunk, while it runs. Each item that has run has either a result or a failure. */
 class Results {
-  readonly values: unknown[] = []
+  readonly #values: unknown[] = []
+  readonly #failures = new Map<number, Status>()
+  /** The results of the items before this one can be sent together. */
+  #checked = 0
+  /** How many bytes these take. */
+  #checkedBytes = 0
+  /** At most how many bytes all results take. */
   #bytes = 0
+  #failureBytes = 0
+  /** What the last check has encoded, if it was all results of that time. */
+  #whole: { readonly results: number; readonly payload: Uint8Array } | undefined
+  readonly #numberBytes: number
+  /** With as many bytes, the results are checked. */
+  readonly #fullBytes: number
 
-  constructor(private readonly fullBytes: number) {}
-
-  get areFull(): boolean {
-    return this.#bytes >= this.fullBytes
+  /** @param allowPartial the chunk may stop before its last item. */
+  constructor(
+    private readonly kind: Kind,
+    private readonly maxBytes: number,
+    private readonly allowPartial: boolean,
+  ) {
+    this.#numberBytes = sizeBound(0, kind, maxBytes)
+    this.#fullBytes = allowPartial ? maxBytes / 2 : maxBytes
   }
 
+  /** How many items have run. */
+  get ran(): number {
+    return this.#values.length + this.#failures.size
+  }
+
+  get hasFailures(): boolean {
+    return this.#failures.size > 0
+  }
+
+  /** Whether the chunk has to stop. */
+  get areFull(): boolean {
+    if (this.#bytes + this.#failureBytes < this.#fullBytes) return false
+    this.#check()
+    return this.allowPartial && this.#bytes + this.#failureBytes >= this.#fullBytes
+  }
+
+  /** In the order of the items. */
+  get failures(): ItemFailure[] {
+    return [...this.#failures].sort(([a], [b]) => a - b).map(([item, status]) => ({ item, status }))
+  }
+
+  /** The next item has this result. */
   add(value: unknown): void {
-    this.values.push(value)
-    if (typeof value !== 'number') this.#bytes += roughBytes(value)
+    this.#values.push(value)
+    this.#bytes += typeof value === 'number' ? this.#numberBytes : sizeBound(value, this.kind, this.maxBytes)
+  }
+
+  fail(item: number, failure: Failure): void {
+    const status = failureToStatus(failure)
+    this.#failures.set(item, status)
+    if (this.allowPartial) this.#failureBytes += boundOf(status)
+  }
+
+  /** All results as one payload. Those that it cannot carry become failures of their items. */
+  encode(): Uint8Array {
+    if (this.#whole?.results === this.#values.length) return this.#whole.payload
+    try {
+      const payload = this.#encoded(this.#values)
+      if (payload.length <= this.maxBytes) return payload
+    } catch {
+      // The check says which of them cannot be encoded.
+    }
+    this.#check()
+    return this.#encoded(this.#values)
+  }
+
+  /** Encodes the results that have not been checked, to learn their size and whether they can be sent. */
+  #check(): void {
+    const { ran } = this
+    const items: number[] = []
+    for (let item = this.#checked; item < ran; item++) if (!this.#failures.has(item)) items.push(item)
+    this.#keep(this.#values.splice(this.#values.length - items.length), items)
+    this.#checked = ran
+    this.#bytes = this.#checkedBytes
+  }
+
+  /** Keeps the results of these items, except for those that do not fit or cannot be encoded. */
+  #keep(values: readonly unknown[], items: readonly number[]): void {
+    const [item] = items
+    if (item === undefined) return
+    const why = this.#refusal(values)
+    if (why === undefined) for (const value of values) this.#values.push(value)
+    else if (values.length === 1) this.fail(item, refusalOf(values[0], this.kind, why))
+    else {
+      const half = halfway(values.map((value) => sizeBound(value, this.kind, this.maxBytes)))
+      this.#keep(values.slice(0, half), items.slice(0, half))
+      this.#keep(values.slice(half), items.slice(half))
+    }
+  }
+
+  /** Why not all of these results can be sent, with those that have been checked. If they can, they count as checked. */
+  #refusal(values: readonly unknown[]): Failure | undefined {
+    this.#whole = undefined
+    try {
+      const payload = this.#encoded(values)
+      const bytes = this.#checkedBytes + payload.length
+      if (bytes > this.maxBytes) return this.#tooLarge(payload.length)
+      this.#checkedBytes = bytes
+      if (this.#values.length === 0) this.#whole = { results: values.length, payload }
+      return undefined
+    } catch (error) {
+      return asFailure(error)
+    }
+  }
+
+  #tooLarge(bytes: number): Failure {
+    const limit = `the limit is ${this.maxBytes}`
+    const message =
+      bytes > this.maxBytes
+        ? `the result has ${bytes} bytes; ${limit}`
+        : `the result has ${bytes} bytes, and other results of its chunk ${this.#checkedBytes}; ${limit}; use a smaller chunksize`
+    return new Failure('RESULT_TOO_LARGE', message)
+  }
+
+  #encoded(values: readonly unknown[]): Uint8Array {
+    // A raw chunk has one item. If that failed, it has no result.
+    if (this.kind === 'raw') return encodeResult(values.length > 0 ? values[0] : new Uint8Array(), 'raw')
+    // As for one call: JSON has no undefined.
+    return encodeResult(this.kind === 'json' ? values.map((value) => value ?? null) : values, this.kind)
   }
 }
 
-/** The bytes of the texts and byte arrays in a value, two levels deep: what a large result usually consists of. */
-function roughBytes(value: unknown, depth = 2): number {
-  if (typeof value === 'string') return value.length
-  if (typeof value !== 'object' || value === null) return 0
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return value.byteLength
-  if (depth === 0) return 0
-  let bytes = 0
-  if (Array.isArray(value)) for (const part of value) bytes += roughBytes(part, depth - 1)
-  else if (isPlain(value)) for (const name in value) bytes += roughBytes(value[name], depth - 1)
+/** At most how many bytes a failure takes. */
+function boundOf({ message, details }: Status): number {
+  let bytes = 64 + 3 * message.length
+  for (const { value } of details) bytes += 64 + value.length
   return bytes
 }
 
-/** A getter may run any code. */
-const isPlain = (value: object): value is Record<string, unknown> => Object.getPrototypeOf(value) === Object.prototype
+/** Why a result cannot be sent. If it cannot be encoded, then without the array around it in the message, where possible. */
+function refusalOf(value: unknown, kind: Kind, why: Failure): Failure {
+  if (why.reason === 'RESULT_TOO_LARGE') return why
+  try {
+    encodeResult(value, kind)
+    return why
+  } catch (error) {
+    return asFailure(error)
+  }
+}
 
 /**
  * Calls the function with the items from `at` to before `to`, and adds the results. Stops at the first result that has to
@@ -228,39 +328,6 @@ class Pauses {
     if (now - this.#pausedAt <= LISTEN_EVERY_MS) return false
     this.#pausedAt = now
     return true
-  }
-}
-
-/** All results as one payload. A result that cannot be encoded becomes a failure of its item, and the others are sent. */
-function encodeResults(results: unknown[], failures: FailedItem[], kind: Kind): Uint8Array {
-  if (kind === 'raw') {
-    if (results.length === 1) return encodeResult(results[0], kind)
-    if (failures.length > 0) return encodePayload(new Uint8Array(), kind)
-    throw new Failure(
-      'RESULT_ENCODE_FAILED',
-      'a raw payload carries one result; send chunks of one item, or ask for cbor',
-    )
-  }
-  try {
-    return encodePayload(results, kind)
-  } catch {
-    const failed = new Set(failures.map(({ item }) => item))
-    let item = -1
-    const kept = results.filter((result) => {
-      do item++
-      while (failed.has(item))
-      try {
-        encodeResult(result, kind)
-        // In an array it is one level deeper.
-        encodeResult([result], kind)
-        return true
-      } catch (error) {
-        // A Failure: encodeResult throws no other error.
-        failures.push({ item, failure: asFailure(error) })
-        return false
-      }
-    })
-    return encodePayload(kept, kind)
   }
 }
 

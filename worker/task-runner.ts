@@ -131,8 +131,8 @@ export class TaskRunner {
     this.#running = running
     current.task = running
     const { stacks } = this.init
-    const pending = invoke({ call: loaded.call, run, task, running, stacks, fullBytes: this.#maxResultBytes / 2 })
-    const done = this.#checkSize(task, pending instanceof Promise ? await pending : pending)
+    const pending = invoke({ call: loaded.call, run, task, running, stacks, maxResultBytes: this.#maxResultBytes })
+    const done = this.#checkSize(pending instanceof Promise ? await pending : pending)
     this.#running = undefined
     current.task = undefined
     const now = performance.now()
@@ -143,12 +143,10 @@ export class TaskRunner {
   }
 
   /** A result that no message to a client can carry does not leave the worker. */
-  #checkSize({ chunk }: TaskMessage, done: Done): Done {
+  #checkSize(done: Done): Done {
     const bytes = done.payload?.length ?? 0
     if (bytes <= this.#maxResultBytes) return done
-    const message = chunk
-      ? `the results of the chunk have ${bytes} bytes; the limit is ${this.#maxResultBytes}; use a smaller chunksize`
-      : `the result has ${bytes} bytes; the limit is ${this.#maxResultBytes}`
+    const message = `the result has ${bytes} bytes; the limit is ${this.#maxResultBytes}`
     return failedDone(done.task, new Failure('RESULT_TOO_LARGE', message))
   }
 

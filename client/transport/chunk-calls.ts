@@ -136,4 +136,5 @@ const chunkHeadOf = (call: ChunksCall): GroupHead => ({
   ...headOf(call, call.args),
   spread: call.spread,
   onError: call.failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+  allowPartial: true,
 })

@@ -250,6 +250,7 @@ export class UnaryTransport implements Transport {
         chunks: [...call.chunks],
         ordered: false,
         onError: failFast ? OnError.ON_ERROR_FAIL_FAST : OnError.ON_ERROR_UNSPECIFIED,
+        allowPartial: true,
         requestId: '',
       },
       this.#metadata(deadline),

@@ -379,6 +379,7 @@ const runCommand = (job: Job, beginBy: number): Run => ({
   spread: job.spread,
   replyKind: job.replyKind,
   failFast: job.failFast,
+  allowPartial: job.allowPartial,
   tasks: [],
   beginBy,
 })

@@ -37,6 +37,8 @@ export interface Job {
   /** How many more times a task runs if its worker dies while running it. */
   readonly retries: number
   readonly failFast: boolean
+  /** A chunk may stop when its results are large. */
+  readonly allowPartial: boolean
   /** Longest time in the queue, and longest run, in milliseconds; 0 for no limit. */
   readonly queueTimeoutMs: number
   readonly runTimeoutMs: number
@@ -56,6 +58,7 @@ export interface JobRequest {
   readonly queueTimeoutMs: number
   readonly runTimeoutMs: number
   readonly spread: boolean
+  readonly allowPartial: boolean
 }
 
 /** What the job of a request depends on besides the request. */
@@ -71,7 +74,7 @@ export interface JobDefaults {
  * the pool. @throws Failure BAD_REQUEST.
  */
 export function jobOf(request: JobRequest, client: Client, failFast: boolean, defaults: JobDefaults): Job {
-  const { args, kwargs, spread, replyKind, retries, queueTimeoutMs, runTimeoutMs } = request
+  const { args, kwargs, spread, replyKind, retries, allowPartial, queueTimeoutMs, runTimeoutMs } = request
   const { info } = defaults
   if (retries < 0) throw new Failure('BAD_REQUEST', `retries is ${retries}; it must be 0 or more`)
   return {
@@ -82,6 +85,7 @@ export function jobOf(request: JobRequest, client: Client, failFast: boolean, de
     replyKind,
     retries: retries || info.retries,
     failFast,
+    allowPartial,
     queueTimeoutMs,
     runTimeoutMs: runTimeoutMs || info.runTimeoutMs || defaults.runTimeoutMs,
     neverKilled: info.neverKilled,

@@ -26,7 +26,7 @@ export async function apply(context: RpcContext, request: ApplyRequest, call: Ca
 
 function startApply(context: RpcContext, request: ApplyRequest, { caller }: Call): StartedCall<Outcome> {
   // The arguments are the task's own, not the job's.
-  const job = { ...request, args: [], spread: false, onError: OnError.ON_ERROR_UNSPECIFIED }
+  const job = { ...request, args: [], spread: false, onError: OnError.ON_ERROR_UNSPECIFIED, allowPartial: false }
   const options = { window: 1, client: caller, hold: () => {} }
   const run = new RequestRun(context, job, [{ args: request.args }], options)
   return { outcome: onlyOutcome(run), cancel: (reason) => run.abort(reason) }

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from calling import Caller, as_cbor, outcomes
+from calling import Caller, as_cbor, outcomes, value_of
 from failing import code_of, failure_in, failure_of
 from running import until, until_begun
 
@@ -74,6 +74,23 @@ def test_a_result_above_the_limit_is_too_large(serve):
     assert [len(outcome.failures) for outcome in found] == [0, 1, 0]
     assert failure_in(found[1].failures[0].status).row == too_large
     assert len(pool.apply('textOf', 9_000)) == 9_000
+
+
+def test_of_a_chunk_only_the_items_fail_whose_results_do_not_fit(serve):
+    pool = Caller(serve('--processes', '1', '--max-message-bytes', '10000').channel)
+    assert [len(text) for text in pool.map('textOf', [[3_000] * 3])[0]] == [3_000] * 3
+    [found] = outcomes(pool.imap('textOf', [[1, 20_000, 2, 3_000, 3_000, 3_000]]))
+    assert [len(text) for text in value_of(found.payload)] == [1, 2, 3_000, 3_000, 3_000]
+    assert [failed.item for failed in found.failures] == [1]
+    assert failure_in(found.failures[0].status).row == ('RESOURCE_EXHAUSTED', 'RESULT_TOO_LARGE', True)
+
+
+def test_a_chunk_stops_when_its_results_are_large_if_the_client_allows_it(serve):
+    pool = Caller(serve('--processes', '1', '--max-message-bytes', '10000').channel)
+    [found] = outcomes(pool.imap('textOf', [[3_000] * 9], allow_partial=True))
+    assert [len(text) for text in value_of(found.payload)] == [3_000] * 2
+    assert [failed.item for failed in found.failures] == [2]
+    assert failure_in(found.failures[0].status).row == ('RESOURCE_EXHAUSTED', 'CHUNK_FULL', False)
 
 
 def test_a_call_fails_when_its_deadline_passes(pool, tmp_path):

@@ -58,6 +58,7 @@ const mapRequest = (random: Random) =>
     onError: random.between(0, 2),
     ordered: random.chance(0.5),
     requestId: random.chance(0.8) ? '' : `request ${random.between(0, 20)}`,
+    allowPartial: random.chance(0.5),
   })
 
 /** A message of a stream of calls. Its calls have the ids `firstId`, `firstId` + 1, … */
@@ -69,6 +70,7 @@ export function callRequest(random: Random, firstId: number, more: Partial<routi
     spread: random.chance(0.1),
     onError: random.between(0, 2),
     timeoutMs: random.chance(0.8) ? 0 : random.between(1, 3_000),
+    allowPartial: random.chance(0.5),
     calls: many(random, 4, () => ({
       id: id++,
       args: random.chance(0.7) ? many(random, 2, payload) : [],

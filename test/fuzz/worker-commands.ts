@@ -56,6 +56,7 @@ const PLAIN: Run = {
   spread: false,
   replyKind: 0,
   failFast: false,
+  allowPartial: false,
   beginBy: 0,
   tasks: [],
 }
@@ -105,6 +106,7 @@ function run(random: Random): Run {
     spread: random.chance(0.2),
     replyKind: random.pick([0, 1, 2, 3, 4, -1]),
     failFast: random.chance(0.2),
+    allowPartial: random.chance(0.5),
     beginBy: random.pick([0, 0, 1, -1, 1e300, Number.NaN, Number.POSITIVE_INFINITY]),
     tasks,
   }

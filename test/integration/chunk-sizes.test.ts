@@ -1,19 +1,100 @@
-import type { Pool } from 'farpool'
-import { beforeAll, describe, expect, it } from 'vitest'
-import { linesOf } from '../support/calls.js'
+import { LimitError, type Pool } from 'farpool'
+import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import {
+  type IMapResponse,
+  type ItemFailure,
+  type MapResponse,
+  OnError,
+} from '../../proto/gen/farpool/v1/pool_service.js'
+import { statusToFailure } from '../../wire/failure.js'
+import { errorOf, linesOf } from '../support/calls.js'
 import { sharedFarm } from '../support/farm.js'
+import { answer, failure, mapRequest, values } from '../support/stub.js'
 
-/** Chunks whose results are together larger than a message. */
+/** Chunks whose results are together larger than a message: no item is lost for the size of another. */
 
 const MAX = 100_000
 const farm = sharedFarm({ args: ['--processes', '1', '--max-message-bytes', String(MAX)] })
 
+let file = ''
+beforeEach(() => {
+  file = farm.fresh()
+})
+
+const text = (length: number) => 'x'.repeat(length)
 const lengths = (results: readonly unknown[]) => results.map((result) => (result as string).length)
 
-describe.each(['stream', 'unary'] as const)('over %s,', (transport) => {
+async function outcomesOf(results: AsyncIterable<unknown>): Promise<unknown[]> {
+  const outcomes: unknown[] = []
+  for await (const outcome of results) outcomes.push(outcome)
+  return outcomes
+}
+
+/** What appendAndReturn can return. */
+const KINDS = ['text', 'numbers', 'deep', 'instance']
+
+describe.each([
+  ['stream', {}, [...KINDS, 'map']],
+  ['stream', { encoding: 'json' }, [...KINDS, 'toJSON']],
+  ['unary', {}, KINDS],
+] as const)('over %s with %o,', (transport, options, kinds) => {
   let pool: Pool
   beforeAll(async () => {
-    pool = await farm.open(transport)
+    pool = await farm.open(transport, options)
+  })
+
+  it('a map whose results are together too large has them all, and each item runs once', async () => {
+    for (const [at, kind] of kinds.entries()) {
+      const items = Array.from({ length: 20 }, () => [file, kind, 18_000])
+      const results = await pool.starmap('appendAndReturn', items, { chunksize: 20 })
+      expect([kind, results.length, linesOf(file)]).toEqual([kind, 20, 20 * (at + 1)])
+    }
+  })
+
+  it('an item whose result is too large fails alone, and its error names it', async () => {
+    const tooLarge = {
+      index: 2,
+      reason: 'RESULT_TOO_LARGE',
+      started: true,
+      message: expect.stringMatching(
+        /^the result of item 2 is too large: the result has 2000\d\d bytes; the limit is 100000$/,
+      ),
+    }
+    const items = [10, 20, 200_000, 30].map((length) => [file, length])
+    const settled = await pool.starmap('appendAndFill', items, { chunksize: 4, settle: true })
+    expect(settled).toMatchObject([
+      { value: text(10) },
+      { value: text(20) },
+      { status: 'rejected', reason: tooLarge },
+      { value: text(30) },
+    ])
+    expect(linesOf(file)).toBe(4)
+    const error = await errorOf(pool.starmap('appendAndFill', items, { chunksize: 4 }))
+    expect(error).toBeInstanceOf(LimitError)
+    expect(error).toMatchObject(tooLarge)
+    expect(await outcomesOf(pool.imap('textOf', [10, 20, 200_000, 30], { chunksize: 4, settle: true }))).toMatchObject([
+      { value: text(10) },
+      { value: text(20) },
+      { reason: tooLarge },
+      { value: text(30) },
+    ])
+  })
+
+  it('a result that has no room beside the others of its chunk fails alone, and says what to do', async () => {
+    const lengths = [45_000, 60_000, 30_000]
+    const reason = {
+      message: expect.stringMatching(/^the result of item 1 is too large: .*; use a smaller chunksize$/),
+    }
+    const settled = await pool.map('textOf', lengths, { chunksize: 3, settle: true })
+    expect(settled).toMatchObject([{ status: 'fulfilled' }, { reason }, { status: 'fulfilled' }])
+    expect((await pool.map('textOf', lengths, { chunksize: 1 })).map((result) => result.length)).toEqual(lengths)
+  })
+
+  it('results that cannot be encoded among large ones fail alone', async () => {
+    const items = [['x'], ['function'], [text(40_000)], ['function'], ['y']]
+    const settled = await pool.starmap('giveBack', items, { chunksize: 5, settle: true })
+    const reason = { reason: 'RESULT_ENCODE_FAILED', message: expect.stringMatching(/: value is the function/) }
+    expect(settled).toMatchObject([{ value: 'x' }, { reason }, { value: text(40_000) }, { reason }, { value: 'y' }])
   })
 
   it('`retry` counts the attempts of each item for itself', async () => {
@@ -24,8 +105,50 @@ describe.each(['stream', 'unary'] as const)('over %s,', (transport) => {
       [second, 1, 60_000],
       [third, 2, 20],
     ]
-    const results = await pool.starmap('throwThenFill', items, { chunksize: 3, retry: { times: 1 } })
-    expect(lengths(results)).toEqual([10, 60_000, 20])
+    expect(lengths(await pool.starmap('throwThenFill', items, { chunksize: 3, retry: { times: 1 } }))).toEqual([
+      10, 60_000, 20,
+    ])
     expect([first, second, third].map(linesOf)).toEqual([2, 1, 2])
+  })
+})
+
+describe('a plain stub', () => {
+  const settle = { onError: OnError.ON_ERROR_SETTLE }
+  const map = (chunks: unknown[][], more = {}) =>
+    answer<MapResponse>((done) => farm.stub.map(mapRequest('textOf', chunks, more), done))
+  /** The lengths of the results, and the failures. */
+  const imap = async (chunk: unknown[], more = {}) => {
+    const found: [unknown[], unknown[]][] = []
+    for await (const response of farm.stub.iMap({ ...mapRequest('textOf', [chunk], more), ordered: false })) {
+      for (const { payload, failures } of (response as IMapResponse).outcomes)
+        found.push([lengths(values(payload ? [payload] : [])[0]), reasons(failures)])
+    }
+    return found
+  }
+  const reasons = (failures: readonly ItemFailure[]) =>
+    failures.map(({ item, status }) => [item, status && statusToFailure(status).reason])
+
+  it('gets the results of all items of a chunk, if they fit into a message', async () => {
+    const { chunks } = await map([[30_000, 30_000, 30_000]])
+    expect(lengths(values(chunks)[0])).toEqual([30_000, 30_000, 30_000])
+    expect(await imap([30_000, 30_000, 30_000])).toEqual([[[30_000, 30_000, 30_000], []]])
+  })
+
+  it('gets RESULT_TOO_LARGE only for the items whose results do not fit', async () => {
+    const { chunks, failures } = await map([[30_000, 200_000, 30_000, 60_000, 30_000]], settle)
+    expect([lengths(values(chunks)[0]), reasons(failures)]).toEqual([
+      [30_000, 30_000, 30_000],
+      [
+        [1, 'RESULT_TOO_LARGE'],
+        [3, 'RESULT_TOO_LARGE'],
+      ],
+    ])
+    const { failure: why } = await failure((done) => farm.stub.map(mapRequest('textOf', [[10, 200_000]]), done))
+    expect(why).toMatchObject({ reason: 'RESULT_TOO_LARGE', metadata: { chunk: '0', item: '1' } })
+  })
+
+  it('gets CHUNK_FULL only if it allows partial results: one, for the first item that was not run', async () => {
+    const outcomes = await imap([30_000, 30_000, 10, 10, 10], { allowPartial: true })
+    expect(outcomes).toEqual([[[30_000, 30_000], [[2, 'CHUNK_FULL']]]])
   })
 })

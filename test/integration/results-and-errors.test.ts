@@ -154,7 +154,7 @@ describe('a payload above --max-message-bytes', () => {
     const results = await errorOf(farm.pool.map('dates', [2_000, 30_000], { chunksize: 2 }))
     expect(results).toMatchObject({
       reason: 'RESULT_TOO_LARGE',
-      message: expect.stringMatching(/; use a smaller chunksize$/),
+      message: expect.stringMatching(/^the result of item 1 is too large: /),
     })
   })
 })

@@ -203,11 +203,30 @@ export const slowWith = (file) => {
 
 export const bytesOf = (length) => new Uint8Array(length)
 export const textOf = (length) => 'x'.repeat(length)
+export const lengthOf = (text) => text.length
 /** Many small values: their size is known only when they are encoded. */
 export const dates = (count) => Array.from({ length: count }, (_, at) => new Date(at))
 export const appendAndFill = (file, length) => {
   appendFileSync(file, '\n')
   return textOf(length)
+}
+
+/** Values of about this many bytes, most of which no look at the value itself can find. */
+const OF_SIZE = {
+  text: (bytes) => '€'.repeat(bytes / 3),
+  numbers: (bytes) => Array.from({ length: bytes / 9 }, (_, at) => at + 0.5),
+  map: (bytes) => new Map([[{ key: 1 }, new Set([textOf(bytes)])]]),
+  deep: (bytes) => ({ a: [{ b: [{ c: [textOf(bytes)] }] }] }),
+  instance: (bytes) =>
+    new (class Page {
+      text = textOf(bytes)
+    })(),
+  toJSON: (bytes) => ({ toJSON: () => textOf(bytes) }),
+}
+/** Appends a line to the file, and returns such a value. */
+export const appendAndReturn = (file, kind, bytes) => {
+  appendFileSync(file, '\n')
+  return OF_SIZE[kind](bytes)
 }
 
 /** Appends a line to the file, and throws until it has so many lines; for ever if no number is given. */

@@ -112,7 +112,8 @@ export function message(name: string, calls: Readonly<Record<number, unknown[]>>
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
   }
-  const groups = items.length > 0 ? [{ ...group, spread: false, onError: 0, timeoutMs: 0, calls: items }] : []
+  const groups =
+    items.length > 0 ? [{ ...group, spread: false, onError: 0, timeoutMs: 0, allowPartial: false, calls: items }] : []
   return Buffer.from(
     CallRequest.encode({ groups, cancelled, session: undefined, received: 0, abandon: false, last: false }).finish(),
   )

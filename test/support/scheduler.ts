@@ -53,6 +53,7 @@ export const job = ({ bytes: _, client = 'anyone', ...facts }: Facts = {}): Job 
   replyKind: 0,
   retries: 0,
   failFast: false,
+  allowPartial: false,
   queueTimeoutMs: 0,
   runTimeoutMs: 0,
   neverKilled: false,

@@ -67,6 +67,7 @@ export const mapRequest = (name: string, chunks: unknown[][], more = {}) => ({
   spread: false,
   args: [],
   onError: OnError.ON_ERROR_UNSPECIFIED,
+  allowPartial: false,
   ...more,
 })
 

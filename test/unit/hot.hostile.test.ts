@@ -199,7 +199,10 @@ describe('large values', () => {
         expect(FromWorker.decode(written.subarray(4)).kind).toMatchObject({ value: { task: id, runMs: 0.5 } })
         const common = { function: 'f', args: filled(second), kwargs: undefined, spread: false, replyKind: 0 }
         const tasks = [{ task: id, attempt: 1, args: filled(first), chunk: undefined }]
-        writeToWorker(frames, { $case: 'run', value: { ...common, failFast: false, beginBy: 1, tasks } })
+        writeToWorker(frames, {
+          $case: 'run',
+          value: { ...common, failFast: false, allowPartial: false, beginBy: 1, tasks },
+        })
         const kind = ToWorker.decode(frames.takePieces().joined().subarray(4)).kind
         if (kind?.$case !== 'run') throw new Error('it is not a run')
         expect(digest(kind.value.args)).toEqual(digest(filled(second)))

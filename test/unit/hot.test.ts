@@ -30,6 +30,7 @@ const head = fc.record({
   timeoutMs: number,
   queueTimeoutMs: number,
   runTimeoutMs: number,
+  allowPartial: fc.boolean(),
 })
 const item = fc.record({ id: number, args: fc.array(bytes, { maxLength: 3 }), chunk: optional })
 const group = fc.tuple(head, fc.array(item, { maxLength: 5 }))
@@ -142,13 +143,14 @@ describe('a frame', () => {
   const task = fc.record({ task: number, attempt: fc.nat(9), args: fc.array(bytes, { maxLength: 2 }), chunk: optional })
   const run = fc
     .tuple(head, fc.boolean(), fc.array(task, { maxLength: 4 }), fc.constantFrom(0, 12.5, 1e9))
-    .map(([{ function: name, args, kwargs, spread, replyKind }, failFast, tasks, beginBy]) => ({
+    .map(([{ function: name, args, kwargs, spread, replyKind, allowPartial }, failFast, tasks, beginBy]) => ({
       function: name,
       args,
       kwargs,
       spread,
       replyKind,
       failFast,
+      allowPartial,
       tasks,
       beginBy,
     }))

@@ -42,6 +42,7 @@ const onTheWire = ({ name, number, label, type, typeName }: Field) => {
 }
 
 const isOnlyInMap = ({ name }: Field): boolean => name === 'request_id'
+const isOnlyInImap = ({ name }: Field): boolean => name === 'ordered' || name === 'allow_partial'
 
 describe('farpool.routing.v1', () => {
   const routing = messages('farpool.routing.v1')
@@ -49,16 +50,18 @@ describe('farpool.routing.v1', () => {
 
   it.each([...routing.keys()])('%s has the fields of the public message, under the same numbers', (name) => {
     // The view has one message for Map and IMap: the fields of IMap, and request_id, which only Map has.
-    const both = [...(api.get('IMapRequest') ?? []), ...(api.get('MapRequest') ?? []).filter(isOnlyInMap)]
+    const both = [...(api.get('IMapRequest') ?? []), ...(api.get('MapRequest') ?? []).filter(isOnlyInMap)].sort(
+      (a, b) => a.number - b.number,
+    )
     const expected = name === 'MapRequest' ? both : (api.get(name) ?? [])
     expect(routing.get(name)?.map(onTheWire)).toEqual(expected.map(onTheWire))
   })
 
-  it('MapRequest and IMapRequest differ only in `ordered` and `request_id`', () => {
+  it('MapRequest and IMapRequest differ only in `ordered`, `allow_partial` and `request_id`', () => {
     const fields = (name: string) =>
       api
         .get(name)
-        ?.filter((field) => field.name !== 'ordered' && !isOnlyInMap(field))
+        ?.filter((field) => !isOnlyInImap(field) && !isOnlyInMap(field))
         .map(onTheWire)
     expect(fields('MapRequest')).toEqual(fields('IMapRequest'))
   })

@@ -15,7 +15,16 @@ beforeEach(() => {
 afterEach(() => closeSync(fd))
 
 const MIB = 1024 * 1024
-const common = { function: 'f', args: [], kwargs: undefined, spread: false, replyKind: 0, failFast: false, beginBy: 0 }
+const common = {
+  function: 'f',
+  args: [],
+  kwargs: undefined,
+  spread: false,
+  replyKind: 0,
+  failFast: false,
+  allowPartial: false,
+  beginBy: 0,
+}
 const run = (task: number, bytes: number) => ({
   $case: 'run' as const,
   value: { ...common, tasks: [{ task, attempt: 1, args: [Buffer.alloc(bytes, task)], chunk: undefined }] },

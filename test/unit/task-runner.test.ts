@@ -12,6 +12,7 @@ describe("the worker's end", () => {
       spread: false,
       replyKind: 0,
       failFast: false,
+      allowPartial: false,
       beginBy: 0,
       tasks: [{ task, attempt: 1, args: [], chunk: undefined }],
     })

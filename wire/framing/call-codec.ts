@@ -49,7 +49,7 @@ export type GroupHead = Omit<CallGroup, 'calls'>
 export const NO_ARGS: readonly Uint8Array[] = []
 
 /** A call, with a deadline in Unix time instead of a timeout; undefined for no limit. */
-type CallFields = Omit<GroupHead, 'args' | 'spread' | 'onError' | 'timeoutMs'> & {
+type CallFields = Omit<GroupHead, 'args' | 'spread' | 'onError' | 'timeoutMs' | 'allowPartial'> & {
   readonly deadline: number | undefined
 }
 
@@ -66,6 +66,7 @@ export const headOf = (call: CallFields, args: readonly Uint8Array[]): GroupHead
   spread: false,
   onError: OnError.ON_ERROR_UNSPECIFIED,
   timeoutMs: call.deadline === undefined ? 0 : Math.max(1, Math.ceil(call.deadline - Date.now())),
+  allowPartial: false,
 })
 
 /** Whether calls with these heads can travel in one group. Bound values are compared by identity. */
@@ -82,10 +83,11 @@ export const isSameHead = (a: GroupHead, b: GroupHead): boolean =>
     a.runTimeoutMs === b.runTimeoutMs &&
     a.spread === b.spread &&
     a.onError === b.onError &&
-    a.timeoutMs === b.timeoutMs)
+    a.timeoutMs === b.timeoutMs &&
+    a.allowPartial === b.allowPartial)
 
 /** The number of fields of a group, without its arguments and its calls. */
-const GROUP_HEAD_FIELDS = 12
+const GROUP_HEAD_FIELDS = 13
 
 /** Writes a CallRequest: `begin` a group, `add` its calls, `begin` the next group, and `finish`. */
 export class CallRequestWriter {

@@ -114,7 +114,8 @@ const isSameHead = (a: RunHead, b: RunHead): boolean =>
   (a.args === b.args || (a.args.length === 0 && b.args.length === 0)) &&
   a.replyKind === b.replyKind &&
   a.spread === b.spread &&
-  a.failFast === b.failFast
+  a.failFast === b.failFast &&
+  a.allowPartial === b.allowPartial
 
 function encodeHead(run: Run): Uint8Array {
   if (lastWritten && isSameHead(lastWritten.head, run)) return lastWritten.bytes

@@ -172,6 +172,13 @@ export interface IMapRequest {
   queueTimeoutMs: number;
   /** How long a chunk may run, in milliseconds. 0 for the limit of the function, or that of the server. */
   runTimeoutMs: number;
+  /**
+   * For clients that send items again which were not run. A chunk then stops before its last item when its results and
+   * failures have half the size that a message may have: the first item that was not run fails with CHUNK_FULL, and the
+   * items behind it have no outcome. Otherwise all items run, and those whose results do not fit into a message fail with
+   * RESULT_TOO_LARGE.
+   */
+  allowPartial: boolean;
 }
 
 /** Some outcomes. In a stream that ends with OK, each chunk of the request has exactly one outcome. */
@@ -258,6 +265,8 @@ export interface CallGroup {
   queueTimeoutMs: number;
   /** How long each call may run, in milliseconds. 0 for the limit of the function, or that of the server. */
   runTimeoutMs: number;
+  /** For chunks: as in IMapRequest. */
+  allowPartial: boolean;
 }
 
 /** A call, or a chunk of a map. */
@@ -1015,6 +1024,7 @@ function createBaseIMapRequest(): IMapRequest {
     ordered: false,
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
+    allowPartial: false,
   };
 }
 
@@ -1055,6 +1065,9 @@ export const IMapRequest: MessageFns<IMapRequest> = {
     }
     if (message.runTimeoutMs !== 0) {
       writer.uint32(96).uint64(message.runTimeoutMs);
+    }
+    if (message.allowPartial !== false) {
+      writer.uint32(112).bool(message.allowPartial);
     }
     return writer;
   },
@@ -1166,6 +1179,14 @@ export const IMapRequest: MessageFns<IMapRequest> = {
             }
 
             message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.allowPartial = reader.bool();
             continue;
           }
         }
@@ -1481,6 +1502,7 @@ function createBaseCallGroup(): CallGroup {
     calls: [],
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
+    allowPartial: false,
   };
 }
 
@@ -1521,6 +1543,9 @@ export const CallGroup: MessageFns<CallGroup> = {
     }
     if (message.runTimeoutMs !== 0) {
       writer.uint32(96).uint64(message.runTimeoutMs);
+    }
+    if (message.allowPartial !== false) {
+      writer.uint32(104).bool(message.allowPartial);
     }
     return writer;
   },
@@ -1632,6 +1657,14 @@ export const CallGroup: MessageFns<CallGroup> = {
             }
 
             message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.allowPartial = reader.bool();
             continue;
           }
         }

@@ -69,6 +69,8 @@ export interface MapRequest {
   runTimeoutMs: number;
   /** As in farpool.v1.MapRequest. farpool.v1.IMapRequest does not have it. */
   requestId: string;
+  /** As in farpool.v1.IMapRequest. farpool.v1.MapRequest does not have it. */
+  allowPartial: boolean;
 }
 
 /** farpool.v1.MapResponse. */
@@ -163,6 +165,8 @@ export interface CallGroup {
   queueTimeoutMs: number;
   /** As in farpool.v1. */
   runTimeoutMs: number;
+  /** As in farpool.v1. */
+  allowPartial: boolean;
 }
 
 /** farpool.v1.CallItem. */
@@ -444,6 +448,7 @@ function createBaseMapRequest(): MapRequest {
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
     requestId: "",
+    allowPartial: false,
   };
 }
 
@@ -487,6 +492,9 @@ export const MapRequest: MessageFns<MapRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(106).string(message.requestId);
+    }
+    if (message.allowPartial !== false) {
+      writer.uint32(112).bool(message.allowPartial);
     }
     return writer;
   },
@@ -606,6 +614,14 @@ export const MapRequest: MessageFns<MapRequest> = {
             }
 
             message.requestId = reader.string();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.allowPartial = reader.bool();
             continue;
           }
         }
@@ -1046,6 +1062,7 @@ function createBaseCallGroup(): CallGroup {
     calls: [],
     queueTimeoutMs: 0,
     runTimeoutMs: 0,
+    allowPartial: false,
   };
 }
 
@@ -1086,6 +1103,9 @@ export const CallGroup: MessageFns<CallGroup> = {
     }
     if (message.runTimeoutMs !== 0) {
       writer.uint32(96).uint64(message.runTimeoutMs);
+    }
+    if (message.allowPartial !== false) {
+      writer.uint32(104).bool(message.allowPartial);
     }
     return writer;
   },
@@ -1197,6 +1217,14 @@ export const CallGroup: MessageFns<CallGroup> = {
             }
 
             message.runTimeoutMs = longToNumber(reader.uint64());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.allowPartial = reader.bool();
             continue;
           }
         }

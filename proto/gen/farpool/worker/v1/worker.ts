@@ -86,7 +86,7 @@ export interface Init {
   maxRssBytes: number;
   /**
    * The longest Done.payload, in bytes: a message to a client cannot carry more. Instead of a longer one the worker sends the
-   * failure RESULT_TOO_LARGE. 0 for no limit.
+   * failure RESULT_TOO_LARGE. Of a chunk, only those items get this failure whose results do not fit. 0 for no limit.
    */
   maxResultBytes: number;
 }
@@ -114,6 +114,11 @@ export interface Run {
   beginBy: number;
   /** The tasks. */
   tasks: Task[];
+  /**
+   * Whether a chunk stops before its last item when its results and failures reach half of Init.max_result_bytes. The first
+   * item that was not run then gets the failure CHUNK_FULL, and the items behind it have no outcome.
+   */
+  allowPartial: boolean;
 }
 
 /** A task. */
@@ -566,6 +571,7 @@ function createBaseRun(): Run {
     failFast: false,
     beginBy: 0,
     tasks: [],
+    allowPartial: false,
   };
 }
 
@@ -594,6 +600,9 @@ export const Run: MessageFns<Run> = {
     }
     for (const v of message.tasks) {
       Task.encode(v!, writer.uint32(66).fork()).join();
+    }
+    if (message.allowPartial !== false) {
+      writer.uint32(72).bool(message.allowPartial);
     }
     return writer;
   },
@@ -673,6 +682,14 @@ export const Run: MessageFns<Run> = {
             }
 
             message.tasks.push(Task.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.allowPartial = reader.bool();
             continue;
           }
         }
