@@ -247,7 +247,8 @@ describe('farpool serve', () => {
     const other = createServer().listen(0, '127.0.0.1')
     await once(other, 'listening')
     const address = `127.0.0.1:${(other.address() as { port: number }).port}`
-    const args = ['serve', farm.path('module.mjs'), '--processes', '1', '--listen', address, '--log-format', 'pretty']
+    const log = ['--log-format', 'pretty', '--log-level', 'error']
+    const args = ['serve', farm.path('module.mjs'), '--processes', '1', '--listen', address, ...log]
     const { code, stderr } = await farpool(args)
     other.close()
     expect([code, stderr]).toEqual([

@@ -53,7 +53,7 @@ describe('a log', () => {
     const folder = temporaryFolder()
     const module = folder.path('prints.mjs')
     writeFileSync(module, `console.log('\\x1b[2Jcleared\\r')\nthrow new Error('no')`)
-    const args = ['serve', module, '--processes', '1', '--listen', '127.0.0.1:0']
+    const args = ['serve', module, '--processes', '1', '--listen', '127.0.0.1:0', '--log-level', 'error']
     const lines = async (...more: string[]) => (await farpool([...args, ...more])).stderr.split('\n')
     expect(JSON.parse((await lines())[0] ?? '')).toMatchObject({ msg: '\x1b[2Jcleared', stream: 'stdout' })
     const command = [process.execPath, CLI, ...args].map((part) => `'${part}'`).join(' ')
