@@ -1,5 +1,8 @@
+import { halfway } from '../wire/chunks.js'
 import { Failure } from '../wire/failure.js'
 import { MAX_TIMER_MS } from '../wire/protocol.js'
+import type { Reason } from '../wire/reason.js'
+import { sizeBound } from '../wire/values/size-bound.js'
 import { type CallSite, locate, warn } from './async-result.js'
 import { errorOf, FarpoolError, RemoteError } from './errors.js'
 import type { RetryOptions } from './options.js'
@@ -16,15 +19,31 @@ export interface ChunkResult {
   readonly errors: ReadonlyMap<number, unknown> | undefined
 }
 
+/** What the chunks of one map or imap have in common. */
+export interface ChunkOptions {
+  readonly encoding: Encoding
+  readonly retry: RetryOptions | undefined
+}
+
+/** Items of a chunk that are sent together, by place. */
+interface Part {
+  readonly places: readonly number[]
+  /** When it may be sent; a time of performance.now(). */
+  readonly notBefore: number
+}
+
 /**
- * The items of one chunk of a map or imap, until each has a result or an error. Usually that takes one request. Items that
- * were not run, because the results before them were large, and items that `retry` makes again, are sent once more.
+ * The items of one chunk of a map or imap, until each has a result or an error. Usually that takes one request. These
+ * items are sent in further requests, one after the other: items that were not run, because the results before them were
+ * large; items that `retry` makes again; and the halves of a chunk that is too large for a message.
  */
 export class Chunk {
   /** What is sent: `#sent`, encoded. */
   payload: Uint8Array = NOTHING
   /** The places of the items in the payload; undefined for all. */
   #sent: readonly number[] | undefined
+  /** What is sent after that. */
+  readonly #later: Part[] = []
   #values: unknown[] | undefined
   /** By place. */
   #errors: Map<number, unknown> | undefined
@@ -38,10 +57,10 @@ export class Chunk {
   constructor(
     readonly items: readonly unknown[],
     readonly first: number,
-    private readonly encoding: Encoding,
-    private readonly retry: RetryOptions | undefined,
+    private readonly options: ChunkOptions,
   ) {
     this.#encode(undefined)
+    if (this.hasEnded) this.#next()
   }
 
   /** Whether every item has a result or an error. */
@@ -65,6 +84,13 @@ export class Chunk {
    */
   settle({ payload, failures }: ChunkOutcome, failFast = false): number | undefined {
     const count = this.#count
+    const isTooLarge = failures.some(
+      ({ item, failure }) => item === undefined && failure.reason === 'PAYLOAD_TOO_LARGE',
+    )
+    if (isTooLarge && count > 1) {
+      this.#halve()
+      return this.#next()
+    }
     const errors = new Map<number, unknown>()
     /** The items from here on were not run. */
     let end = count
@@ -86,12 +112,17 @@ export class Chunk {
       values = []
       end = count
     }
-    return this.#take(values as unknown[], errors, end)
+    const pause = this.#take(values as unknown[], errors, end)
+    if (!failFast || this.#errors === undefined) return pause
+    this.#later.length = 0
+    this.payload = NOTHING
+    return undefined
   }
 
   /** All items that have no outcome yet fail with this error. */
   fail(error: unknown): void {
     for (let at = 0; at < this.#count; at++) this.#failed(this.#place(at), error)
+    for (const { places } of this.#later.splice(0)) for (const place of places) this.#failed(place, error)
     this.payload = NOTHING
   }
 
@@ -103,12 +134,13 @@ export class Chunk {
       return undefined
     }
     this.#values ??= new Array(this.items.length)
+    const notRun: number[] = []
     const again: number[] = []
     let taken = 0
     let pause = 0
     for (let at = 0; at < this.#count; at++) {
       const place = this.#place(at)
-      if (at >= end) again.push(place)
+      if (at >= end) notRun.push(place)
       // With `failFast`, the items behind the one that failed have no value.
       else if (!errors.has(at)) this.#values[place] = values[taken++]
       else {
@@ -118,18 +150,29 @@ export class Chunk {
         pause = Math.max(pause, wait ?? 0)
       }
     }
-    this.#encode(again)
-    return this.hasEnded ? undefined : pause
+    const now = performance.now()
+    this.#later.unshift({ places: notRun, notBefore: now }, { places: again, notBefore: now + pause })
+    return this.#next()
   }
 
   /** The pause before an item that failed is made again; undefined if its error is final. */
   #pauseBefore(place: number, error: unknown): number | undefined {
     const attempts = this.#attempts?.get(place) ?? 0
-    const pause = pauseBefore(this.retry, attempts, error)
+    const pause = pauseBefore(this.options.retry, attempts, error)
     if (pause === undefined) return undefined
     this.#attempts ??= new Map()
     this.#attempts.set(place, attempts + 1)
     return pause
+  }
+
+  /** Encodes the next part. Returns the pause before it is sent; undefined if there is none. */
+  #next(): number | undefined {
+    this.payload = NOTHING
+    for (let part = this.#later.shift(); part; part = this.#later.shift()) {
+      if (part.places.length > 0) this.#encode(part.places)
+      if (!this.hasEnded) return Math.max(0, part.notBefore - performance.now())
+    }
+    return undefined
   }
 
   /** Encodes the items at these places, undefined for all, to be sent. Those that cannot be encoded have failed. */
@@ -137,22 +180,33 @@ export class Chunk {
     this.#sent = places
     const items = places ? places.map((place) => this.items[place]) : this.items
     try {
-      this.payload = items.length > 0 ? encode(items, this.encoding, 'the items') : NOTHING
+      this.payload = encode(items, this.options.encoding, 'the items')
     } catch (error) {
+      this.payload = NOTHING
       const good = [...(places ?? items.keys())].filter((place) => this.#canBeSent(place))
-      if (good.length < items.length) return this.#encode(good)
+      if (good.length < items.length) this.#later.unshift({ places: good, notBefore: 0 })
       // Each can be encoded, but not all together, for example because of their size.
-      this.fail(error)
+      else if (items.length > 1) this.#halve()
+      else this.#failed(this.#place(0), error)
     }
+  }
+
+  /** What was to be sent together is sent in two parts, of about the same size. */
+  #halve(): void {
+    const places = this.#sent ?? [...this.items.keys()]
+    const { encoding } = this.options
+    const cut = halfway(places.map((place) => sizeBound(this.items[place], encoding, Number.POSITIVE_INFINITY)))
+    this.#later.unshift({ places: places.slice(0, cut), notBefore: 0 }, { places: places.slice(cut), notBefore: 0 })
   }
 
   /** If it cannot, it has failed. */
   #canBeSent(place: number): boolean {
     const what = `item ${this.first + place}`
+    const { encoding } = this.options
     try {
-      encode(this.items[place], this.encoding, what)
+      encode(this.items[place], encoding, what)
       // In an array it is one level deeper, and JSON has no undefined there.
-      encode([this.items[place]], this.encoding, what)
+      encode([this.items[place]], encoding, what)
       return true
     } catch (error) {
       this.#failed(place, error)
@@ -165,6 +219,15 @@ export class Chunk {
     this.#errors.set(place, error)
   }
 
+  /** The error of an item of the payload. Where its size is the reason, the message says which item it is. */
+  #errorOf(failure: Failure, at: number): FarpoolError {
+    const index = this.first + this.#place(at)
+    const what = TOO_LARGE[failure.reason]
+    if (what === undefined) return errorOf(failure, index)
+    const { reason, message, started = 'unknown', metadata } = failure
+    return errorOf(new Failure(reason, `${what} ${index} is too large: ${message}`, { started, metadata }), index)
+  }
+
   /** The number of items in the payload. */
   get #count(): number {
     return this.#sent?.length ?? this.items.length
@@ -173,18 +236,11 @@ export class Chunk {
   #place(at: number): number {
     return this.#sent?.[at] ?? at
   }
-
-  /** The error of an item of the payload. Where its size is the reason, the message says which item it is. */
-  #errorOf(failure: Failure, at: number): FarpoolError {
-    const index = this.first + this.#place(at)
-    if (failure.reason !== 'RESULT_TOO_LARGE') return errorOf(failure, index)
-    const { reason, message, started = 'unknown', metadata } = failure
-    const named = `the result of item ${index} is too large: ${message}`
-    return errorOf(new Failure(reason, named, { started, metadata }), index)
-  }
 }
 
 const NOTHING = new Uint8Array()
+
+const TOO_LARGE: Partial<Record<Reason, string>> = { PAYLOAD_TOO_LARGE: 'item', RESULT_TOO_LARGE: 'the result of item' }
 
 /** With `settle`: the outcome of the item at this place. @param site where the program made the call. */
 export const outcomeOf = (
@@ -200,18 +256,6 @@ export function least(numbers: Iterable<number>): number {
   let least = Number.POSITIVE_INFINITY
   for (const number of numbers) least = Math.min(least, number)
   return least
-}
-
-/** The failure of a request of these chunks. If one is too large for a message, it says which, and what to do. */
-export function failureOfRequest(reason: Failure, chunks: readonly Chunk[]): Failure {
-  if (reason.reason !== 'PAYLOAD_TOO_LARGE' || chunks.length === 0) return reason
-  const { first, items } = chunks.reduce((a, b) => (a.payload.length >= b.payload.length ? a : b))
-  const message =
-    items.length === 1
-      ? `item ${first} is too large: ${reason.message}`
-      : `the chunk of items ${first} to ${first + items.length - 1} is too large: ${reason.message}; use a smaller chunksize`
-  const { started = 'unknown', metadata } = reason
-  return new Failure(reason.reason, message, { started, metadata })
 }
 
 /**
@@ -231,6 +275,13 @@ export function pauseBefore(retry: RetryOptions | undefined, attempts: number, e
 }
 
 /** The caller has ended the call, or no later attempt can be better. */
-const isFinal = (error: unknown): boolean =>
-  error instanceof FarpoolError &&
-  ['CANCELLED', 'POOL_TERMINATED', 'POOL_CLOSED', 'BAD_REQUEST', 'ARGUMENT_ENCODE_FAILED'].includes(error.reason)
+const isFinal = (error: unknown): boolean => error instanceof FarpoolError && FINAL.has(error.reason)
+
+const FINAL: ReadonlySet<Reason> = new Set<Reason>([
+  'CANCELLED',
+  'POOL_TERMINATED',
+  'POOL_CLOSED',
+  'BAD_REQUEST',
+  'ARGUMENT_ENCODE_FAILED',
+  'PAYLOAD_TOO_LARGE',
+])

@@ -5,7 +5,7 @@ import { MAX_TIMER_MS } from '../wire/protocol.js'
 import { type CallSite, callSite, locate } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import { type Calls, onAbort, type UnderWay } from './calls.js'
-import { Chunk, type ChunkResult, failureOfRequest, outcomeOf } from './chunk.js'
+import { Chunk, type ChunkOptions, type ChunkResult, outcomeOf } from './chunk.js'
 import { errorOf, TimeoutError } from './errors.js'
 import { ProgressReport } from './map.js'
 import { checkTimeout, type ImapOptions, type ItemOutcome } from './options.js'
@@ -118,6 +118,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #waitingNexts = 0
   #stopListening: () => void = () => {}
   readonly #chunksize: number
+  readonly #chunkOptions: ChunkOptions
   readonly #progress: ProgressReport | undefined
   /** The number of items, if the input tells it or has ended. */
   #total: number | undefined
@@ -132,8 +133,9 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     private readonly imap: ImapCall,
   ) {
     this.#input = iteratorOf(input)
-    const { signal, chunksize = 1, onProgress } = imap.options
+    const { signal, chunksize = 1, retry, onProgress } = imap.options
     this.#chunksize = chunksize
+    this.#chunkOptions = { encoding: imap.encoding, retry }
     this.#progress = onProgress && new ProgressReport(onProgress)
     this.#total = sizeOf(input)
     calls.add(this)
@@ -290,7 +292,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     const first = this.#pulledItems
     this.#pulledItems += items.length
     this.#window.pulled()
-    const chunk = new Chunk(items, first, this.imap.encoding, this.imap.options.retry)
+    const chunk = new Chunk(items, first, this.#chunkOptions)
     this.#chunks.set(number, { chunk, pulledAt: performance.now() })
     // The errors of items that cannot be encoded are thrown at the places of their results.
     if (chunk.hasEnded) return this.#arrived(number, chunk)
@@ -323,8 +325,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
         { ...this.imap.call, deadline, timeoutMs: timeout, pool, spread: false, failFast: false, chunks: payloads },
         (outcome) => this.#onOutcome(numbers[outcome.chunk], outcome),
       )
-      const outcome = request.outcome.catch((thrown: Failure) => {
-        const reason = failureOfRequest(thrown, chunks)
+      const outcome = request.outcome.catch((reason: Failure) => {
         // Calls of other requests may have started.
         throw numbers.length < this.#pulledChunks ? reason.ofOneAmongMany() : reason
       })

@@ -3,7 +3,7 @@ import { Failure } from '../wire/failure.js'
 import { type AsyncResult, type CallSite, callBack, callSite, resultOf } from './async-result.js'
 import type { Backing, Target } from './backing.js'
 import type { Calls } from './calls.js'
-import { Chunk, failureOfRequest, least, outcomeOf } from './chunk.js'
+import { Chunk, least, outcomeOf } from './chunk.js'
 import type { MapAsyncOptions, Progress } from './options.js'
 import type { Encoding } from './request.js'
 import type { FunctionCall, Pending, Transport } from './transport/transport.js'
@@ -132,8 +132,9 @@ class MapRequests<R> implements Pending<R[]> {
 
   /** @throws EncodingError if an item cannot be encoded; with `settle` that is the outcome of the item. */
   #chunksOf(from: number, to: number): Chunk[] {
-    const { chunksize, settle, retry } = this.map.options
-    const chunk = new Chunk(this.items.slice(from, to), from, this.map.encoding, retry)
+    const { encoding, options } = this.map
+    const { chunksize, settle, retry } = options
+    const chunk = new Chunk(this.items.slice(from, to), from, { encoding, retry })
     if (chunk.error !== undefined && !settle) throw chunk.error
     if (chunksize !== undefined || to - from === 1 || chunk.payload.length <= CHUNK_MAX_BYTES) return [chunk]
     const parts = Math.min(to - from, Math.ceil(chunk.payload.length / CHUNK_MAX_BYTES) + 1)
@@ -165,8 +166,7 @@ class MapRequests<R> implements Pending<R[]> {
     this.#track(
       request.outcome
         .finally(() => this.#underWay.delete(request))
-        .catch((thrown: Failure) => {
-          const reason = failureOfRequest(thrown, chunks)
+        .catch((reason: Failure) => {
           // Calls of other requests may have started.
           this.#ended ??= this.#sentRequests > 1 ? reason.ofOneAmongMany() : reason
           throw this.#ended

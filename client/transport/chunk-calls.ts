@@ -5,7 +5,16 @@ import type { Reason } from '../../wire/reason.js'
 import { isCallTimeout, withWholeTimeout } from '../../wire/timeout.js'
 import type { CallPort } from './call-port.js'
 import { atDeadline, Resend } from './resend.js'
-import type { ChunkFailure, ChunkOutcome, ChunksCall, Pending, Sink, Ticket, Transport } from './transport.js'
+import {
+  type ChunkFailure,
+  type ChunkOutcome,
+  type ChunksCall,
+  isTooLarge,
+  type Pending,
+  type Sink,
+  type Ticket,
+  type Transport,
+} from './transport.js'
 
 /** The server gives these reasons for a call that it refuses. If it refuses one chunk, it refuses the whole request. */
 const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
@@ -25,7 +34,8 @@ const endsRequest = (failure: Failure): boolean => REFUSALS.has(failure.reason) 
 
 /**
  * The chunks of one request, over a CallPort. Each chunk is a call of its own, and is sent again by itself if the
- * server refuses it for now (T6). The first chunk that fails for good fails the request and cancels the other chunks.
+ * server refuses it for now (T6). The first chunk that fails for good fails the request and cancels the other chunks,
+ * unless it is too large (T9).
  */
 export class ChunksRun implements Pending<void> {
   readonly outcome: Promise<void>
@@ -109,6 +119,7 @@ class ChunkCall implements Sink {
   fail(reason: Failure): void {
     // When a session ends, the first of its chunks may fail the request; the others get here after that.
     if (this.#hasEnded || this.run.hasFailed) return
+    if (isTooLarge(reason)) return this.settle(undefined, [{ item: undefined, failure: reason }])
     this.#resend ??= new Resend(this.run.call.deadline, this.run.transport)
     if (!this.#resend.again(reason, () => this.#sendAgain())) this.#end(reason)
   }

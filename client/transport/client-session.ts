@@ -13,6 +13,7 @@ import {
   RESUME_MS,
   UNSENT_BYTES,
 } from '../../wire/protocol.js'
+import type { Reason } from '../../wire/reason.js'
 import { neverSent } from '../../wire/timeout.js'
 import type { CallPort } from './call-port.js'
 import { failureOf } from './grpc-status.js'
@@ -53,8 +54,10 @@ import { type ChunkFailure, NO_OUTCOME, type Sink, type Ticket } from './transpo
  *       number.
  * - S4  A numbered message stays in the Outbox until the server has acknowledged it.
  * - S5  In the state `greeting` only the client's greeting is written. A resumed stream always begins in this state; the
- *       first stream does not if there is a connection, so that a call saves a round trip.
+ *       first stream does not if there is a connection and the server's message limit is known, so that a call saves a
+ *       round trip.
  * - S6  Events of a stream that is no longer the current one are ignored.
+ * - S7  No message is larger than the server's limit: such a message would end the stream, and with it all calls.
  */
 
 /** A session without calls ends after this time: an open stream would keep the client's process alive. */
@@ -67,7 +70,7 @@ const LONGEST_PAUSE_MS = 1_000
 /** How long the server may take to end a stream after close(). */
 const CLOSE_MS = 1_000
 
-/** Larger calls wait for the server's limit: one message above the limit would end the stream, and with it all calls. */
+/** A larger call is the only one of its message. */
 const LARGE_BYTES = 2 * 1024 * 1024
 
 /** A message may have MAX_FIELDS fields in all its depth; one half is for the fields around the arguments. */
@@ -123,12 +126,16 @@ export class Session implements CallPort {
   /** The messages will be written at the end of this turn of the event loop. */
   #isWriteScheduled = false
 
-  /** @param isConnected there is a connection, so calls do not wait for the server's greeting. */
+  /**
+   * @param maxBytes the server's limit for one message, if it is known and there is a connection: then calls do not wait for
+   *   the server's greeting.
+   */
   constructor(
     private readonly openStream: () => CallStream,
-    isConnected: boolean,
+    maxBytes: number | undefined,
   ) {
-    this.#state = isConnected ? { kind: 'open', idle: undefined } : { kind: 'greeting', outage: undefined }
+    if (maxBytes !== undefined) this.#outbox.limit(maxBytes)
+    this.#state = maxBytes === undefined ? { kind: 'greeting', outage: undefined } : { kind: 'open', idle: undefined }
     this.#stream = this.#open(false)
   }
 
@@ -139,6 +146,11 @@ export class Session implements CallPort {
 
   get hasEnded(): boolean {
     return this.#state.kind === 'ended'
+  }
+
+  /** The server's limit for one message; undefined until it is known. */
+  get maxBytes(): number | undefined {
+    return this.#outbox.maxBytes
   }
 
   get serverEndsCalls(): boolean {
@@ -231,8 +243,11 @@ export class Session implements CallPort {
   #onGreeting(maxMessageBytes: number): void {
     this.#greeted = 'current'
     const hasWaited = this.#state.kind === 'greeting'
-    this.#outbox.greeted(maxMessageBytes, hasWaited)
-    if (hasWaited) this.#become({ kind: 'open', idle: undefined })
+    this.#outbox.limit(maxMessageBytes)
+    if (hasWaited) {
+      this.#outbox.rewind()
+      this.#become({ kind: 'open', idle: undefined })
+    }
     this.#write()
     this.#idleIfEmpty()
   }
@@ -297,7 +312,9 @@ export class Session implements CallPort {
   /** The failure of calls that have been written and may have started, and of those that certainly have not (S2). */
   #failuresFor(reason: Failure): { written: Failure; unwritten: Failure } {
     const { reason: why, message } = reason
-    const unwritten = why === 'SESSION_LOST' ? new Failure('CONNECTION_FAILED', message) : reason
+    // A message that was too large says nothing about calls that were not in it.
+    const isOfOthers = why === 'SESSION_LOST' || why === 'PAYLOAD_TOO_LARGE'
+    const unwritten = isOfOthers ? new Failure('CONNECTION_FAILED', message) : reason
     if (why === 'CONNECTION_FAILED' || why === 'SESSION_LOST') {
       const lost = `the connection broke while the call was under way: ${message}`
       return { written: new Failure('CONNECTION_LOST', lost), unwritten }
@@ -365,8 +382,6 @@ interface Message {
   readonly bytes: Buffer
   /** The largest id of a call in this message, or in those before it. */
   readonly lastId: number
-  /** The id of a large call, which is the only one of its message. */
-  readonly onlyId: number | undefined
 }
 
 /**
@@ -376,8 +391,12 @@ interface Message {
  *   being filled ─▶ waiting ─▶ written to the stream, unacknowledged ─▶ acknowledged
  *                      ▲                      │
  *                      └──────────────────────┘  on a resumed stream, if the server has not received it
+ *
+ * Calls enter messages when the server's limit is known (S7).
  */
 class Outbox {
+  /** Adds the calls and cancellations that came before the limit was known. */
+  readonly #early: (() => void)[] = []
   #filling: CallRequestWriter | undefined
   #waiting: Message[] = []
   #unacknowledged: Message[] = []
@@ -388,7 +407,6 @@ class Outbox {
   #stream: CallStream | undefined
   /** Written to the current stream, but not sent to the network yet. */
   #unsentBytes = 0
-  /** The server's limit for one message; undefined until its first greeting. */
   #maxBytes: number | undefined
 
   /**
@@ -399,6 +417,11 @@ class Outbox {
     private readonly onUnblocked: () => void,
     private readonly onRefused: (id: number, reason: Failure) => void,
   ) {}
+
+  /** The server's limit for one message; undefined until it is known. */
+  get maxBytes(): number | undefined {
+    return this.#maxBytes
+  }
 
   /** Calls with a larger id have not been written to any stream (S2). */
   get writtenId(): number {
@@ -412,7 +435,7 @@ class Outbox {
 
   /** There are calls or cancellations that have not been written. */
   get hasUnwritten(): boolean {
-    return this.#filling !== undefined || this.#waiting.length > 0
+    return this.#early.length > 0 || this.#filling !== undefined || this.#waiting.length > 0
   }
 
   /** There are calls or cancellations that the server may not have received. */
@@ -421,21 +444,23 @@ class Outbox {
   }
 
   add(head: GroupHead, id: number, args: readonly Uint8Array[], chunk: Uint8Array | undefined): void {
+    const max = this.#maxBytes
+    if (max === undefined) return void this.#early.push(() => this.add(head, id, args, chunk))
     this.#lastId = id
     if (args.length > MAX_ARGS) {
-      const message = `the call has ${args.length} arguments; it may have ${MAX_ARGS}`
-      queueMicrotask(() => this.onRefused(id, new Failure('BAD_REQUEST', message)))
-      return
+      return this.#refuse(id, 'BAD_REQUEST', `the call has ${args.length} arguments; it may have ${MAX_ARGS}`)
     }
-    const isLarge = bytesOf(args, chunk) > LARGE_BYTES
-    const message = this.#fill(isLarge || (this.#filling?.fields ?? 0) + args.length > MAX_ARGS, id - 1)
+    const bytes = bytesOf(args, chunk) + HEADS_BYTES + MAX_FIELD_HEAD_BYTES * args.length
+    const isLarge = bytes > LARGE_BYTES || bytes + boundOf(head) > max
+    const message = this.#fill(isLarge || !this.#hasRoom(head, bytes, args.length), id - 1)
     if (!message.head || !isSameHead(message.head, head)) message.begin(head)
     message.add(id, args, chunk)
-    if (isLarge) this.#finishMessage(message, id)
+    if (isLarge) this.#finishMessage(message, id, id)
   }
 
   cancel(id: number): void {
-    this.#fill(false, this.#lastId).cancel(id)
+    if (this.#maxBytes === undefined) this.#early.push(() => this.cancel(id))
+    else this.#fill(false, this.#lastId).cancel(id)
   }
 
   /** A new stream replaces the one before. */
@@ -444,13 +469,14 @@ class Outbox {
     this.#unsentBytes = 0
   }
 
-  /**
-   * The server has answered a stream.
-   * @param hasWaited the calls waited for the answer: messages that the server has not received are sent again, first.
-   */
-  greeted(maxBytes: number, hasWaited: boolean): void {
+  /** The server has told its limit for one message; 0 for none. */
+  limit(maxBytes: number): void {
     this.#maxBytes = maxBytes || Number.POSITIVE_INFINITY
-    if (!hasWaited) return
+    for (const add of this.#early.splice(0)) add()
+  }
+
+  /** The server has answered a new stream: messages that it has not received are sent again, first. */
+  rewind(): void {
     this.#waiting = [...this.#unacknowledged, ...this.#waiting]
     this.#unacknowledged = []
   }
@@ -464,29 +490,15 @@ class Outbox {
   /** Writes as many messages as the stream takes. */
   write(): void {
     if (this.isBlocked) return
-    if (this.#filling) this.#finishMessage(this.#filling)
+    if (this.#filling) this.#finishMessage(this.#filling, this.#lastId)
     while (!this.isBlocked) {
-      const message = this.#waiting[0]
-      if (!message || !this.#mayLeave(message)) return
-      this.#waiting.shift()
-      if (this.#isTooLarge(message)) continue
+      const message = this.#waiting.shift()
+      if (!message) return
       this.#unacknowledged.push(message)
       // A message that is sent again has a smaller id.
       this.#writtenId = Math.max(this.#writtenId, message.lastId)
       this.#send(message.bytes)
     }
-  }
-
-  #mayLeave({ bytes }: Message): boolean {
-    return this.#maxBytes !== undefined || bytes.length <= LARGE_BYTES
-  }
-
-  #isTooLarge({ bytes, onlyId }: Message): boolean {
-    const max = this.#maxBytes ?? Number.POSITIVE_INFINITY
-    if (onlyId === undefined || bytes.length <= max) return false
-    const message = `the arguments of the call take ${bytes.length} bytes; the server takes messages of ${max}`
-    this.onRefused(onlyId, new Failure('PAYLOAD_TOO_LARGE', message))
-    return true
   }
 
   #send(bytes: Buffer): void {
@@ -500,21 +512,52 @@ class Outbox {
     })
   }
 
+  /** Whether the message that is being filled has room for a call of this size. */
+  #hasRoom(head: GroupHead, bytes: number, args: number): boolean {
+    const message = this.#filling
+    if (!message) return true
+    const max = this.#maxBytes ?? Number.POSITIVE_INFINITY
+    const length = message.length + bytes
+    if (message.fields + args > MAX_ARGS || length > max) return false
+    return length + boundOf(head) <= max || (message.head !== undefined && isSameHead(message.head, head))
+  }
+
   /** The message that is being filled; a new one if that one is full, or the call needs a message of its own. */
   #fill(startNew: boolean, lastId: number): CallRequestWriter {
     const message = this.#filling
     if (message && (startNew || message.length >= FRAME_TARGET_BYTES || message.calls >= FRAME_CALLS)) {
-      this.#finishMessage(message, undefined, lastId)
+      this.#finishMessage(message, lastId)
     }
     this.#filling ??= new CallRequestWriter()
     return this.#filling
   }
 
-  #finishMessage(message: CallRequestWriter, onlyId?: number, lastId = this.#lastId): void {
-    this.#waiting.push({ bytes: message.finish(), lastId, onlyId })
+  /** @param onlyId of a message with one call, which may be too large. */
+  #finishMessage(message: CallRequestWriter, lastId: number, onlyId?: number): void {
+    const bytes = message.finish()
+    const max = this.#maxBytes ?? Number.POSITIVE_INFINITY
     this.#filling = undefined
+    if (onlyId === undefined || bytes.length <= max) this.#waiting.push({ bytes, lastId })
+    else {
+      const message = `the arguments of the call take ${bytes.length} bytes; the server takes messages of ${max}`
+      this.#refuse(onlyId, 'PAYLOAD_TOO_LARGE', message)
+    }
+  }
+
+  #refuse(id: number, reason: Reason, message: string): void {
+    queueMicrotask(() => this.onRefused(id, new Failure(reason, message)))
   }
 }
+
+/** The most bytes in front of a field's content: a tag and a length. */
+const MAX_FIELD_HEAD_BYTES = 6
+
+/** The most bytes of a call, and of the group that it may begin, without their arguments and names. */
+const HEADS_BYTES = 160
+
+/** At most how many bytes the arguments and names of a group have. */
+const boundOf = ({ pool, function: name, args, kwargs }: GroupHead): number =>
+  bytesOf(args, kwargs) + MAX_FIELD_HEAD_BYTES * args.length + 3 * (pool.length + name.length)
 
 /** A message without calls. */
 const encode = (fields: Partial<CallRequest>): Buffer =>

@@ -48,8 +48,9 @@ export class StreamTransport extends UnaryTransport {
   #usableSession(): Session {
     if (this.#session?.isUsable) return this.#session
     if (this.#session) this.#earlier.push(this.#session)
+    this.maxMessageBytes = this.#session?.maxBytes ?? this.maxMessageBytes
     this.#earlier = this.#earlier.filter(({ hasEnded }) => !hasEnded)
-    this.#session = new Session(() => this.openStream(CALL), this.isConnected)
+    this.#session = new Session(() => this.openStream(CALL), this.isConnected ? this.maxMessageBytes : undefined)
     return this.#session
   }
 }

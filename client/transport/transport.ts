@@ -22,6 +22,8 @@ import { Failure } from '../../wire/failure.js'
  * - T8  It calls `onEvent` when the connection comes and when it goes, in turns, and when a worker of the pool that it has
  *       opened exits. Not after close(), and never while another method runs. Its events depend on what it knows: without
  *       a connection, or without a pool of its own, there are none.
+ * - T9  A chunk that is too large for a message fails alone: its outcome is PAYLOAD_TOO_LARGE. It has not started, and the
+ *       other chunks of its request go on.
  */
 export interface Transport {
   /** Set at most once, before the first call. */
@@ -200,6 +202,9 @@ export interface PoolView {
   }
   readonly workersStarted: number
 }
+
+/** Whether a call was refused for its size (T9). It may also be the size of another call of the same message. */
+export const isTooLarge = ({ reason, started }: Failure): boolean => reason === 'PAYLOAD_TOO_LARGE' && started === false
 
 /** The failure of a call whose answer from the server holds neither a payload nor a failure. */
 export const NO_OUTCOME = new Failure('INTERNAL', 'the server sent neither a result nor a failure')

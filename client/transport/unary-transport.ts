@@ -11,8 +11,9 @@ import type {
 import * as routing from '../../proto/gen/farpool/routing/v1/routing.js'
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import { mayUseProxy } from '../../wire/address.js'
-import { Failure, statusToFailure } from '../../wire/failure.js'
-import { asBuffer } from '../../wire/framing/protobuf.js'
+import { halfway } from '../../wire/chunks.js'
+import { asFailure, Failure, statusToFailure } from '../../wire/failure.js'
+import { asBuffer, bytesOf } from '../../wire/framing/protobuf.js'
 import { RPC_METHODS } from '../../wire/rpc-methods.js'
 import { neverSent, withWholeTimeout } from '../../wire/timeout.js'
 import type { ClientOptions } from '../options.js'
@@ -30,17 +31,18 @@ import { poolViewOf } from './pool-view.js'
 import { atDeadline, Resend } from './resend.js'
 import { clientTls } from './tls.js'
 import { tokenCredentials } from './token.js'
-import type {
-  ChunkOutcome,
-  ChunksCall,
-  FunctionCall,
-  Lease,
-  OpenPoolCall,
-  Pending,
-  Sink,
-  Ticket,
-  Transport,
-  TransportEvent,
+import {
+  type ChunkOutcome,
+  type ChunksCall,
+  type FunctionCall,
+  isTooLarge,
+  type Lease,
+  type OpenPoolCall,
+  type Pending,
+  type Sink,
+  type Ticket,
+  type Transport,
+  type TransportEvent,
 } from './transport.js'
 
 /** The path of an RPC, and how its messages are encoded and decoded. */
@@ -55,6 +57,8 @@ export class UnaryTransport implements Transport {
   /** Resolves when the owned pool has ended, if there is one. */
   #leaseEnded: Promise<unknown> = Promise.resolve()
   onEvent?: (event: TransportEvent) => void
+  /** The server's limit for one message, in bytes, 0 for none; undefined until it is known. */
+  protected maxMessageBytes: number | undefined
 
   /**
    * @param address has been checked (wire/address.ts).
@@ -116,24 +120,56 @@ export class UnaryTransport implements Transport {
     return cancellation
   }
 
-  /** One RPC for all chunks. If the server refuses it for now, the whole request is sent again: no chunk has started (T6). */
+  /** One RPC for all chunks; if they are too large for a message, one for each half, one after the other (T9). */
   chunks(call: ChunksCall, onOutcome: (outcome: ChunkOutcome) => void): Pending<void> {
     const cancellation = new Cancellation()
     const stopTimer = this.#atDeadline(call, cancellation)
+    const send = async (chunks: readonly number[]): Promise<void> => {
+      const payloads = chunks.flatMap((chunk) => call.chunks[chunk] ?? [])
+      try {
+        await this.#imap({ ...call, chunks: payloads }, cancellation, (outcome) =>
+          onOutcome({ ...outcome, chunk: chunks[outcome.chunk] ?? 0 }),
+        )
+      } catch (thrown) {
+        const failure = asFailure(thrown)
+        const [chunk = 0] = chunks
+        if (!isTooLarge(failure)) throw chunks.length < call.chunks.length ? failure.ofOneAmongMany() : failure
+        if (chunks.length === 1)
+          return onOutcome({ chunk, payload: undefined, failures: [{ item: undefined, failure }] })
+        const half = halfway(payloads.map(({ length }) => length))
+        await send(chunks.slice(0, half))
+        await send(chunks.slice(half))
+      }
+    }
+    const outcome = send([...call.chunks.keys()])
+    return { outcome: outcome.finally(stopTimer), cancel: (reason) => cancellation.cancel(reason) }
+  }
+
+  /** One RPC. If the server refuses it for now, it is sent again: no chunk has started (T6). */
+  #imap(call: ChunksCall, cancellation: Cancellation, onOutcome: (outcome: ChunkOutcome) => void): Promise<void> {
+    const bytes = bytesOf([...call.args, ...call.chunks], call.kwargs)
+    const max = this.maxMessageBytes || Number.POSITIVE_INFINITY
+    if (bytes > max) {
+      const message = `the request takes ${bytes} bytes; the server takes messages of ${max}`
+      return Promise.reject(new Failure('PAYLOAD_TOO_LARGE', message))
+    }
     const resend = new Resend(call.deadline, this)
     const left = new Set(call.chunks.keys())
-    const outcome = new Promise<void>((resolve, reject) => {
+    return new Promise((resolve, reject) => {
       const send = () => {
-        const rpc = this.#connecting.bound(this.#imap(call))
+        const rpc = this.#connecting.bound(this.#imapRpc(call))
         // 'end' follows 'error'.
         let hasFailed = false
         cancellation.onCancel = () => rpc.cancel()
+        // It may have been cancelled between two RPCs.
+        if (cancellation.reason) rpc.cancel()
         rpc.on('data', (frame: routing.IMapResponse) => {
           for (const chunk of frame.outcomes) if (left.delete(chunk.chunk)) onOutcome(chunkOutcome(chunk))
         })
         rpc.on('error', (error: ServiceError) => {
           hasFailed = true
-          const failure = withWholeTimeout(this.#failureOf(error, rpc, cancellation), call.timeoutMs)
+          const reason = withWholeTimeout(this.#failureOf(error, rpc, cancellation), call.timeoutMs)
+          const failure = left.size < call.chunks.length ? reason.ofOneAmongMany() : reason
           if (cancellation.reason || !resend.again(failure, send)) return reject(failure)
           cancellation.onCancel = () => {
             resend.stop()
@@ -148,7 +184,6 @@ export class UnaryTransport implements Transport {
       }
       send()
     })
-    return { outcome: outcome.finally(stopTimer), cancel: (reason) => cancellation.cancel(reason) }
   }
 
   openPool(call: OpenPoolCall): Lease {
@@ -200,6 +235,7 @@ export class UnaryTransport implements Transport {
   async serverInfo(pool: string) {
     const info = await this.#ask(RPC_METHODS.getServerInfo, { pool })
     this.#wasConnected = true
+    this.maxMessageBytes = info.maxMessageBytes
     return info
   }
 
@@ -239,7 +275,7 @@ export class UnaryTransport implements Transport {
     )
   }
 
-  #imap({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
+  #imapRpc({ deadline, failFast, ...call }: ChunksCall): ClientReadableStream<routing.IMapResponse> {
     return this.#client.makeServerStreamRequest(
       RPC_METHODS.iMap.path,
       (request: routing.MapRequest) => asBuffer(routing.MapRequest.encode(request).finish()),

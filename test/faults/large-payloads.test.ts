@@ -2,7 +2,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { Pool } from 'farpool'
 import { describe, expect, it } from 'vitest'
 import { sharedFarm } from '../support/farm.js'
-import { until } from '../support/server.js'
+import { FUNCTIONS, until } from '../support/server.js'
 
 /** Calls and results of megabytes, in total more than all buffers hold. */
 
@@ -12,6 +12,14 @@ const farm = sharedFarm({ args: ['--processes', '2', '--max-message-bytes', Stri
 
 const bytes = (length: number) => new Uint8Array(length)
 const isRight = (value: unknown, length: number) => value instanceof Uint8Array && value.length === length
+
+describe('a map over JSON', () => {
+  it('divides a chunk that is longer than any text may be', async () => {
+    await using pool = await Pool.local(FUNCTIONS, { processes: 1, encoding: 'json' })
+    const text = 'x'.repeat(270 * MIB)
+    expect(await pool.map('lengthOf', [text, 'y', text], { chunksize: 3 })).toEqual([text.length, 1, text.length])
+  })
+})
 
 describe('a session', () => {
   it('completes a map of 100 chunks of 4 MiB', async () => {

@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs'
 import { LimitError, type Pool } from 'farpool'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import {
@@ -7,11 +8,11 @@ import {
   OnError,
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { statusToFailure } from '../../wire/failure.js'
-import { errorOf, linesOf } from '../support/calls.js'
+import { errorOf, linesOf, waiting } from '../support/calls.js'
 import { sharedFarm } from '../support/farm.js'
 import { answer, failure, mapRequest, values } from '../support/stub.js'
 
-/** Chunks whose results are together larger than a message: no item is lost for the size of another. */
+/** Chunks whose items, or whose results, are together larger than a message: no item is lost for the size of another. */
 
 const MAX = 100_000
 const farm = sharedFarm({ args: ['--processes', '1', '--max-message-bytes', String(MAX)] })
@@ -35,6 +36,7 @@ const KINDS = ['text', 'numbers', 'deep', 'instance']
 
 describe.each([
   ['stream', {}, [...KINDS, 'map']],
+  ['stream', { processes: 1 }, []],
   ['stream', { encoding: 'json' }, [...KINDS, 'toJSON']],
   ['unary', {}, KINDS],
 ] as const)('over %s with %o,', (transport, options, kinds) => {
@@ -97,6 +99,46 @@ describe.each([
     expect(settled).toMatchObject([{ value: 'x' }, { reason }, { value: text(40_000) }, { reason }, { value: 'y' }])
   })
 
+  it.each([1, 4])(
+    'an item that is too large to be sent fails alone, and its error names it (chunksize %i)',
+    async (chunksize) => {
+      const tooLarge = {
+        index: 1,
+        reason: 'PAYLOAD_TOO_LARGE',
+        started: false,
+        message: expect.stringMatching(/^item 1 is too large: .* 2\d{5} bytes; .* 100000$/),
+      }
+      const items = ['a', text(200_000), 'c', 'd'].map((line) => [file, line])
+      const settled = await pool.starmap('appendLine', items, { chunksize, settle: true })
+      expect(settled).toMatchObject([
+        { value: 'a' },
+        { status: 'rejected', reason: tooLarge },
+        { value: 'c' },
+        { value: 'd' },
+      ])
+      expect(linesOf(file)).toBe(3)
+      const error = await errorOf(pool.starmap('appendLine', items, { chunksize }))
+      expect(error).toBeInstanceOf(LimitError)
+      expect(error).toMatchObject(tooLarge)
+      const results = pool.imap('identity', ['a', text(200_000), 'c'], { chunksize })
+      expect(await results.next()).toEqual({ done: false, value: 'a' })
+      expect(await errorOf(results.next())).toMatchObject(tooLarge)
+      expect(await results.next()).toEqual({ done: false, value: 'c' })
+    },
+  )
+
+  it('a chunk that is too large only as a whole is divided', async () => {
+    const items = Array.from({ length: 8 }, (_, at) => [file, text(30_000 + at)])
+    expect(lengths(await pool.starmap('appendLine', items, { chunksize: 8 }))).toEqual(
+      lengths(items.map(([, line]) => line)),
+    )
+    expect(linesOf(file)).toBe(8)
+    // Also where the client chooses the chunks, and where many small ones share a request.
+    const many = Array.from({ length: 300 }, (_, at) => text(1_000 + at))
+    expect(await pool.map('identity', many)).toEqual(many)
+    expect(await pool.map('identity', many, { chunksize: 1 })).toEqual(many)
+  })
+
   it('`retry` counts the attempts of each item for itself', async () => {
     // The results of the first two fill the chunk, so that the third one runs later, for the first time.
     const [first, second, third] = [farm.fresh(), farm.fresh(), farm.fresh()]
@@ -109,6 +151,16 @@ describe.each([
       10, 60_000, 20,
     ])
     expect([first, second, third].map(linesOf)).toEqual([2, 1, 2])
+  })
+
+  it('a call that is too large leaves the other calls of its client alone', async () => {
+    const { result } = await waiting(pool, file)
+    const large = pool.map('identity', ['a', text(200_000)], { chunksize: 2, settle: true })
+    const alone = errorOf(pool.apply('identity', [text(200_000)]))
+    expect(await alone).toMatchObject({ reason: 'PAYLOAD_TOO_LARGE' })
+    writeFileSync(`${file}.go`, '')
+    expect(await result).toBe('went on')
+    expect(await large).toMatchObject([{ value: 'a' }, { reason: { index: 1 } }])
   })
 })
 

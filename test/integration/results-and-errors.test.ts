@@ -136,27 +136,6 @@ describe('a payload above --max-message-bytes', () => {
     ])
     expect(await pool.apply('add', [1, 2])).toBe(3)
   })
-
-  it('names the chunk, and what to do', async () => {
-    await using farm = await startFarm({ args: ['--processes', '1', '--max-message-bytes', '100000'] })
-    const texts = Array.from({ length: 8 }, () => 'x'.repeat(40_000))
-    const tooLarge = { name: 'LimitError', reason: 'PAYLOAD_TOO_LARGE' }
-    for (const call of [
-      () => farm.pool.map('identity', texts, { chunksize: 4 }),
-      () => farm.pool.imap('identity', texts, { chunksize: 4 }).next(),
-    ]) {
-      const error = await errorOf(call())
-      expect(error).toMatchObject(tooLarge)
-      expect(error.message).toMatch(/^the chunk of items 0 to 3 is too large: .*; use a smaller chunksize$/)
-    }
-    const single = await errorOf(farm.pool.map('identity', ['x', 'x'.repeat(200_000)], { chunksize: 1 }))
-    expect(single).toMatchObject({ ...tooLarge, message: expect.stringMatching(/^item 1 is too large: /) })
-    const results = await errorOf(farm.pool.map('dates', [2_000, 30_000], { chunksize: 2 }))
-    expect(results).toMatchObject({
-      reason: 'RESULT_TOO_LARGE',
-      message: expect.stringMatching(/^the result of item 1 is too large: /),
-    })
-  })
 })
 
 describe('an address without a server', () => {

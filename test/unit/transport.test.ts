@@ -83,6 +83,12 @@ class ReceivedChunks implements Pending<void> {
     if (--this.#left === 0) this.#resolve()
   }
 
+  /** Ends one chunk with a failure of the whole chunk. */
+  refuse(chunk: number, failure: Failure): void {
+    this.onOutcome({ chunk, payload: undefined, failures: [{ item: undefined, failure }] })
+    if (--this.#left === 0) this.#resolve()
+  }
+
   fail(reason: Failure): void {
     this.#reject(reason)
   }
@@ -354,6 +360,33 @@ describe('map over a transport', () => {
     await expect(result).rejects.toMatchObject({ name: 'LimitError', reason: 'QUEUE_FULL', started: undefined })
     expect(first.cancelled.map(({ reason }) => reason)).toEqual(['CANCELLED'])
     expect(second.cancelled).toEqual([])
+  })
+})
+
+const tooLarge = new Failure('PAYLOAD_TOO_LARGE', 'it has 2 bytes; the limit is 1')
+
+describe('a chunk that its transport refuses for its size', () => {
+  it('is divided until only the item is left that is too large, which its error names', async () => {
+    const { transport, pool } = open()
+    const result = pool.map('double', [1, 2, 'large'.repeat(100), 4], { chunksize: 4, settle: true })
+    const sent: unknown[][] = []
+    for (let at = 0; sent.flat().length < 4; at++) {
+      const request = await received(transport.requests, at)
+      const [items = []] = request.items
+      if (items.length > 1 && items.includes('large'.repeat(100))) request.refuse(0, tooLarge)
+      else {
+        sent.push(items)
+        if (items.length === 1 && typeof items[0] === 'string') request.refuse(0, tooLarge)
+        else request.end(0, (item) => 2 * Number(item))
+      }
+    }
+    expect(await result).toMatchObject([
+      { value: 2 },
+      { value: 4 },
+      { reason: { name: 'LimitError', index: 2, message: 'item 2 is too large: it has 2 bytes; the limit is 1' } },
+      { value: 8 },
+    ])
+    expect(transport.requests.length).toBeLessThanOrEqual(5)
   })
 })
 

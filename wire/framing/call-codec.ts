@@ -86,6 +86,9 @@ export const isSameHead = (a: GroupHead, b: GroupHead): boolean =>
     a.timeoutMs === b.timeoutMs &&
     a.allowPartial === b.allowPartial)
 
+/** The most bytes of the id of a cancelled call: a tag and a varint. */
+const MAX_CANCELLED_BYTES = 11
+
 /** The number of fields of a group, without its arguments and its calls. */
 const GROUP_HEAD_FIELDS = 13
 
@@ -96,7 +99,7 @@ export class CallRequestWriter {
   /** The calls of the current group. */
   readonly #items = new ProtoWriter()
   readonly #cancelled: number[] = []
-  #head: GroupHead | undefined
+  #head: { readonly fields: GroupHead; readonly bytes: Uint8Array } | undefined
   #bytes = 0
   #calls = 0
   #fields = 0
@@ -111,21 +114,22 @@ export class CallRequestWriter {
     return this.#fields
   }
 
-  /** The approximate number of bytes so far. */
+  /** At most how many bytes the message has so far. */
   get length(): number {
-    return this.#bytes + this.#items.length + 4 * this.#cancelled.length
+    const head = this.#head ? sizeOfField(this.#head.bytes.length + this.#items.length) : 0
+    return this.#bytes + head + MAX_CANCELLED_BYTES * this.#cancelled.length
   }
 
   /** The head of the current group. */
   get head(): GroupHead | undefined {
-    return this.#head
+    return this.#head?.fields
   }
 
   /** Begins a group. */
   begin(head: GroupHead): void {
     this.#endGroup()
     this.#fields += GROUP_HEAD_FIELDS + head.args.length
-    this.#head = head
+    this.#head = { fields: head, bytes: CallGroup.encode({ ...head, calls: [] }).finish() }
   }
 
   /** Adds a call to the current group. */
@@ -156,12 +160,12 @@ export class CallRequestWriter {
 
   #endGroup(): void {
     if (!this.#head) return
-    const head = CallGroup.encode({ ...this.#head, calls: [] }).finish()
+    const head = this.#head.bytes
     const bytes = head.length + this.#items.length
     const items = this.#items.takePieces().pieces
     this.#items.head(REQUEST_GROUPS, bytes)
     this.#pieces.push(this.#items.take(), head, ...items)
-    this.#bytes += bytes
+    this.#bytes += sizeOfField(bytes)
     this.#head = undefined
   }
 }
