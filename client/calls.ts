@@ -23,6 +23,10 @@ export interface UnderWay extends Ticket {
   onJoin?(): void
 }
 
+interface RequestLimits extends Partial<Pick<FunctionCall, 'deadline' | 'timeoutMs'>> {
+  readonly signal?: AbortSignal | undefined
+}
+
 /** The calls of one Pool that are under way: terminate() cancels them, and close() waits for them. */
 export class Calls {
   readonly #underWay = new Set<UnderWay>()
@@ -55,8 +59,13 @@ export class Calls {
   /**
    * Starts a request of a map or imap when its target is known. The signal, or `cancel`, can end it at any time; only the
    * first reason counts. The outcome rejects with an error for the user.
+   * @param limits the deadline ends it while it waits for its target. After that, the transport does.
    */
-  run<T>(target: Promise<Target>, start: (target: Target) => Pending<T>, signal?: AbortSignal): Pending<T> {
+  run<T>(
+    target: Promise<Target>,
+    start: (target: Target) => Pending<T>,
+    { signal, deadline, timeoutMs }: RequestLimits = {},
+  ): Pending<T> {
     let request: Pending<T> | undefined
     let cancelled: Failure | undefined
     let stopWaiting: (reason: Failure) => void = NOTHING
@@ -71,11 +80,13 @@ export class Calls {
         else stopWaiting(reason)
       },
     }
+    const late = (reason: Failure) => call.cancel(withWholeTimeout(neverSent(reason), timeoutMs))
     const outcome = async (): Promise<T> => {
       this.add(call)
       const stopListening = signal && onAbort(signal, call)
+      const stopTimer = deadline === undefined ? NOTHING : atDeadline({ deadline, timeoutMs }, late)
       try {
-        const known = await Promise.race([cancelledEarly, target])
+        const known = await Promise.race([cancelledEarly, target]).finally(stopTimer)
         if (cancelled) throw cancelled
         request = start(known)
         return await request.outcome
@@ -204,8 +215,8 @@ class Apply<T> implements Sink, UnderWay {
 
   /** Makes the call again after a pause and returns true, or returns false: the error is final. */
   #makeAgain(error: unknown): boolean {
-    const pause = pauseBefore(this.#retry, this.#attempts, error)
-    if (pause === undefined || Date.now() + pause > (this.call.deadline ?? Number.POSITIVE_INFINITY)) return false
+    const pause = pauseBefore(this.#retry, this.#attempts, error, this.call.deadline)
+    if (pause === undefined) return false
     this.#attempts++
     this.#state = 'waiting'
     this.#resend = undefined

@@ -40,6 +40,8 @@ interface Part {
 export class Chunk {
   /** What is sent: `#sent`, encoded. */
   payload: Uint8Array = NOTHING
+  /** The Unix time, in milliseconds, at which the time of its items ends; undefined for no limit. */
+  deadline: number | undefined
   /** The places of the items in the payload; undefined for all. */
   #sent: readonly number[] | undefined
   /** What is sent after that. */
@@ -158,7 +160,7 @@ export class Chunk {
   /** The pause before an item that failed is made again; undefined if its error is final. */
   #pauseBefore(place: number, error: unknown): number | undefined {
     const attempts = this.#attempts?.get(place) ?? 0
-    const pause = pauseBefore(this.options.retry, attempts, error)
+    const pause = pauseBefore(this.options.retry, attempts, error, this.deadline)
     if (pause === undefined) return undefined
     this.#attempts ??= new Map()
     this.#attempts.set(place, attempts + 1)
@@ -261,13 +263,21 @@ export function least(numbers: Iterable<number>): number {
 /**
  * The pause before a call is made again, in milliseconds.
  * @param attempts how often it was made again before.
+ * @param deadline the Unix time, in milliseconds, by which the pause has to end; undefined for no limit.
  * @returns undefined if the error is final.
  */
-export function pauseBefore(retry: RetryOptions | undefined, attempts: number, error: unknown): number | undefined {
+export function pauseBefore(
+  retry: RetryOptions | undefined,
+  attempts: number,
+  error: unknown,
+  deadline: number | undefined,
+): number | undefined {
   if (retry === undefined || attempts >= retry.times) return undefined
   const { delay = 0, backoff = 1, on = (thrown: unknown) => thrown instanceof RemoteError } = retry
+  const pause = Math.min(MAX_TIMER_MS, delay * backoff ** attempts)
+  if (deadline !== undefined && Date.now() + pause > deadline) return undefined
   try {
-    return isFinal(error) || on(error) !== true ? undefined : Math.min(MAX_TIMER_MS, delay * backoff ** attempts)
+    return !isFinal(error) && on(error) === true ? pause : undefined
   } catch (thrown) {
     warn(thrown)
     return undefined

@@ -83,14 +83,17 @@ type State =
 /**
  * imap: pulls items from the input, sends them in chunks, and hands out the results.
  *
- *   input ── #pump ──▶ #batch ── #send ──▶ request ──▶ #arrived ──▶ #order (if ordered) ──▶ #ready ──▶ next()
- *     ▲                                                                                            │
- *     └────── the window has room: a chunk counts from when it is pulled until it is consumed ─────┘
+ *   input ── #pump ──▶ #unsent ── #flush ──▶ request ──▶ #arrived ──▶ #order (if ordered) ──▶ #ready ──▶ next()
+ *     ▲                                                                                              │
+ *     └─────── the window has room: a chunk counts from when it is pulled until it is consumed ──────┘
  *
  * - I1  It starts at once, as in CPython, but never holds more of the input than the window: an input may be endless.
  *       join() removes this limit, because nobody may be consuming any more.
  * - I2  A chunk is in #chunks from when it is pulled until its outcome arrives.
  * - I3  next(), also that of chunks(), hands out results in the order in which they were asked for.
+ * - I4  The time of a chunk begins when it is sent for the first time, and goes on when it is sent again. With a timeout, no
+ *       more chunks are under way than the pool has processes: else that time would pass in the queue, behind other chunks
+ *       of the same imap.
  */
 export class Imap<R> implements ImapIterator<R>, UnderWay {
   #state: State = { kind: 'pulling' }
@@ -103,8 +106,12 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #pulledItems = 0
   /** The chunks whose outcome has not arrived, by number. */
   readonly #chunks = new Map<number, Pulled>()
-  /** The numbers of the chunks that the next request sends. */
-  #batch: number[] = []
+  /** The numbers of the chunks that have to be sent. */
+  readonly #unsent: number[] = []
+  /** With a timeout, each chunk is a request of its own, which the deadline ends. */
+  readonly #isTimed: boolean
+  /** How many requests may be under way (I4). */
+  #maxRequests: number
   readonly #requests = new Set<Pending<void>>()
   readonly #order = new ReorderBuffer<ChunkResult>()
   /** The results that can be handed out. */
@@ -133,15 +140,21 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     private readonly imap: ImapCall,
   ) {
     this.#input = iteratorOf(input)
-    const { signal, chunksize = 1, retry, onProgress } = imap.options
+    const { signal, chunksize = 1, timeout, retry, onProgress } = imap.options
     this.#chunksize = chunksize
     this.#chunkOptions = { encoding: imap.encoding, retry }
+    this.#isTimed = deadlineAfter(timeout) !== undefined
+    this.#maxRequests = this.#isTimed ? 1 : Number.POSITIVE_INFINITY
     this.#progress = onProgress && new ProgressReport(onProgress)
     this.#total = sizeOf(input)
     calls.add(this)
     if (signal) this.#stopListening = onAbort(signal, this)
     backing.target().then(
-      ({ processes }) => this.#window.fit(processes),
+      ({ processes }) => {
+        this.#window.fit(processes)
+        this.#maxRequests = Math.max(this.#maxRequests, processes)
+        this.#flush()
+      },
       // The first request fails with this error.
       () => {},
     )
@@ -296,31 +309,25 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     this.#chunks.set(number, { chunk, pulledAt: performance.now() })
     // The errors of items that cannot be encoded are thrown at the places of their results.
     if (chunk.hasEnded) return this.#arrived(number, chunk)
-    this.#enqueue(number, chunk)
+    // The chunks that are pulled in this turn of the event loop travel together.
+    if (this.#unsent.push(number) === 1) queueMicrotask(() => this.#flush())
   }
 
-  #enqueue(number: number, { payload }: Chunk): void {
-    this.#window.sent(payload.length)
-    // A chunk with a timeout is a request of its own, which the deadline ends.
-    if (this.imap.options.timeout !== undefined) return this.#send([number])
-    this.#batch.push(number)
-    if (this.#batch.length === 1) {
-      queueMicrotask(() => {
-        const numbers = this.#batch
-        this.#batch = []
-        this.#send(numbers)
-      })
+  /** Sends the chunks that may be sent now. */
+  #flush(): void {
+    while (this.#unsent.length > 0 && this.#requests.size < this.#maxRequests) {
+      this.#send(this.#unsent.splice(0, this.#isTimed ? 1 : this.#unsent.length))
     }
   }
 
-  /** Sends the chunks that were pulled in this turn of the event loop as one request. */
   #send(numbers: readonly number[]): void {
-    if (this.#state.kind === 'ended') return
+    const { timeout } = this.imap.options
     const chunks = numbers.flatMap((number) => this.#chunks.get(number)?.chunk ?? [])
     const payloads = chunks.map(({ payload }) => payload)
-    const { timeout } = this.imap.options
-    const deadline = deadlineAfter(timeout)
+    for (const payload of payloads) this.#window.sent(payload.length)
     const start = ({ pool }: Target): Pending<void> => {
+      const deadline = chunks[0]?.deadline ?? deadlineAfter(timeout)
+      for (const chunk of chunks) chunk.deadline = deadline
       const request = this.transport.chunks(
         { ...this.imap.call, deadline, timeoutMs: timeout, pool, spread: false, failFast: false, chunks: payloads },
         (outcome) => this.#onOutcome(numbers[outcome.chunk], outcome),
@@ -335,26 +342,37 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
     this.#requests.add(request)
     void request.outcome
       .catch((error: unknown) => {
-        if (deadline !== undefined && error instanceof TimeoutError) this.#timedOut(numbers, error)
+        if (this.#isTimed && error instanceof TimeoutError) this.#timedOut(numbers, error)
         else this.#fail(error)
       })
-      .finally(() => this.#requests.delete(request))
+      .finally(() => {
+        this.#requests.delete(request)
+        this.#flush()
+      })
   }
 
   #onOutcome(number: number | undefined, outcome: ChunkOutcome): void {
-    const pulled = number === undefined ? undefined : this.#chunks.get(number)
-    if (number === undefined || !pulled) return
-    const { chunk, pulledAt } = pulled
-    this.#window.arrived(chunk.payload.length, performance.now() - pulledAt, this.#wake.length > 0)
+    const chunk = this.#cameBack(number)
+    if (number === undefined || !chunk) return
     const pause = chunk.settle(outcome)
     if (pause === undefined) this.#arrived(number, chunk)
-    else this.#sendAgain(number, chunk, pause)
+    else this.#sendAgain(number, pause)
   }
 
-  #sendAgain(number: number, chunk: Chunk, pauseMs: number): void {
+  /** The chunk, which is not under way any more; undefined if the imap has ended. */
+  #cameBack(number: number | undefined): Chunk | undefined {
+    const pulled = number === undefined ? undefined : this.#chunks.get(number)
+    if (!pulled) return undefined
+    this.#window.arrived(pulled.chunk.payload.length, performance.now() - pulled.pulledAt, this.#wake.length > 0)
+    return pulled.chunk
+  }
+
+  /** Before the others: its time passes. */
+  #sendAgain(number: number, pauseMs: number): void {
     const timer = setTimeout(() => {
       this.#pauses.delete(timer)
-      this.#enqueue(number, chunk)
+      this.#unsent.unshift(number)
+      this.#flush()
     }, pauseMs)
     this.#pauses.add(timer)
   }
@@ -362,7 +380,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   /** The items of the chunk, which has one request, fail; the iteration goes on. */
   #timedOut(numbers: readonly number[], error: unknown): void {
     for (const number of numbers) {
-      const chunk = this.#chunks.get(number)?.chunk
+      const chunk = this.#cameBack(number)
       chunk?.fail(error)
       if (chunk) this.#arrived(number, chunk)
     }
@@ -403,6 +421,7 @@ export class Imap<R> implements ImapIterator<R>, UnderWay {
   #end(lastError: LastError): void {
     this.#become({ kind: 'ended', lastError })
     this.#chunks.clear()
+    this.#unsent.length = 0
     for (const timer of this.#pauses) clearTimeout(timer)
     this.#stopListening()
     this.calls.remove(this)

@@ -37,7 +37,8 @@ export function startMap<R>(
   const call = { ...map, site: options.settle ? callSite() : undefined }
   const start = ({ pool, processes }: Target) =>
     new MapRequests(transport, { ...call, call: { ...map.call, pool } }, items, processes)
-  return resultOf(calls.run(backing.target(), start, options.signal), options)
+  const { deadline, timeoutMs } = map.call
+  return resultOf(calls.run(backing.target(), start, { signal: options.signal, deadline, timeoutMs }), options)
 }
 
 /**
@@ -132,9 +133,10 @@ class MapRequests<R> implements Pending<R[]> {
 
   /** @throws EncodingError if an item cannot be encoded; with `settle` that is the outcome of the item. */
   #chunksOf(from: number, to: number): Chunk[] {
-    const { encoding, options } = this.map
+    const { call, encoding, options } = this.map
     const { chunksize, settle, retry } = options
     const chunk = new Chunk(this.items.slice(from, to), from, { encoding, retry })
+    chunk.deadline = call.deadline
     if (chunk.error !== undefined && !settle) throw chunk.error
     if (chunksize !== undefined || to - from === 1 || chunk.payload.length <= CHUNK_MAX_BYTES) return [chunk]
     const parts = Math.min(to - from, Math.ceil(chunk.payload.length / CHUNK_MAX_BYTES) + 1)

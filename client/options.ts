@@ -76,7 +76,8 @@ export interface RetryOptions {
 export interface CallOptions {
   /**
    * How long the call may take in all, in milliseconds: in the queue and running. After it, the call fails with
-   * TimeoutError and the server cancels it. For imap and imapUnordered: how long each chunk may take. Default: no limit.
+   * TimeoutError and the server cancels it. For imap and imapUnordered: how long each chunk may take, from when it is first
+   * sent; with a timeout, as many chunks are under way as the pool has processes. Default: no limit.
    */
   timeout?: number
   /** How long the call, or each chunk of a map, may wait for a worker, in milliseconds. Default: no limit. */

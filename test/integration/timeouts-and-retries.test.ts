@@ -1,9 +1,11 @@
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
 import { Pool, TimeoutError } from 'farpool'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { errorOf, waiting } from '../support/calls.js'
+import { errorOf, linesOf, waiting } from '../support/calls.js'
 import { sharedFarm } from '../support/farm.js'
-import { until } from '../support/server.js'
+import { FUNCTIONS, until } from '../support/server.js'
 
 /** Timeouts, retries and cancellation, as options of a function in its module and of a call. */
 
@@ -79,6 +81,54 @@ describe('a call', () => {
       expect(await one.apply('add', [1, 2])).toBe(3)
     },
   )
+})
+
+describe.each(['local', 'stream', 'unary'] as const)('the timeout of an imap over %s', (transport) => {
+  const open = () =>
+    transport === 'local'
+      ? Pool.local(FUNCTIONS, { processes: 1 })
+      : new Pool(farm.address, { processes: 1, transport })
+
+  it('is for each item: it does not pass while others of the same imap run', async () => {
+    await using one = await open()
+    await one.apply('add', [1, 1])
+    // Together they take twice as long.
+    const items = Array.from({ length: 20 }, () => 40)
+    const outcomes: unknown[] = []
+    for await (const { status } of one.imap('busyFor', items, { timeout: 400, settle: true })) outcomes.push(status)
+    expect(outcomes).toEqual(items.map(() => 'fulfilled'))
+  })
+
+  it('does not begin anew when an item is made again', async () => {
+    await using one = await open()
+    const retry = { times: 300, delay: 20 }
+    const error = await errorOf(one.imap('appendAndThrow', [file], { timeout: 400, retry }).next())
+    expect(error).toMatchObject({ name: expect.stringMatching(/^(Remote|Timeout)Error$/) })
+    expect(linesOf(file)).toBeLessThan(100)
+  })
+})
+
+describe('a map', () => {
+  it('makes no item again whose pause would end after its timeout', async () => {
+    const retry = { times: 1, delay: 600_000 }
+    expect(await errorOf(farm.pool.map('appendAndThrow', [file], { timeout: 60_000, retry }))).toMatchObject({
+      name: 'RemoteError',
+      index: 0,
+    })
+  })
+
+  it('has a timeout also while its server does not answer', async () => {
+    const silent = createServer().listen(0, '127.0.0.1')
+    await once(silent, 'listening')
+    const pool = new Pool(`127.0.0.1:${(silent.address() as AddressInfo).port}`)
+    expect(await errorOf(pool.map('add', [1], { timeout: 50 }))).toMatchObject({
+      name: 'TimeoutError',
+      started: false,
+      metadata: { phase: 'queued', limit_ms: '50' },
+    })
+    await pool.terminate()
+    silent.close()
+  })
 })
 
 describe('a map of 50,000 chunks', () => {
