@@ -130,7 +130,7 @@ export interface ItemsOptions extends CallOptions {
 export interface MapOptions extends ItemsOptions {
   /**
    * The number of items in a task; an integer of 1 or more. Default: ceil(items / (4 × processes)), as in Python, but
-   * fewer if they have more than 8 MiB in all.
+   * fewer if they would have more than 8 MiB in all, as far as a sample of them tells.
    */
   chunksize?: number
   /**

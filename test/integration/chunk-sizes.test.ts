@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs'
-import { LimitError, type Pool } from 'farpool'
+import { LimitError, Pool } from 'farpool'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import {
   type IMapResponse,
@@ -10,6 +10,7 @@ import {
 import { statusToFailure } from '../../wire/failure.js'
 import { errorOf, linesOf, waiting } from '../support/calls.js'
 import { sharedFarm } from '../support/farm.js'
+import { FUNCTIONS } from '../support/server.js'
 import { answer, failure, mapRequest, values } from '../support/stub.js'
 
 /** Chunks whose items, or whose results, are together larger than a message: no item is lost for the size of another. */
@@ -161,6 +162,17 @@ describe.each([
     writeFileSync(`${file}.go`, '')
     expect(await result).toBe('went on')
     expect(await large).toMatchObject([{ value: 'a' }, { reason: { index: 1 } }])
+  })
+})
+
+describe('a map without a chunksize', () => {
+  it('has chunks of at most 8 MiB, and no more of them than that takes', async () => {
+    await using pool = await Pool.local(FUNCTIONS, { processes: 1 })
+    const before = (await pool.info()).tasks.submitted
+    // A quarter of them has 10 MiB.
+    const items = Array.from({ length: 40 }, () => new Uint8Array(2 ** 20))
+    expect((await pool.map('identity', items)).length).toBe(40)
+    expect((await pool.info()).tasks.submitted - before).toBe(Math.ceil(40 / 7))
   })
 })
 
