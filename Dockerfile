@@ -43,6 +43,6 @@ USER 1000:1000
 WORKDIR /functions
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s --retries=3 \
-  CMD ["node", "/app/dist/cli/main.js", "health"]
+  CMD ["node", "/app/dist/cli/main.js", "health", "--own"]
 ENTRYPOINT ["tini", "--", "node", "/app/dist/cli/main.js"]
 CMD ["serve", "/app/dist/examples/math.js"]

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 import type { PoolOptions, TlsOptions } from '../client/index.js'
-import { OPTIONS, type OptionSpec } from '../server/option-table.js'
+import { boolean, OPTIONS, type OptionSpec } from '../server/option-table.js'
 import { reachedAt } from '../wire/address.js'
 import { reasonOf } from '../wire/values/value-errors.js'
 import { addOption, givenFor } from './configuration.js'
@@ -11,7 +11,7 @@ import { UsageError } from './exit-codes.js'
 const TLS: OptionSpec = {
   name: 'tls',
   about: 'use TLS, and check the certificate of the server; the other TLS options imply it',
-  schema: OPTIONS.watch.schema,
+  schema: boolean,
   default: false,
 }
 

@@ -13,6 +13,7 @@ export interface Configuration {
 }
 
 const KEYS = Object.keys(OPTIONS) as OptionKey[]
+const RIVALS: Partial<Record<OptionKey, OptionKey>> = { initargs: 'initargsFile', initargsFile: 'initargs' }
 const specOf = (key: OptionKey): OptionSpec => OPTIONS[key]
 
 /** Adds the options of a server to a command. */
@@ -61,13 +62,16 @@ export async function readConfiguration(modules: readonly string[], command: Com
   const path: string | undefined = command.getOptionValue('config')
   const file = path === undefined ? {} : await fileOptions(path)
   const options: Record<string, unknown> = { ...file, ...(modules.length > 0 && { modules }) }
-  const labels = new Map<string, string>()
+  const labels = new Map<string, string>(modules.length > 0 ? [['modules', 'the command line']] : [])
   for (const key of KEYS) {
     const given = givenFor(command, specOf(key))
     if (given) {
       options[key] = given.value
       labels.set(key, given.label)
     }
+    // What excludes it, and comes from a lower place, is not meant.
+    const rival = RIVALS[key]
+    if (given && rival && !labels.has(rival)) delete options[rival]
     if (specOf(key).isSecret) delete process.env[environmentName(specOf(key).name)]
   }
   const inFile = (name: string) => `${name} in ${path}`

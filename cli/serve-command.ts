@@ -2,16 +2,17 @@ import { setFlagsFromString } from 'node:v8'
 import { Command, Option } from 'commander'
 import { readTokens } from '../server/auth/token-file.js'
 import { functionsOfPools } from '../server/check.js'
-import type { ServeOptions } from '../server/config.js'
+import type { ServeConfig, ServeOptions } from '../server/config.js'
 import { TlsCredentials } from '../server/grpc/certificates.js'
 import { type RunningServer, serve } from '../server/index.js'
 import { availableMemory } from '../server/ops/host-limits.js'
 import { defaultLogFormat, LOG_FORMATS, Log, type LogFormat } from '../server/ops/log.js'
-import { OPTIONS, type OptionSpec } from '../server/option-table.js'
+import { boolean, OPTIONS, type OptionSpec } from '../server/option-table.js'
 import { resolveConfig } from '../server/resolve-config.js'
 import { printableJson, printableLine } from '../wire/printable.js'
 import { jsonOption, optionsIn } from './command-options.js'
 import { addOption, addServerOptions, givenFor, printedConfig, readConfiguration } from './configuration.js'
+import { unreadVariables } from './environment.js'
 import { Exit, errorJson, exitCodeOf, fail, remoteStack } from './exit-codes.js'
 import { print } from './output.js'
 
@@ -21,7 +22,7 @@ const MODULES = 'ES modules, CommonJS modules, or TypeScript (Node 22.18 or newe
 const EXIT_ON_STDIN_END: OptionSpec = {
   name: 'exit-on-stdin-end',
   about: 'exit when standard input ends, for a program that starts its own server',
-  schema: OPTIONS.watch.schema,
+  schema: boolean,
   default: false,
 }
 
@@ -42,12 +43,20 @@ export const serveCommand = () =>
       try {
         const config = resolveConfig(options, label)
         if (printConfig) return await print(printedConfig(config, configuration))
+        await warnOfUnread(command, config)
         const exitOnStdinEnd = givenFor(command, EXIT_ON_STDIN_END)?.value === true
         await run(options, exitOnStdinEnd)
       } catch (error) {
         await failToStart(error, logFormatOf(options.logFormat))
       }
     })
+
+async function warnOfUnread(command: Command, { logLevel, logFormat }: ServeConfig): Promise<void> {
+  const variables = unreadVariables(command, process.env)
+  if (variables.length === 0) return
+  const { logger } = await Log.open(logLevel, logFormat)
+  logger.warn({ variables }, 'variables of the environment that only clients read')
+}
 
 /** The format of the log, also if the command line is wrong. */
 export const logFormatIn = (words: readonly string[]): LogFormat =>

@@ -1,12 +1,14 @@
 import { type GrpcObject, loadPackageDefinition, type ServiceClientConstructor, type ServiceError } from '@grpc/grpc-js'
-import { type Command, Option } from 'commander'
+import { Command, Option } from 'commander'
 import { Pool } from '../client/index.js'
 import { watchedCredentials } from '../client/transport/connecting.js'
 import { failureOf } from '../client/transport/grpc-status.js'
 import { type ClientTls, clientTls } from '../client/transport/tls.js'
-import { checkAddress, isLoopback, mayUseProxy } from '../wire/address.js'
+import { OPTIONS } from '../server/option-table.js'
+import { checkAddress, mayUseProxy, reachedAt } from '../wire/address.js'
 import { printable, printableJson, printableLine } from '../wire/printable.js'
 import { clientCommand, connectionOf, count, jsonOption, poolCommand } from './command-options.js'
+import { addServerOptions, readConfiguration } from './configuration.js'
 import { Exit, errorJson, fail } from './exit-codes.js'
 import { print } from './output.js'
 
@@ -84,11 +86,17 @@ export const healthCommand = () =>
         .default(2_000)
         .argParser(count()),
     )
+    .addOption(
+      new Option(
+        '--own',
+        'ask the server that the configuration of this environment describes: FARPOOL_CONFIG, FARPOOL_LISTEN …',
+      ),
+    )
     .addOption(jsonOption())
     .action(async (options: HealthOptions, command: Command) => {
       try {
-        checkAddress('address', options.address)
-        const status = await check(options, tlsFor(options.address, command))
+        const { address, tls } = options.own ? await ownServer() : asked(options.address, command)
+        const status = await check(address, options.timeout, tls)
         process.exitCode = status === 'SERVING' ? Exit.OK : status === 'UNREACHABLE' ? Exit.UNAVAILABLE : Exit.FAILED
         await print(`${options.json ? printableJson({ status }) : printableLine(status)}\n`)
       } catch (error) {
@@ -98,21 +106,33 @@ export const healthCommand = () =>
 
 interface HealthOptions extends Options {
   timeout: number
+  own?: true
+}
+
+interface Checked {
+  readonly address: string
+  readonly tls: ClientTls | undefined
+}
+
+function asked(address: string, command: Command): Checked {
+  checkAddress('address', address)
+  const { tls } = connectionOf(command)
+  return { address, tls: tls ? clientTls(address, tls) : undefined }
 }
 
 /**
- * Inside of a server's container, where the environment names the server's own certificate, the check needs no options. Nothing
- * that it sends is a secret, and it does not leave this machine, so it trusts any certificate: the server may be about to
- * replace its own, or have kept an old one.
+ * The server of this container. Nothing that the check sends is a secret, and it does not leave this machine, so it trusts any
+ * certificate: the server may be about to replace its own, or have kept an old one.
  */
-function tlsFor(address: string, command: Command): ClientTls | undefined {
-  const { tls } = connectionOf(command)
-  if (tls) return clientTls(address, tls)
-  const { FARPOOL_TLS_CERT: cert, FARPOOL_TLS_KEY: key } = process.env
-  return cert && key && isLoopback(address) ? clientTls(address, { cert, key }, 'any') : undefined
+async function ownServer(): Promise<Checked> {
+  const serve = addServerOptions(new Command()).exitOverride().parse([], { from: 'user' })
+  const { listen = OPTIONS.listen.default, tlsCert: cert, tlsKey: key } = (await readConfiguration([], serve)).options
+  checkAddress('listen', listen)
+  const address = reachedAt(listen)
+  return { address, tls: cert && key ? clientTls(address, { cert, key }, 'any') : undefined }
 }
 
-async function check({ address, timeout }: HealthOptions, tls: ClientTls | undefined): Promise<string> {
+async function check(address: string, timeout: number, tls: ClientTls | undefined): Promise<string> {
   // Loaded here, because every command loads this file, and a server needs neither.
   const [{ loadSync }, { protoPath }] = await Promise.all([import('@grpc/proto-loader'), import('grpc-health-check')])
   const { grpc } = loadPackageDefinition(loadSync(protoPath, { enums: String })) as unknown as {

@@ -137,7 +137,7 @@ export interface PoolConfig
   maxRunningPerClient: number | undefined
 }
 
-/** The options of a server, checked and complete; the one place where defaults are made. */
+/** The options of a server, checked and complete (server/resolve-config.ts). */
 export interface ServeConfig
   extends PoolConfig,
     Required<

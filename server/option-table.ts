@@ -22,7 +22,7 @@ export interface OptionSpec {
   readonly about: string
   /** What a value must be. Messages continue a sentence: "it must be …". */
   readonly schema: v.GenericSchema
-  /** The default, or words for it if the server chooses it (server/config.ts). */
+  /** The default, or words for it if the server chooses it (server/resolve-config.ts). */
   readonly default?: unknown
   readonly defaultWords?: string
   /** Its value may hold secrets, so it is not printed. */
@@ -41,7 +41,7 @@ export function integer(least: number, most = Number.MAX_SAFE_INTEGER) {
 
 const MS = 'must be a number of milliseconds, 0 or more'
 const milliseconds = v.pipe(v.number(MS), v.safeInteger(MS), v.minValue(0, MS))
-const boolean = v.boolean('must be true or false')
+export const boolean = v.boolean('must be true or false')
 export const text = (must: string) => v.pipe(v.string(must), v.nonEmpty(must))
 const oneOf = <const T extends string>(values: readonly T[]) =>
   v.picklist(values, `must be one of ${values.join(', ')}`)
@@ -110,7 +110,7 @@ export const OPTIONS = {
   socketMode: {
     name: 'socket-mode',
     value: '<mode>',
-    about: 'the permissions of a Unix socket: who may write to it may connect',
+    about: 'the permissions of a Unix socket; users that may write to it may connect',
     schema: v.pipe(v.string(MODE), v.regex(/^0?[0-7]{3}$/, MODE)),
     default: '0600',
   },

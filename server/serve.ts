@@ -106,7 +106,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     room: () => {
       for (const pool of engine.pools) pool.resume()
     },
-    cut: (bytes) => logger.warn({ bytes }, 'the server holds too much for its clients: who holds most is cut off'),
+    cut: (bytes) =>
+      logger.warn({ bytes }, 'the server holds too much for its clients: the one that holds most is cut off'),
   })
   const connections = new ConnectionAccounts(budget, config.maxHeldBytes)
   const inbound = new InboundMemory(config.maxMessageBytes, connections, authentication, grpcStatus)

@@ -100,7 +100,7 @@ async function invokeChunk(invocation: Invocation, chunk: Uint8Array): Promise<D
   const results = new Results(kind, maxResultBytes, run.allowPartial)
   const callItem = itemCaller(call, bound, run.spread)
   const pauses = new Pauses()
-  while (results.ran < items.length && !results.areFull) {
+  while (results.ran < items.length && !results.areFull()) {
     try {
       const to = Math.min(items.length, results.ran + pauses.stride)
       const pending = callItems(callItem, items, results.ran, to, results)
@@ -114,7 +114,7 @@ async function invokeChunk(invocation: Invocation, chunk: Uint8Array): Promise<D
     await new Promise(setImmediate)
   }
   const payload = results.encode()
-  if (results.areFull && results.ran < items.length) results.fail(results.ran, CHUNK_FULL)
+  if (results.areFull() && results.ran < items.length) results.fail(results.ran, CHUNK_FULL)
   return { task: task.task, payload, failures: results.failures, status: undefined, runMs: 0 }
 }
 
@@ -160,7 +160,7 @@ class Results {
   }
 
   /** Whether the chunk has to stop. */
-  get areFull(): boolean {
+  areFull(): boolean {
     if (this.#bytes + this.#failureBytes < this.#fullBytes) return false
     this.#check()
     return this.allowPartial && this.#bytes + this.#failureBytes >= this.#fullBytes
@@ -281,7 +281,7 @@ function callItems(
   to: number,
   results: Results,
 ): PromiseLike<unknown> | undefined {
-  for (; at < to && !results.areFull; at++) {
+  for (; at < to && !results.areFull(); at++) {
     const result = callItem(items[at])
     if (isThenable(result)) return result
     results.add(result)

@@ -59,6 +59,14 @@ describe('an option', () => {
     })
   })
 
+  it('of the command line takes the place of one in the file that excludes it', async () => {
+    const config = file(`modules: [./missing.mjs]\ninitializer: init\ninitargs: [1]\n`)
+    writeFileSync(folder.path('args.json'), '[2]')
+    const shown = await printed([FUNCTIONS, '--config', config, '--initargs-file', folder.path('args.json')])
+    expect(shown['initargs-file']).toBe(`${JSON.stringify(folder.path('args.json'))} # --initargs-file`)
+    expect(shown['modules']).toBe(`${JSON.stringify([FUNCTIONS])} # the command line`)
+  })
+
   it('of the printed configuration can be given as a file again', async () => {
     const args = [FUNCTIONS, '--processes', '3', '--run-timeout', '50', '--allow-terminate', '--log-level', 'warn']
     const { stdout } = await farpool(['serve', '--print-config', ...args])
@@ -146,6 +154,15 @@ describe('a variable FARPOOL_…', () => {
       FARPOOL_PORT_50051_TCP_PROTO: 'tcp',
       FARPOOL_IMAGES_SERVICE_HOST: '10.0.0.2',
     })
+    const { code, stderr } = await farpool(['serve', FUNCTIONS], { FARPOOL_PORT: '8080' })
+    expect([code, stderr]).toEqual([2, expect.stringContaining('FARPOOL_PORT, which farpool does not know')])
+  })
+
+  it('that only clients read is mentioned in the log of a server', async () => {
+    const args = ['serve', FUNCTIONS, '--listen', '127.0.0.1:0', '--initializer', 'nope']
+    const { stderr } = await farpool(args, { FARPOOL_TOKEN: 'tokens.yaml', FARPOOL_LOG_FORMAT: 'json' })
+    const [first] = stderr.split('\n')
+    expect(JSON.parse(first ?? '')).toMatchObject({ level: 40, variables: ['FARPOOL_TOKEN'] })
   })
 })
 

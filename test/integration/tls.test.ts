@@ -172,10 +172,16 @@ describe('a server with TLS', () => {
   })
 
   it('answers farpool health in its own container, which has its variables and no others', async () => {
-    const variables = { FARPOOL_TLS_CERT: pair.cert, FARPOOL_TLS_KEY: pair.key, FARPOOL_ADDRESS: server.address }
-    const env = { ...process.env, ...variables }
-    const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'health'], { env })
-    expect(stdout).toBe('SERVING\n')
+    const variables = { FARPOOL_TLS_CERT: pair.cert, FARPOOL_TLS_KEY: pair.key, FARPOOL_LISTEN: server.address }
+    const file = folder.path('own.yaml')
+    writeFileSync(file, `listen: ${server.address}\ntls-cert: ${pair.cert}\ntls-key: ${pair.key}\n`)
+    // Variables of a client say nothing about the server of this container.
+    const ofClient = { FARPOOL_ADDRESS: '127.0.0.1:1', FARPOOL_TLS_CA: otherCa.cert }
+    for (const own of [variables, { FARPOOL_CONFIG: file }]) {
+      const env = { ...process.env, ...ofClient, ...own }
+      const { stdout } = await promisify(execFile)(process.execPath, [CLI, 'health', '--own'], { env })
+      expect(stdout).toBe('SERVING\n')
+    }
   })
 })
 
