@@ -9,7 +9,14 @@ export class FunctionTable {
   /** A plain map, because every call looks its function up. Missing names: `unknown`. */
   byName: ReadonlyMap<string, FunctionInfo> = new Map()
 
-  constructor(functions: readonly FunctionInfo[] = []) {
+  /**
+   * @param initializer the function that prepares the workers of the shared pool, also in the pools made from it; undefined
+   *   for none.
+   */
+  constructor(
+    functions: readonly FunctionInfo[] = [],
+    readonly initializer?: string,
+  ) {
     this.replace(functions)
   }
 
@@ -27,7 +34,10 @@ export class FunctionTable {
 
   /** A table of those of them whose name is included. */
   only(isIncluded: (name: string) => boolean): FunctionTable {
-    return new FunctionTable([...this.byName.values()].filter(({ name }) => isIncluded(name)))
+    return new FunctionTable(
+      [...this.byName.values()].filter(({ name }) => isIncluded(name)),
+      this.initializer,
+    )
   }
 
   /** The failure of a call of a name that is not here: FUNCTION_NOT_FOUND, with the nearest names. */

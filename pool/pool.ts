@@ -66,7 +66,7 @@ export class Pool implements EnginePool {
     readonly options: PoolOptions,
   ) {
     const { observer } = options
-    this.functions = options.functions ?? new FunctionTable()
+    this.functions = options.functions ?? new FunctionTable([], options.initializer || undefined)
     this.#starts = new PendingStarts(options.throttle)
     // For callers that do not wait for it: `submit` throws the same.
     this.#ready.promise.catch(() => {})

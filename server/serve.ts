@@ -149,7 +149,6 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
       deduplication: new RequestDeduplication(),
       maxMessageBytes: config.maxMessageBytes,
       allowTerminate: config.allowTerminate,
-      initializers: new Set([...config.pools.values()].flatMap(({ initializer }) => initializer || [])),
       version: packageVersion(),
     },
     {

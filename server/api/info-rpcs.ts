@@ -33,12 +33,12 @@ export async function getServerInfo(
 }
 
 export async function listFunctions(
-  { engine, initializers }: RpcContext,
+  { engine }: RpcContext,
   request: ListFunctionsRequest,
   { caller }: Call,
 ): Promise<ListFunctionsResponse> {
   const { functions } = engine.pool(request.pool, caller.principal)
-  return { functions: callable(functions, caller.principal.rules, initializers).all }
+  return { functions: callable(functions, caller.principal.rules).all }
 }
 
 const POOL_STATES = {
@@ -58,12 +58,12 @@ const WORKER_STATES = {
 } as const
 
 export async function getPool(
-  { engine, initializers }: RpcContext,
+  { engine }: RpcContext,
   request: GetPoolRequest,
   { caller: { principal } }: Call,
 ): Promise<GetPoolResponse> {
   const pool = engine.pool(request.pool, principal)
-  const isVisible = (name: string) => mayCall(name, principal.rules, initializers)
+  const isVisible = (name: string) => mayCall(name, principal.rules, pool.functions)
   const { state } = pool
   const { queued, queuedBytes, running, submitted, succeeded, failed, cancelled, retried, timedOut, workersStarted } =
     pool.stats

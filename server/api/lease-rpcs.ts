@@ -12,7 +12,7 @@ import type {
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Failure } from '../../wire/failure.js'
 import type { Principal } from '../auth/identity.js'
-import { callable, mayCall, notAllowed } from '../auth/rules.js'
+import { callable, mayInitialize, notAllowed } from '../auth/rules.js'
 import { Channel } from '../calls/channel.js'
 import type { Call } from '../grpc/adapter.js'
 import type { RpcContext } from './rpc-context.js'
@@ -27,7 +27,7 @@ export async function* openPool(
   const { principal } = call.caller
   admission.check()
   const { functions, options } = engine.pool(request.sharedPool, principal)
-  checkInitializer(functions, context.initializers, request.initializer, principal)
+  checkInitializer(functions, request.initializer, principal)
   principal.checkPool(request.processes ?? options.processes)
   const events = new Channel<OpenPoolResponse>()
   const pool = engine.open(
@@ -63,19 +63,11 @@ export async function* openPool(
   }
 }
 
-/**
- * The initializer of an owned pool is a function that its owner may call, or an initializer of a shared pool: that one is made
- * to be called when a worker starts.
- */
-function checkInitializer(
-  functions: FunctionTable,
-  initializers: ReadonlySet<string>,
-  name: string,
-  { rules }: Principal,
-): void {
-  if (name === '' || initializers.has(name)) return
-  if (!mayCall(name, rules, initializers)) throw notAllowed(name)
-  if (!functions.byName.has(name)) throw callable(functions, rules, initializers).unknown(name)
+/** @param name empty for no initializer. @throws Failure PERMISSION_DENIED, FUNCTION_NOT_FOUND. */
+function checkInitializer(functions: FunctionTable, name: string, { rules }: Principal): void {
+  if (name === '') return
+  if (!mayInitialize(name, rules, functions)) throw notAllowed(name)
+  if (!functions.byName.has(name)) throw callable(functions, rules).unknown(name)
 }
 
 /** ClosePool. Like JoinPool and Terminate, it has nothing to do if the pool has ended, as in Python. */

@@ -4,7 +4,7 @@ import { truncateUtf8 } from '../../wire/truncate.js'
 
 /** What an identity may do. What is undefined is limited only by the options of the server. */
 export interface Rules {
-  /** The functions that it may call; `*` stands for any text. Default: all but the initializers of the shared pools. */
+  /** The functions that it may call; `*` stands for any text. Default: all but the initializer of the shared pool. */
   readonly functions?: readonly string[] | undefined
   /** Owned pools that it may have open at once, and the processes of all of them together. */
   readonly pools?: number | undefined
@@ -22,17 +22,24 @@ export const NO_RULES: Rules = {}
 export const NOTHING: Rules = { functions: [], pools: 0, terminate: false }
 
 /**
- * Whether a function may be called. An initializer of a shared pool prepares a worker, and the operator has chosen its
- * arguments. So it may be called only where the rules have its own name, and no wildcard is enough.
+ * Whether a function of a pool may be called. The initializer of a shared pool prepares a worker, and the operator has
+ * chosen its arguments. So it may be called only where the rules have its own name, and no wildcard is enough.
  */
-export const mayCall = (name: string, { functions }: Rules, initializers: ReadonlySet<string>): boolean =>
+export const mayCall = (name: string, { functions }: Rules, { initializer }: FunctionTable): boolean =>
   functions === undefined
-    ? !initializers.has(name)
-    : functions.includes(name) || (!initializers.has(name) && functions.some((pattern) => matches(pattern, name)))
+    ? name !== initializer
+    : functions.includes(name) || (name !== initializer && functions.some((pattern) => matches(pattern, name)))
+
+/**
+ * Whether a function may initialize an owned pool. Without a list of functions this may be any, also the initializer of the
+ * shared pool: it prepares only workers of its caller.
+ */
+export const mayInitialize = (name: string, rules: Rules, table: FunctionTable): boolean =>
+  rules.functions === undefined || mayCall(name, rules, table)
 
 /** The functions that may be called, for lists and for hints. */
-export const callable = (table: FunctionTable, rules: Rules, initializers: ReadonlySet<string>): FunctionTable =>
-  table.only((name) => mayCall(name, rules, initializers))
+export const callable = (table: FunctionTable, rules: Rules): FunctionTable =>
+  table.only((name) => mayCall(name, rules, table))
 
 /** Does not tell whether there is such a function. */
 export const notAllowed = (name: string): Failure =>

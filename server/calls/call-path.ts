@@ -35,8 +35,6 @@ export interface CallContext {
   readonly budget: MemoryBudget
   /** The largest message, and so the largest result, in bytes. */
   readonly maxMessageBytes: number
-  /** The initializers of the shared pools. */
-  readonly initializers: ReadonlySet<string>
 }
 
 /** A client whose rules are known. */
@@ -61,19 +59,19 @@ export interface JobTarget {
  * @throws Failure POOL_NOT_FOUND, PERMISSION_DENIED, FUNCTION_NOT_FOUND, BAD_REQUEST.
  */
 export function resolveJob(context: CallContext, request: CallsRequest, client: KnownClient): JobTarget {
-  const { engine, initializers } = context
   const { onError } = request
   if (OnError[onError] === undefined) {
     throw new Failure('BAD_REQUEST', `on_error is ${onError}; it must be 0 to 2, see farpool.v1.OnError`)
   }
   const { principal } = client
-  const pool = engine.pool(request.pool, principal)
+  const pool = context.engine.pool(request.pool, principal)
+  const { functions } = pool
   const name = request.function
   const { rules } = principal
   // Looked at here, because most calls are without rules.
-  if ((rules !== NO_RULES || initializers.has(name)) && !mayCall(name, rules, initializers)) throw notAllowed(name)
-  const info = pool.functions.byName.get(name)
-  if (!info) throw callable(pool.functions, rules, initializers).unknown(name)
+  if ((rules !== NO_RULES || name === functions.initializer) && !mayCall(name, rules, functions)) throw notAllowed(name)
+  const info = functions.byName.get(name)
+  if (!info) throw callable(functions, rules).unknown(name)
   const failFast = onError === OnError.ON_ERROR_FAIL_FAST
   return { pool, job: jobOf(request, client, failFast, { info, runTimeoutMs: pool.options.runTimeoutMs }) }
 }

@@ -394,6 +394,51 @@ describe('an initializer', () => {
     await bob.apply('initialize', ['bob'])
     expect(await bob.apply('initializedWith')).toEqual(['bob'])
   })
+
+  it('of an owned pool must be in the functions of the rules', async () => {
+    const entries = [
+      entryOf('ann', { functions: ['add'] }),
+      entryOf('bob', { functions: ['*'] }),
+      entryOf('dan', { functions: ['initialize'] }),
+      entryOf('eve'),
+    ]
+    await using ruled = await startFarm(withTokens(entries, initialized).options)
+    const leaseOf = (name: string) => as(ruled.stub, name).openPool({ initializer: 'initialize' })
+    expect(await endOf(leaseOf('ann'))).toBe('PERMISSION_DENIED')
+    expect(await endOf(leaseOf('bob'))).toBe('PERMISSION_DENIED')
+    for (const name of ['dan', 'eve']) {
+      const lease = leaseOf(name)
+      expect(await opened(lease)).toMatch(/^pool-/)
+      lease.cancel()
+    }
+  })
+
+  it('is one in its own pool only, also with tokens', async () => {
+    const [module, config] = [folder.fresh(), folder.fresh()]
+    writeFileSync(`${module}.mjs`, 'export const prepare = () => "called"; export const work = () => "worked"')
+    writeFileSync(
+      `${config}.yaml`,
+      JSON.stringify({ processes: 1, pools: { images: { modules: [`${module}.mjs`], initializer: 'prepare' } } }),
+    )
+    const { options } = withTokens(
+      [entryOf('ann'), entryOf('bob', { functions: ['prep*'] })],
+      ['--config', `${config}.yaml`],
+    )
+    await using farm = await startFarm({ ...options, module: 'export const prepare = () => "called"' })
+    const names = async (pool: Pool) => (await pool.functions()).map(({ name }) => name)
+    for (const name of ['ann', 'bob']) {
+      const token = tokenOf(name)
+      const byDefault = farm.connect({ token })
+      expect(await byDefault.apply('prepare')).toBe('called')
+      expect(await names(byDefault)).toEqual(['prepare'])
+      const images = farm.connect({ token, pool: 'images' })
+      expect(await errorOf(images.apply('prepare'))).toBeInstanceOf(PermissionError)
+      expect(await names(images)).toEqual(name === 'ann' ? ['work'] : [])
+    }
+    const own = farm.connect({ token: tokenOf('ann'), pool: 'images', processes: 1 })
+    expect(await errorOf(own.apply('prepare'))).toBeInstanceOf(PermissionError)
+    expect(await own.apply('work')).toBe('worked')
+  })
 })
 
 describe('rules', () => {
