@@ -243,11 +243,6 @@ export class FairQueue {
     return this.#bytes
   }
 
-  /** Waiting tasks of one client, without those in front (Q4). */
-  sizeOf(client: Client): number {
-    return this.#queues.get(client)?.size ?? 0
-  }
-
   /** Waiting tasks of all clients of an identity, without those in front (Q4). */
   sizeOfIdentity(identity: Identity): number {
     return this.#knownFlows.get(identity)?.size ?? 0

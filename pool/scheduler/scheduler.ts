@@ -390,7 +390,7 @@ export class Scheduler {
     if (size >= maxQueued) throw queueFull(size, 'tasks', maxQueued, 'pool')
     if (bytes >= maxQueuedBytes) throw queueFull(bytes, 'bytes', maxQueuedBytes, 'pool')
     if (client.isPaced || size < maxQueuedPerClient) return
-    const mine = this.#queue.sizeOf(client)
+    const mine = this.waiting(client.identity)
     if (mine >= maxQueuedPerClient) throw queueFull(mine, 'tasks', maxQueuedPerClient, 'client')
   }
 

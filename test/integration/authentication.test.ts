@@ -359,6 +359,36 @@ describe('one identity', () => {
   })
 })
 
+describe('the limit of waiting tasks of one client', () => {
+  it('is that of a name with however many connections, and of each connection without a name', async () => {
+    const { file } = withTokens([entryOf('ann'), entryOf('bob')])
+    for (const args of [['--tokens', file], []]) {
+      await using farm = await startFarm({
+        args: ['--processes', '1', '--max-queued-per-client', '2', ...args],
+        options: args.length > 0 ? { token: tokenOf('bob') } : {},
+      })
+      const blocked = await waiting(farm.pool, farm.path('blocker'))
+      const queued = (count: number) => until(async () => (await farm.pool.info()).queued === count, `${count} wait`)
+      const [first, second] = [1, 2].map(() => makeStub(farm.address, { 'grpc.use_local_subchannel_pool': 1 })) as [
+        Stub,
+        Stub,
+      ]
+      const send = (stub: Stub) => answer<ApplyResponse>(as(stub, 'ann').apply('add', [1, 2]))
+      const calls = [send(first), send(first)]
+      await queued(2)
+      const third = send(second)
+      if (args.length > 0) await expect(third.catch(reasonIn)).resolves.toBe('QUEUE_FULL')
+      else {
+        calls.push(third)
+        await queued(3)
+      }
+      writeFileSync(farm.path('blocker.go'), '')
+      await Promise.all([...calls, blocked.result])
+      for (const stub of [first, second]) stub.close()
+    }
+  })
+})
+
 describe('an initializer', () => {
   const initialized = ['--processes', '1', '--initializer', 'initialize', '--initargs', '["operator"]']
   const farm = sharedFarm({ args: initialized })

@@ -221,7 +221,7 @@ describe('turns are for worker time (Q2, Q3)', () => {
     begun.charge(0)
     const taken = clientsOf(queue, 40)
     expect([session, sibling, clientNamed('other')].map((client) => count<Client>(taken, client))).toEqual([10, 10, 20])
-    expect([queue.size, queue.sizeOf(session)]).toEqual([119, 69])
+    expect([queue.size, queue.sizeOfIdentity(now.identity)]).toEqual([119, 99])
     expect(new Set(Array.from({ length: 119 }, () => takeNext(queue))).size).toBe(119)
     expect(queue.peek()).toBeUndefined()
   })
