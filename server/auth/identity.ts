@@ -54,10 +54,16 @@ export class Principal implements Identity {
     }
   }
 
-  /** @throws Failure QUEUE_FULL if too many of its tasks wait. */
-  checkQueued(waiting: number): void {
+  /**
+   * @param count counts its waiting tasks. Most principals have no such rule, so it is not always called.
+   * @param allowance how many more than the rule may wait.
+   * @throws Failure QUEUE_FULL if too many of its tasks wait.
+   */
+  checkQueued(count: () => number, allowance = 0): void {
     const { queued } = this.rules
-    if (queued !== undefined && waiting >= queued) throw this.#over('tasks', waiting, queued)
+    if (queued === undefined) return
+    const waiting = count()
+    if (waiting >= queued + allowance) throw this.#over('tasks', waiting, queued)
   }
 
   /** @throws Failure QUEUE_FULL if it may have no further connection. */

@@ -1,6 +1,7 @@
 import { failed, type Outcome } from '../../pool/scheduler/task.js'
 import { asFailure, type Failure } from '../../wire/failure.js'
 import { inPhase } from '../../wire/timeout.js'
+import type { Principal } from '../auth/identity.js'
 import {
   type CallContext,
   type CallsRequest,
@@ -22,7 +23,8 @@ export interface RunResult {
 
 /**
  * The tasks of one Apply, Map or IMap in the pool. At most `window` of them have been submitted and not been taken, so a
- * reader that stops reading stops the work, and a large request does not fill the queue.
+ * reader that stops reading stops the work, and a large request does not fill the queue. While as many tasks of its
+ * principal wait as the rules allow, at most one of them is open.
  */
 export class RequestRun {
   readonly #channel = new Channel<RunResult>()
@@ -30,6 +32,7 @@ export class RequestRun {
   readonly #target: JobTarget
   readonly #tasks: readonly Omit<CallTask, 'id'>[]
   readonly #window: number
+  readonly #principal: Principal
   /** Lets a closing pool end. Called when every task has been submitted, or none will be. */
   #release: (() => void) | undefined
   #submitted = 0
@@ -42,7 +45,7 @@ export class RequestRun {
    * @param options `client`: whose tasks they are. `hold` is called with the bytes of each result.
    */
   constructor(
-    context: CallContext,
+    private readonly context: CallContext,
     request: CallsRequest,
     tasks: readonly Omit<CallTask, 'id'>[],
     { window, client, hold }: { readonly window: number; readonly client: KnownClient; hold(bytes: number): void },
@@ -50,13 +53,14 @@ export class RequestRun {
     this.#tasks = tasks
     this.#window = window
     const { principal } = client
+    this.#principal = principal
     this.#open = new OpenCalls(principal, context.maxMessageBytes, (index, outcome) => {
       this.#hasBegun ||= outcome.ok || outcome.failure.started !== false
       if (outcome.ok) hold(outcome.payload.length)
       this.#channel.push({ index, outcome })
     })
     this.#target = resolveJob(context, request, client)
-    if (principal.rules.queued !== undefined) principal.checkQueued(waitingTasks(context, principal))
+    principal.checkQueued(() => waitingTasks(context, principal))
     this.#release = this.#target.pool.hold()
     try {
       this.#submit()
@@ -96,7 +100,7 @@ export class RequestRun {
   }
 
   #submit(): void {
-    while (this.#submitted < this.#tasks.length && this.#submitted - this.#taken < this.#window) {
+    while (this.#submitted < this.#tasks.length && this.#submitted - this.#taken < this.#window && this.#hasRoom) {
       const index = this.#submitted++
       const task = this.#tasks[index]
       if (!task) break
@@ -110,6 +114,12 @@ export class RequestRun {
       }
     }
     if (this.#submitted === this.#tasks.length) this.#releasePool()
+  }
+
+  /** With no task open, one more is always let through: without its outcome, nothing would submit the next. */
+  get #hasRoom(): boolean {
+    const { queued } = this.#principal.rules
+    return queued === undefined || this.#open.size === 0 || waitingTasks(this.context, this.#principal) < queued
   }
 
   #releasePool(): void {

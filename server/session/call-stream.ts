@@ -32,6 +32,8 @@ import { ReplayBuffer } from './replay-buffer.js'
  *  S3 If a session's stream breaks, its running calls go on, nothing new begins, and unacknowledged messages are kept.
  *  S4 While it holds more than its share of the budget, has more open calls than its pools let one client queue,
  *     begins too many calls in one turn, or too many tasks of its principal wait, it is not read any further.
+ *  S5 Of a principal with a rule for waiting tasks, no more wait than the rule and one full message of a Pool together.
+ *     Further calls fail with QUEUE_FULL. One stream of a Pool never gets there, because of S4.
  */
 
 /** More unacknowledged outcomes and open calls than this, of a client that acknowledges nothing, end the stream. */
@@ -239,6 +241,7 @@ export class CallStream implements KnownClient {
 
   #submit(target: JobTarget, item: CallItem, timeout: GroupTimeout | undefined): void {
     try {
+      this.principal.checkQueued(this.#countWaiting, FRAME_CALLS)
       this.#open.submit(target, item, false, timeout)
     } catch (error) {
       this.#outcomes.push(item.id, failed(asFailure(error)))
@@ -261,6 +264,8 @@ export class CallStream implements KnownClient {
     for (const pool of this.#open.pools) pool.resume()
   }
 
+  readonly #countWaiting = (): number => waitingTasks(this.context, this.principal)
+
   readonly #onRoom = (): void => {
     this.#flow()
     this.#resumeTasks()
@@ -280,7 +285,7 @@ export class CallStream implements KnownClient {
     this.#isOverShare = bytes > part * budget.share || this.#open.size > part * this.#maxOpen
     if (this.#isOverShare) budget.wait(this.#onRoom)
     const { queued } = this.principal.rules
-    if (queued !== undefined && waitingTasks(this.context, this.principal) >= part * queued) {
+    if (queued !== undefined && this.#countWaiting() >= part * queued) {
       this.#isOverShare = true
       this.principal.paused.add(this.#onRoom)
     }

@@ -8,10 +8,12 @@ import type {
   CallResponse,
   GetPoolResponse,
   ListFunctionsResponse,
+  MapResponse,
   OpenPoolResponse,
 } from '../../proto/gen/farpool/v1/pool_service.js'
 import { Status } from '../../proto/gen/google/rpc/status.js'
 import { statusToFailure } from '../../wire/failure.js'
+import { FRAME_CALLS } from '../../wire/protocol.js'
 import { errorOf, linesOf, waiting } from '../support/calls.js'
 import { type FarmOptions, sharedFarm, startFarm } from '../support/farm.js'
 import { frame } from '../support/raw-call.js'
@@ -578,6 +580,37 @@ describe('rules', () => {
     expect(await Promise.all([result, ...behind])).toEqual(['went on', 1, 2])
     await ended
     expect(values(outcomes as [])).toEqual([2, 4])
+  })
+
+  it('limit the tasks that wait of a map that has begun, and of a stream with a large message', async () => {
+    const file = farm.fresh()
+    const { result } = await waiting(farm.pool, file)
+    const queued = async () => (await answer<GetPoolResponse>(as(farm.stub, 'bob').ask('getPool'))).queued
+    const chunks = Array.from({ length: 10 }, (_, i) => [i])
+    const mapped = answer<MapResponse>((done) =>
+      farm.stub.map(mapRequest('square', chunks), bearer(tokenOf('ann')), {}, done),
+    )
+    await until(async () => (await queued()) > 0, 'its first chunks wait')
+    expect(await queued()).toBe(2)
+    const stream = as(farm.stub, 'ann').call()
+    const refused: string[] = []
+    let answered = 0
+    stream.on('data', ({ outcomes }: CallResponse) => {
+      answered += outcomes.length
+      for (const { failures } of outcomes)
+        for (const { status: of } of failures) if (of) refused.push(statusToFailure(of).reason)
+    })
+    const calls = Array.from({ length: FRAME_CALLS + 10 }, (_, i) => one(i + 1, i, i))
+    const ended = once(stream, 'end')
+    stream.write({ ...alone, cancelled: [], groups: [group('add', calls)] })
+    stream.end()
+    await until(() => refused.length > 0, 'its last calls are refused')
+    expect(await queued()).toBe(2 + FRAME_CALLS)
+    writeFileSync(`${file}.go`, '')
+    expect(await result).toBe('went on')
+    expect(values((await mapped).chunks)).toEqual(chunks.map(([i = 0]) => [i * i]))
+    await ended
+    expect([answered, refused]).toEqual([calls.length, Array(10).fill('QUEUE_FULL')])
   })
 
   it('let one terminate the shared pool, and not another', async () => {
