@@ -79,10 +79,10 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
   }
   const defaults = [...config.pools].map(([name, pool]) => [name, pool, poolDefaults(pool, config)] as const)
   const sessions = new SessionTable<CallStream>()
-  const authentication = await Authentication.open(config.tokens, {
+  const authentication = new Authentication(config.tokens, {
     refused: (client, why) => logger.warn({ client }, `a call was refused: ${why}`),
     revoked: (credential, reason) => {
-      logger.info({ name: credential.principal.name }, 'a token was revoked')
+      logger.info({ name: credential.principal.name }, reason.message)
       sessions.revoked(credential, reason)
     },
     changed: (names) => logger.info({ names }, 'the tokens are in force'),
@@ -170,6 +170,7 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     if (!http2 && config.tokens !== undefined) {
       throw new Failure('INTERNAL', 'tokens cannot be checked, because this grpc-js is built differently')
     }
+    await authentication.start()
     await engine.start({ state: checkHealth })
     address = await listen(server, config.listen, tls)
     const path = socketPath(address)

@@ -39,7 +39,7 @@ interface Connection {
 export class Authentication {
   /** Callers without a name. A client may come back over another connection, so they are one principal. */
   readonly #anyone = new Credential(new Principal('anyone'))
-  /** By name. Certificates without a file of tokens, or the entries of the file. */
+  /** The entries of the file of tokens, by name. */
   readonly #principals = new Map<string, Principal>()
   #tokens: Credential[] = []
   /** By the common name of the certificate. */
@@ -49,24 +49,24 @@ export class Authentication {
   readonly #loggedAt = new Map<string, number>()
   #file: TokenFile | undefined
 
-  private constructor(
-    /** A file of tokens says who may call. */
-    private readonly isRequired: boolean,
+  /** @param tokens the file of --tokens. Without it, nobody needs a token. */
+  constructor(
+    private readonly tokens: string | undefined,
     private readonly listener: AuthenticationListener,
   ) {}
 
-  /**
-   * @param tokens the file of --tokens. Without it, nobody needs a token.
-   * @throws Failure BAD_REQUEST if the file cannot be used.
-   */
-  static async open(tokens: string | undefined, listener: AuthenticationListener): Promise<Authentication> {
-    const authentication = new Authentication(tokens !== undefined, listener)
-    if (tokens === undefined) return authentication
-    authentication.#file = await TokenFile.open(tokens, {
-      changed: (entries) => authentication.#use(entries),
-      broken: (error) => listener.broken(asFailure(error)),
+  /** Reads the file, and watches it until `close`. @throws Failure BAD_REQUEST if the file cannot be used. */
+  async start(): Promise<void> {
+    if (this.tokens === undefined) return
+    this.#file = await TokenFile.open(this.tokens, {
+      changed: (entries) => this.#use(entries),
+      broken: (error) => this.listener.broken(asFailure(error)),
     })
-    return authentication
+  }
+
+  /** The file says who may call. */
+  private get isRequired(): boolean {
+    return this.tokens !== undefined
   }
 
   /** Stops watching the file. */

@@ -135,16 +135,18 @@ export class TokenFile {
   async #look(): Promise<void> {
     if (this.#isLooking) return
     this.#isLooking = true
-    const stamp = await stampOf(this.path)
-    if (stamp !== this.#read && stamp === this.#seen) {
+    try {
+      const stamp = await stampOf(this.path)
+      const isStill = stamp === this.#seen
+      this.#seen = stamp
+      if (!isStill || stamp === this.#read) return
       this.#read = stamp
-      await readTokens(this.path).then(
-        (entries) => this.listener.changed(entries),
-        (error: unknown) => this.listener.broken(error),
-      )
+      this.listener.changed(await readTokens(this.path))
+    } catch (error) {
+      this.listener.broken(error)
+    } finally {
+      this.#isLooking = false
     }
-    this.#seen = stamp
-    this.#isLooking = false
   }
 }
 

@@ -295,6 +295,9 @@ describe('a server that wants client certificates', () => {
     await expect(pool.apply('echo', [1])).rejects.toMatchObject({ reason: 'PERMISSION_DENIED' })
     await using unknown = new Pool(known.address, { tls: { ca: ca.cert, ...ca.issue('other') } })
     await expect(unknown.apply('add', [1, 2])).rejects.toMatchObject({ reason: 'UNAUTHENTICATED' })
+    writeTokens(tokens, [{ name: 'other' }])
+    const { msg } = await known.logged(({ msg }) => msg.includes('was revoked'))
+    expect(msg).toBe('the certificate of "web" was revoked')
   })
 
   it('is asked by farpool with the options or variables of the client certificate', async () => {

@@ -30,7 +30,8 @@ async function nameOf(
   client: { cert: Buffer; key: Buffer },
   headers: Record<string, string> = {},
 ): Promise<unknown> {
-  const authentication = await Authentication.open(tokens, IGNORE)
+  const authentication = new Authentication(tokens, IGNORE)
+  await authentication.start()
   const budget = new MemoryBudget(1e6, { pressure: () => {}, room: () => {}, cut: () => {} })
   const ca = trusts.map(({ cert }) => cert)
   const server = createSecureServer({
