@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander'
 import { FarpoolError, Pool, partial } from '../client/index.js'
 import { ReorderBuffer } from '../wire/chunks.js'
 import { printableJson } from '../wire/printable.js'
-import type { Reason } from '../wire/reason.js'
+import { isOfRequest } from '../wire/reason.js'
 import { connectionOf, count, functionArgument, json, jsonOption, poolCommand } from './command-options.js'
 import { Exit, errorJson, fail, LineError, UsageError } from './exit-codes.js'
 import { JsonLines, type Line } from './json-lines.js'
@@ -167,27 +167,10 @@ function toWrite(index: number, result: PromiseSettledResult<unknown>, { unorder
   return unordered || keepGoing ? { index, value: result.value ?? null } : result.value
 }
 
-/** Reasons for which every other line would fail too, or the lines have not failed but the way to the server has. */
-const NOT_OF_ITEM: readonly Reason[] = [
-  'FUNCTION_NOT_FOUND',
-  'POOL_NOT_FOUND',
-  'POOL_CLOSED',
-  'POOL_TERMINATED',
-  'QUEUE_FULL',
-  'NO_WORKERS',
-  'SERVER_DRAINING',
-  'CONNECTION_FAILED',
-  'CONNECTION_LOST',
-  'SESSION_LOST',
-  'INITIALIZER_FAILED',
-  'MODULE_LOAD_FAILED',
-  'UNAUTHENTICATED',
-  'PERMISSION_DENIED',
-]
-
 /** Whether the error belongs to one line: others can succeed. */
 const isOfItem = (error: unknown): boolean =>
-  error instanceof UsageError || (error instanceof FarpoolError && !NOT_OF_ITEM.includes(error.reason))
+  error instanceof UsageError ||
+  (error instanceof FarpoolError && !isOfRequest(error.reason) && error.reason !== 'POOL_TERMINATED')
 
 /**
  * Calls with each chunk, a window of chunks at a time, and writes what comes back, one after the other: in the order of

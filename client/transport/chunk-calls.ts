@@ -1,7 +1,7 @@
 import { OnError } from '../../proto/gen/farpool/v1/pool_service.js'
 import type { Failure } from '../../wire/failure.js'
 import { type GroupHead, headOf, NO_ARGS } from '../../wire/framing/call-codec.js'
-import type { Reason } from '../../wire/reason.js'
+import { isOfRequest } from '../../wire/reason.js'
 import { isCallTimeout, withWholeTimeout } from '../../wire/timeout.js'
 import type { CallPort } from './call-port.js'
 import { atDeadline, Resend } from './resend.js'
@@ -16,21 +16,12 @@ import {
   type Transport,
 } from './transport.js'
 
-/** The server gives these reasons for a call that it refuses. If it refuses one chunk, it refuses the whole request. */
-const REFUSALS: ReadonlySet<Reason> = new Set<Reason>([
-  'BAD_REQUEST',
-  'FUNCTION_NOT_FOUND',
-  'POOL_NOT_FOUND',
-  'POOL_CLOSED',
-  'SERVER_DRAINING',
-  'NO_WORKERS',
-  'QUEUE_FULL',
-  'INITIALIZER_FAILED',
-  'MODULE_LOAD_FAILED',
-])
-
-/** A timeout of the request passes for all of its chunks; a limit of one task is a failure of its chunk. */
-const endsRequest = (failure: Failure): boolean => REFUSALS.has(failure.reason) || isCallTimeout(failure)
+/**
+ * A refusal of one chunk is that of the whole request. A timeout of the request passes for all of its chunks; a limit of one
+ * task is a failure of its chunk.
+ */
+const endsRequest = (failure: Failure): boolean =>
+  isOfRequest(failure.reason) || failure.reason === 'BAD_REQUEST' || isCallTimeout(failure)
 
 /**
  * The chunks of one request, over a CallPort. Each chunk is a call of its own, and is sent again by itself if the

@@ -505,6 +505,20 @@ describe('rules', () => {
     expect(await endOf(as(farm.stub, 'ann').openPool({ initializer: 'sure' }))).toBe('FUNCTION_NOT_FOUND')
   })
 
+  it.each(['stream', 'unary'] as const)(
+    'end a whole map or imap of a function that may not be called (%s)',
+    async (transport) => {
+      await using pool = new Pool(farm.address, { transport, token: tokenOf('ann') })
+      const forbidden = { name: 'PermissionError', reason: 'PERMISSION_DENIED', index: undefined }
+      for (const options of [{}, { settle: true, chunksize: 1 }] as const) {
+        expect(await errorOf(pool.map('power', [1, 2, 3], options))).toMatchObject(forbidden)
+        const results = pool.imap('power', [1, 2, 3], options)
+        expect(await errorOf(results.next())).toMatchObject(forbidden)
+        expect(await results.next()).toEqual({ done: true, value: undefined })
+      }
+    },
+  )
+
   it('hide what others run', async () => {
     const bob = farm.connect({ token: tokenOf('bob') })
     const file = farm.fresh()
