@@ -13,11 +13,10 @@ import {
   RESUME_MS,
   UNSENT_BYTES,
 } from '../../wire/protocol.js'
-import type { Reason } from '../../wire/reason.js'
 import { neverSent } from '../../wire/timeout.js'
 import type { CallPort } from './call-port.js'
 import { failureOf } from './grpc-status.js'
-import { type ChunkFailure, NO_OUTCOME, type Sink, type Ticket } from './transport.js'
+import { boundTooLarge, type ChunkFailure, isTooLarge, NO_OUTCOME, type Sink, type Ticket } from './transport.js'
 
 /*
  * The client's end of a session: calls that outlive the stream on which they travel (Session in pool_service.proto).
@@ -313,7 +312,7 @@ export class Session implements CallPort {
   #failuresFor(reason: Failure): { written: Failure; unwritten: Failure } {
     const { reason: why, message } = reason
     // A message that was too large says nothing about calls that were not in it.
-    const isOfOthers = why === 'SESSION_LOST' || why === 'PAYLOAD_TOO_LARGE'
+    const isOfOthers = why === 'SESSION_LOST' || isTooLarge(reason)
     const unwritten = isOfOthers ? new Failure('CONNECTION_FAILED', message) : reason
     if (why === 'CONNECTION_FAILED' || why === 'SESSION_LOST') {
       const lost = `the connection broke while the call was under way: ${message}`
@@ -448,8 +447,12 @@ class Outbox {
     if (max === undefined) return void this.#early.push(() => this.add(head, id, args, chunk))
     this.#lastId = id
     if (args.length > MAX_ARGS) {
-      return this.#refuse(id, 'BAD_REQUEST', `the call has ${args.length} arguments; it may have ${MAX_ARGS}`)
+      const message = `the call has ${args.length} arguments; it may have ${MAX_ARGS}`
+      return this.#refuse(id, new Failure('BAD_REQUEST', message))
     }
+    // Before the head is copied, which it is for each large chunk.
+    const tooLarge = chunk && boundTooLarge(head, max)
+    if (tooLarge) return this.#refuse(id, tooLarge)
     const bytes = bytesOf(args, chunk) + HEADS_BYTES + MAX_FIELD_HEAD_BYTES * args.length
     const isLarge = bytes > LARGE_BYTES || bytes + boundOf(head) > max
     const message = this.#fill(isLarge || !this.#hasRoom(head, bytes, args.length), id - 1)
@@ -540,12 +543,12 @@ class Outbox {
     if (onlyId === undefined || bytes.length <= max) this.#waiting.push({ bytes, lastId })
     else {
       const message = `the arguments of the call take ${bytes.length} bytes; the server takes messages of ${max}`
-      this.#refuse(onlyId, 'PAYLOAD_TOO_LARGE', message)
+      this.#refuse(onlyId, new Failure('PAYLOAD_TOO_LARGE', message))
     }
   }
 
-  #refuse(id: number, reason: Reason, message: string): void {
-    queueMicrotask(() => this.onRefused(id, new Failure(reason, message)))
+  #refuse(id: number, reason: Failure): void {
+    queueMicrotask(() => this.onRefused(id, reason))
   }
 }
 

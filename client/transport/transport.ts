@@ -1,4 +1,5 @@
 import { Failure } from '../../wire/failure.js'
+import { bytesOf } from '../../wire/framing/protobuf.js'
 
 /**
  * How the calls of one Pool reach the functions. The seam between the API (Pool, AsyncResult, iterators) and the way to
@@ -23,7 +24,7 @@ import { Failure } from '../../wire/failure.js'
  *       opened exits. Not after close(), and never while another method runs. Its events depend on what it knows: without
  *       a connection, or without a pool of its own, there are none.
  * - T9  A chunk that is too large for a message fails alone: its outcome is PAYLOAD_TOO_LARGE. It has not started, and the
- *       other chunks of its request go on.
+ *       other chunks of its request go on. If the bound arguments alone are too large, the request fails.
  */
 export interface Transport {
   /** Set at most once, before the first call. */
@@ -203,8 +204,26 @@ export interface PoolView {
   readonly workersStarted: number
 }
 
-/** Whether a call was refused for its size (T9). It may also be the size of another call of the same message. */
-export const isTooLarge = ({ reason, started }: Failure): boolean => reason === 'PAYLOAD_TOO_LARGE' && started === false
+/**
+ * Whether a call was refused for its size, so that a smaller chunk may pass (T9). It may also be the size of another call of
+ * the same message. With `of`, it is the size of a part that every call of the request has.
+ */
+export const isTooLarge = ({ reason, started, metadata }: Failure): boolean =>
+  reason === 'PAYLOAD_TOO_LARGE' && started === false && metadata['of'] === undefined
+
+/**
+ * The failure of a request whose chunks bring along more bound arguments than a message can have; undefined if they fit.
+ * @param max in bytes.
+ */
+export function boundTooLarge(
+  { args, kwargs }: { readonly args: readonly Uint8Array[]; readonly kwargs?: Uint8Array | undefined },
+  max: number,
+): Failure | undefined {
+  const bytes = bytesOf(args, kwargs)
+  if (bytes <= max) return undefined
+  const message = `the bound arguments and kwargs take ${bytes} bytes; the server takes messages of ${max}`
+  return new Failure('PAYLOAD_TOO_LARGE', message, { metadata: { of: 'bound arguments', limit: String(max) } })
+}
 
 /** The failure of a call whose answer from the server holds neither a payload nor a failure. */
 export const NO_OUTCOME = new Failure('INTERNAL', 'the server sent neither a result nor a failure')

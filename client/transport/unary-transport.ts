@@ -32,6 +32,7 @@ import { atDeadline, Resend } from './resend.js'
 import { clientTls } from './tls.js'
 import { tokenCredentials } from './token.js'
 import {
+  boundTooLarge,
   type ChunkOutcome,
   type ChunksCall,
   type FunctionCall,
@@ -133,7 +134,8 @@ export class UnaryTransport implements Transport {
       } catch (thrown) {
         const failure = asFailure(thrown)
         const [chunk = 0] = chunks
-        if (!isTooLarge(failure)) throw chunks.length < call.chunks.length ? failure.ofOneAmongMany() : failure
+        const final = isTooLarge(failure) ? boundTooLarge(call, await this.#limit(call, cancellation)) : failure
+        if (final) throw chunks.length < call.chunks.length ? final.ofOneAmongMany() : final
         if (chunks.length === 1)
           return onOutcome({ chunk, payload: undefined, failures: [{ item: undefined, failure }] })
         const half = halfway(payloads.map(({ length }) => length))
@@ -143,6 +145,18 @@ export class UnaryTransport implements Transport {
     }
     const outcome = send([...call.chunks.keys()])
     return { outcome: outcome.finally(stopTimer), cancel: (reason) => cancellation.cancel(reason) }
+  }
+
+  /** The most bytes of a message. A client with a pool of its own has not asked for them before. */
+  async #limit({ pool, timeoutMs }: ChunksCall, cancellation: Cancellation): Promise<number> {
+    if (this.maxMessageBytes === undefined) {
+      const cancelled = new Promise<never>((_, reject) => {
+        cancellation.onCancel = () =>
+          reject(cancellation.reason && withWholeTimeout(neverSent(cancellation.reason), timeoutMs))
+      })
+      await Promise.race([this.serverInfo(pool), cancelled])
+    }
+    return this.maxMessageBytes || Number.POSITIVE_INFINITY
   }
 
   /** One RPC. If the server refuses it for now, it is sent again: no chunk has started (T6). */

@@ -1,5 +1,5 @@
 import { writeFileSync } from 'node:fs'
-import { LimitError, Pool } from 'farpool'
+import { LimitError, Pool, partial } from 'farpool'
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import {
   type IMapResponse,
@@ -40,6 +40,7 @@ describe.each([
   ['stream', { processes: 1 }, []],
   ['stream', { encoding: 'json' }, [...KINDS, 'toJSON']],
   ['unary', {}, KINDS],
+  ['unary', { processes: 1 }, []],
 ] as const)('over %s with %o,', (transport, options, kinds) => {
   let pool: Pool
   beforeAll(async () => {
@@ -125,6 +126,26 @@ describe.each([
       expect(await results.next()).toEqual({ done: false, value: 'a' })
       expect(await errorOf(results.next())).toMatchObject(tooLarge)
       expect(await results.next()).toEqual({ done: false, value: 'c' })
+    },
+  )
+
+  it.each([1, 50, undefined])(
+    'bound arguments that are too large fail the whole request (chunksize %s)',
+    async (chunksize) => {
+      const tooLarge = {
+        name: 'LimitError',
+        reason: 'PAYLOAD_TOO_LARGE',
+        index: undefined,
+        message: expect.stringMatching(/^the bound arguments and kwargs take 2\d{5,6} bytes; .* 100000$/),
+      }
+      for (const fn of [partial('identity', [text(200_000)]), partial('identity', [], { of: text(2_000_000) })]) {
+        const options = { settle: true, ...(chunksize && { chunksize }) } as const
+        expect(await errorOf(pool.map(fn, Array.from({ length: 100 }).fill('a'), options))).toMatchObject(tooLarge)
+        const results = pool.imap(fn, ['a', 'b', 'c'], options)
+        expect(await errorOf(results.next())).toMatchObject(tooLarge)
+        expect((await results.next()).done).toBe(true)
+      }
+      expect(await pool.map('identity', ['a'])).toEqual(['a'])
     },
   )
 
