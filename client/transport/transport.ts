@@ -24,7 +24,7 @@ import { bytesOf } from '../../wire/framing/protobuf.js'
  *       opened exits. Not after close(), and never while another method runs. Its events depend on what it knows: without
  *       a connection, or without a pool of its own, there are none.
  * - T9  A chunk that is too large for a message fails alone: its outcome is PAYLOAD_TOO_LARGE. It has not started, and the
- *       other chunks of its request go on. If the bound arguments alone are too large, the request fails.
+ *       other chunks of its request go on. If the headers or the bound arguments alone are too large, the request fails.
  */
 export interface Transport {
   /** Set at most once, before the first call. */

@@ -46,6 +46,12 @@ const RESETS_PER_SECOND = 33
  */
 const STRANGER_MS = 10_000
 
+/**
+ * The size of headers that is announced, at least `maxMetadataBytes`. Node resets a stream whose headers are longer than that,
+ * and gives no reason: a client takes the connection for broken and sends the call again. Below it, the call is refused here.
+ */
+const MAX_HEADERS_BYTES = 65_535
+
 /** How long written data may take to leave after its session has ended. */
 const LINGER_MS = 5_000
 
@@ -111,7 +117,7 @@ export function configureHttp2(
   const http2Options = {
     settings: {
       maxConcurrentStreams: maxStreams,
-      maxHeaderListSize: maxMetadataBytes,
+      maxHeaderListSize: MAX_HEADERS_BYTES,
       initialWindowSize: windowBytes,
     },
     // Both exist since Node 22.9 and 20.19; an older Node ignores them.
@@ -244,7 +250,9 @@ function headerListSize(headers: IncomingHttpHeaders): number {
 }
 
 const longHeaders = (bytes: number, limit: number): Failure =>
-  new Failure('PAYLOAD_TOO_LARGE', `the headers of the call take ${bytes} bytes; they may take ${limit}`)
+  new Failure('PAYLOAD_TOO_LARGE', `the headers of the call take ${bytes} bytes; they may take ${limit}`, {
+    metadata: { of: 'headers', limit: String(limit) },
+  })
 
 /** Ends a call of which grpc-js does not hear. */
 function refuse(stream: ServerHttp2Stream, failure: Failure): void {

@@ -186,6 +186,38 @@ describe.each([
   })
 })
 
+describe.each(['stream', 'unary'] as const)('headers that are too long (%s)', (transport) => {
+  /** A client whose token is too long, except in its first RPCs. */
+  const withLongToken = async (short: number) => {
+    const asked = { count: 0 }
+    const token = () => (asked.count++ < short ? 'short' : text(20_000))
+    return { asked, pool: await farm.open(transport, { token }) }
+  }
+  const tooLong = {
+    name: 'LimitError',
+    index: undefined,
+    message: expect.stringMatching(/^the headers of the call take 20\d{3} bytes; they may take 16384$/),
+    metadata: { of: 'headers', limit: '16384' },
+  }
+
+  it('fail a map and an imap as a whole, with one RPC', async () => {
+    const mapping = await withLongToken(1)
+    const items = Array.from({ length: 100 }, (_, at) => at)
+    expect(await errorOf(mapping.pool.map('identity', items, { chunksize: 10, settle: true }))).toMatchObject(tooLong)
+    expect(mapping.asked.count).toBe(2)
+    const { asked, pool } = await withLongToken(1)
+    const results = pool.imap('identity', [1, 2, 3], { settle: true })
+    expect(await errorOf(results.next())).toMatchObject(tooLong)
+    expect([(await results.next()).done, asked.count]).toEqual([true, 2])
+  })
+
+  it('fail a call, which is not sent again', async () => {
+    const { asked, pool } = await withLongToken(0)
+    expect(await errorOf(pool.apply('identity', [1]))).toMatchObject({ ...tooLong, started: false })
+    expect(asked.count).toBe(1)
+  })
+})
+
 describe('a map without a chunksize', () => {
   it('has chunks of at most 8 MiB, and no more of them than that takes', async () => {
     await using pool = await Pool.local(FUNCTIONS, { processes: 1 })

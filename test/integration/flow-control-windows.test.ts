@@ -63,7 +63,7 @@ describe('a grpc-js with other internals', () => {
     expect(built.commonServerOptions.settings).toEqual({
       headerTableSize: 7,
       maxConcurrentStreams: 10,
-      maxHeaderListSize: 1_000,
+      maxHeaderListSize: 65_535,
       initialWindowSize: 100_000,
     })
   })

@@ -104,7 +104,7 @@ describe('a server with TLS', () => {
     expect(settings).toMatchObject({
       initialWindowSize: WINDOW_BYTES,
       maxConcurrentStreams: 1_000,
-      maxHeaderListSize: 16_384,
+      maxHeaderListSize: 65_535,
     })
     expect(session.state.remoteWindowSize).toBe(WINDOW_BYTES)
     session.destroy()
