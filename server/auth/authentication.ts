@@ -7,8 +7,9 @@ import { Caller, Credential, Principal } from './identity.js'
 import { NOTHING } from './rules.js'
 import { digestOf, type TokenEntry, TokenFile } from './token-file.js'
 
-/** Health checks come from machines that have no token. */
-const HEALTH = '/grpc.health.v1.Health/'
+/** Health checks come from machines that have no token, and are answered on every connection. */
+export const isHealthCheck = (headers: IncomingHttpHeaders): boolean =>
+  headers[':path']?.startsWith('/grpc.health.v1.Health/') === true
 
 /** The log has at most one line in this time about each address whose calls are refused. */
 const LOG_MS = 10_000
@@ -79,7 +80,7 @@ export class Authentication {
     const { authorization } = headers
     delete headers.authorization
     const session = stream.session as ServerHttp2Session | undefined
-    if (!session || (this.isRequired && headers[':path']?.startsWith(HEALTH))) return undefined
+    if (!session || (this.isRequired && isHealthCheck(headers))) return undefined
     try {
       const credential = this.#credentialOf(session, authorization)
       credential.principal.addConnection(session)

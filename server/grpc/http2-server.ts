@@ -16,6 +16,7 @@ import type { Server } from '@grpc/grpc-js'
 import { Failure, failureToTrailer } from '../../wire/failure.js'
 import { pingPeer } from '../../wire/pings.js'
 import { SilentConnections } from '../../wire/silent-connections.js'
+import { isHealthCheck } from '../auth/authentication.js'
 import { type Connection, ConnectionLimits, type Crowded, RESERVE } from '../limits/connection-limits.js'
 import { NARROW_WINDOW_BYTES } from '../limits/memory-budget.js'
 import { keepDeadline, sanitize } from './call-headers.js'
@@ -57,9 +58,6 @@ const LINGER_MS = 5_000
 
 /** The log mentions that there are too many connections at most this often, for each way to treat them. */
 const WARN_MS = 10_000
-
-/** The paths of calls that every connection may make. */
-const HEALTH = '/grpc.health.v1.Health/'
 
 export interface Http2Options {
   readonly maxConnections: number
@@ -138,10 +136,10 @@ export function configureHttp2(
       const bytes = headerListSize(headers)
       if (bytes > maxMetadataBytes) return refuse(stream, longHeaders(bytes, maxMetadataBytes))
       const connection = stream.session && places.get(stream.session)
-      if (connection) {
+      if (connection && !isHealthCheck(headers)) {
         stream.once('close', () => limits.end(connection))
         const failure = limits.begin(connection)
-        if (failure && !headers[':path']?.startsWith(HEALTH)) return refuse(stream, failure)
+        if (failure) return refuse(stream, failure)
       }
       sanitize(headers)
       keepDeadline(stream, headers)
@@ -165,7 +163,6 @@ export function configureHttp2(
       endIfSilent(session, pingTimeoutMs, (ms) => listener.silent(peerOf(socket), ms))
       if (socket) closeSocketAfter(session, socket)
       const connection = limits.open(socket?.remoteAddress, hangUp(session, socket))
-      if (!connection) return session.destroy()
       places.set(session, connection)
       session.once('close', () => limits.remove(connection))
       windows.add(session)
@@ -307,10 +304,11 @@ function endIfSilent(session: ServerHttp2Session, timeoutMs: number, silent: (ms
   session.once('close', stop)
 }
 
-/** Closes a session without open calls: its client gets a GOAWAY, and has nothing to answer. */
+/** Closes a session: its client gets a GOAWAY, and has nothing to answer. A health check that goes on would keep it open. */
 const hangUp = (session: ServerHttp2Session, socket: Socket | undefined) => (): void => {
   socket?.once('finish', () => socket.destroy())
   session.close()
+  session.destroy()
 }
 
 /**

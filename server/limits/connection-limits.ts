@@ -4,10 +4,11 @@ import { RETRY_MS } from '../../wire/protocol.js'
 /**
  * Which connections a server keeps. Where a limit is reached, the connection that has been idle for the longest time makes
  * room for a new one. If none is idle, the new one goes to a small reserve, in which it gets answers to health checks only.
+ * Health checks need no token, so they keep no connection: one that makes nothing else is idle.
  *
  *   new ──▶ admitted ──▶ closed       while a limit is not reached, or a connection is idle
  *    └────▶ reserve ──▶ admitted      with its first call that finds room
- *              └──────▶ closed        when it is idle, and the reserve is full
+ *              └──────▶ closed        when it is the oldest, and the reserve is full
  */
 
 /** Connections in the reserve. A health check takes one for a few round trips. */
@@ -21,13 +22,14 @@ export interface Connection {
   readonly address: string | undefined
   /** Has its client connect anew with its next call. */
   readonly close: () => void
-  /** Open calls. */
+  /** Open calls, except health checks. */
   calls: number
 }
 
 export class ConnectionLimits {
-  // Both in the order in which connections became idle. Those with calls stand anywhere.
+  /** In the order in which connections became idle. Those with calls stand anywhere. */
   readonly #admitted = new Set<Connection>()
+  /** The oldest first. */
   readonly #reserve = new Set<Connection>()
   readonly #byAddress = new Map<string, number>()
 
@@ -39,20 +41,17 @@ export class ConnectionLimits {
     private readonly crowded: (what: Crowded) => void,
   ) {}
 
-  /** Undefined if there is no room for it. */
-  open(address: string | undefined, close: () => void): Connection | undefined {
+  open(address: string | undefined, close: () => void): Connection {
     const connection: Connection = { address, close, calls: 0 }
     if (this.#admit(connection) === undefined) return connection
-    if (this.#reserve.size >= RESERVE && !this.#closeIdle(this.#reserve)) {
-      this.crowded('closesNew')
-      return undefined
-    }
     this.crowded('healthOnly')
+    const [oldest] = this.#reserve
+    if (oldest && this.#reserve.size >= RESERVE) this.#close(oldest)
     this.#reserve.add(connection)
     return connection
   }
 
-  /** It opens a call. @returns the failure of that call, unless it is a health check. */
+  /** It opens a call that is no health check. @returns the failure of that call. */
   begin(connection: Connection): Failure | undefined {
     connection.calls++
     return this.#reserve.has(connection) ? this.#admit(connection) : undefined
@@ -60,10 +59,7 @@ export class ConnectionLimits {
 
   /** One of its calls has ended. */
   end(connection: Connection): void {
-    if (--connection.calls > 0) return
-    for (const connections of [this.#admitted, this.#reserve]) {
-      if (connections.delete(connection)) connections.add(connection)
-    }
+    if (--connection.calls === 0 && this.#admitted.delete(connection)) this.#admitted.add(connection)
   }
 
   /** It has closed, or is about to. */
@@ -78,10 +74,10 @@ export class ConnectionLimits {
     const { address } = connection
     const isOfAddress = (other: Connection) => other.address === address
     if (address !== undefined && (this.#byAddress.get(address) ?? 0) >= maxConnectionsPerAddress) {
-      if (!this.#closeIdle(this.#admitted, isOfAddress))
+      if (!this.#closeIdle(isOfAddress))
         return tooMany(`from ${address}`, 'max-connections-per-address', maxConnectionsPerAddress)
     }
-    if (this.#admitted.size >= maxConnections && !this.#closeIdle(this.#admitted))
+    if (this.#admitted.size >= maxConnections && !this.#closeIdle())
       return tooMany('to this server', 'max-connections', maxConnections)
     this.#reserve.delete(connection)
     this.#admitted.add(connection)
@@ -90,15 +86,19 @@ export class ConnectionLimits {
   }
 
   /** @returns false if none of them is idle. */
-  #closeIdle(connections: ReadonlySet<Connection>, isCandidate: (other: Connection) => boolean = () => true): boolean {
-    for (const connection of connections) {
+  #closeIdle(isCandidate: (other: Connection) => boolean = () => true): boolean {
+    for (const connection of this.#admitted) {
       if (connection.calls > 0 || !isCandidate(connection)) continue
-      this.remove(connection)
-      connection.close()
+      this.#close(connection)
       this.crowded('closesIdle')
       return true
     }
     return false
+  }
+
+  #close(connection: Connection): void {
+    this.remove(connection)
+    connection.close()
   }
 
   #count({ address }: Connection, by: 1 | -1): void {

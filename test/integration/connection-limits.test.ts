@@ -6,22 +6,30 @@ import { afterAll, describe, expect, it } from 'vitest'
 import { APPLY, applyRequest } from '../attack/requests.js'
 import { TestCa } from '../support/certificates.js'
 import { startFarm } from '../support/farm.js'
-import { callHeaders, openStream, PREFACE, RawPeer, settings, Type } from '../support/http2.js'
+import { callHeaders, END_STREAM, frameOf, openStream, PREFACE, RawPeer, settings, Type } from '../support/http2.js'
 import { frame } from '../support/raw-call.js'
 import { RawClient } from '../support/raw-unary.js'
 import { farpool, temporaryFolder, until } from '../support/server.js'
+import { entryOf, tokenOf, writeTokens } from '../support/tokens.js'
 
 /** What happens above --max-connections. */
+
+const folder = temporaryFolder()
+afterAll(() => folder.remove())
 
 const MAX = 10
 const ARGS = ['--processes', '1', '--max-connections', String(MAX)]
 
+const NOTHING: Uint8Array = Buffer.alloc(0)
 const ADD = frame(applyRequest('add', 1, 2))
 
-/** A connection with an open call, whose request does not come. */
-async function busyPeer(address: string): Promise<RawPeer> {
+/** Connections that get answers to health checks only. */
+const RESERVE = 32
+
+/** A connection with an open call. Unless `request` has it, its request does not come. */
+async function busyPeer(address: string, { path = APPLY, headers = {}, request = NOTHING } = {}): Promise<RawPeer> {
   const peer = await RawPeer.greet(address)
-  await peer.send(openStream(1, callHeaders(APPLY)))
+  await peer.send(openStream(1, callHeaders(path, headers)), request)
   await peer.settled()
   return peer
 }
@@ -75,6 +83,28 @@ describe('idle connections', () => {
   })
 })
 
+describe('health checks that do not end', () => {
+  it.each<[string, Uint8Array]>([
+    ['Watch', frameOf(Type.DATA, END_STREAM, 1, frame(Buffer.alloc(0)))],
+    ['Check', NOTHING],
+  ])('%s on all connections, which need no token, lock nobody out', async (method, request) => {
+    const tokens = folder.fresh()
+    writeTokens(tokens, [entryOf('ann')])
+    await using farm = await startFarm({ args: [...ARGS, '--tokens', tokens], options: { token: tokenOf('ann') } })
+    const open = () => busyPeer(farm.address, { path: `/grpc.health.v1.Health/${method}`, request })
+    const first = await peers(2 * (MAX + RESERVE), open)
+    expect(await farm.pool.apply('add', [1, 2])).toBe(3)
+    expect(await isHealthy(farm.address)).toBe(true)
+    expect(first[0]?.frames.map(({ type }) => type)).toContain(Type.GOAWAY)
+    const headers = { authorization: `Bearer ${tokenOf('ann')}` }
+    const busy = await peers(MAX, () => busyPeer(farm.address, { headers }))
+    const later = await peers(2 * RESERVE, open)
+    expect(await isHealthy(farm.address)).toBe(true)
+    expect(busy.map((peer) => peer.isClosed)).toEqual(Array(MAX).fill(false))
+    for (const peer of [...first, ...busy, ...later]) peer.socket.destroy()
+  })
+})
+
 describe('connections that all have open calls', () => {
   it('leave health checks to others, whose calls fail with QUEUE_FULL until there is room', async () => {
     await using farm = await startFarm({ args: ARGS })
@@ -112,9 +142,6 @@ describe('--max-connections-per-address', () => {
 })
 
 describe('connections with TLS', () => {
-  const folder = temporaryFolder()
-  afterAll(() => folder.remove())
-
   it('make room in the same way, during their handshake and after it', async () => {
     const ca = new TestCa(folder.path('.'), 'test')
     const { cert, key } = ca.issue('server')
