@@ -5,7 +5,10 @@ import { type TlsError, tlsErrorName } from '../../wire/tls-error.js'
 /** For each reason, failed handshakes are reported at most this often. */
 const REPORT_MS = 10_000
 
-/** The socket below that of TLS. It is a private member of Node's; without it, the peer is "unknown" in some reports. */
+/**
+ * The socket below that of TLS. It is a private member of Node's; without it, the peer is "unknown" in some reports, and
+ * the number of open handshakes has no bound.
+ */
 interface Below {
   readonly _parent?: Socket | null
 }
@@ -39,14 +42,18 @@ export function reportHandshakes(server: Server, failed: (peer: string, why: str
  * Ends the oldest handshake where more than this many are open, so that peers that do not complete theirs keep nobody out.
  */
 export function boundHandshakes(server: Server, most: number): void {
-  const open = new Map<string, Socket>()
+  // The oldest first.
+  const open = new Set<Socket>()
   server.prependListener('connection', (socket: Socket) => {
-    const peer = peerOf(socket)
-    open.set(peer, socket)
-    socket.once('close', () => open.get(peer) === socket && open.delete(peer))
-    if (open.size > most) [...open.values()][0]?.destroy()
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    const [oldest] = open
+    if (open.size > most) oldest?.destroy()
   })
-  server.prependListener('secureConnection', (socket: TLSSocket) => open.delete(peerOf(socket)))
+  server.prependListener('secureConnection', ({ _parent: below }: TLSSocket & Below) => {
+    if (below) open.delete(below)
+    else open.clear()
+  })
 }
 
 const NO_TLS = 'it does not speak TLS'

@@ -167,4 +167,19 @@ describe('connections with TLS', () => {
     expect(await farm.pool.apply('add', [1, 2])).toBe(3)
     for (const socket of [...silent, ...idle]) socket.destroy()
   })
+
+  it('on a Unix socket, the oldest unfinished handshake makes room', async () => {
+    const ca = new TestCa(folder.path('.'), 'unix')
+    const { cert, key } = ca.issue('server')
+    const path = folder.fresh()
+    await using farm = await startFarm({
+      args: [...ARGS, '--listen', `unix:${path}`, '--tls-cert', cert, '--tls-key', key],
+      options: { tls: { ca: ca.cert } },
+    })
+    const silent = Array.from({ length: 20 * MAX }, () => connect(path).on('error', () => {}))
+    await until(() => silent.filter(({ closed }) => closed).length === 19 * MAX, 'all but the limit are closed')
+    expect(silent.findIndex(({ closed }) => !closed)).toBe(19 * MAX)
+    expect(await farm.pool.apply('add', [1, 2])).toBe(3)
+    for (const socket of silent) socket.destroy()
+  })
 })
