@@ -7,7 +7,7 @@ import { ChunkAssembler } from '../../wire/framing/chunk-assembler.js'
 import { Pieces } from '../../wire/framing/protobuf.js'
 import { MAX_TIMER_MS } from '../../wire/protocol.js'
 import type { Authentication } from '../auth/authentication.js'
-import type { Caller } from '../auth/identity.js'
+import type { Caller, EndableCall } from '../auth/identity.js'
 import {
   type CallMemory,
   type ConnectionAccounts,
@@ -67,7 +67,7 @@ const MAX_UNPACKING = 4
 /** zlib makes its output in steps of this size at most; with small steps, a large message is mostly garbage. */
 const MAX_UNPACK_STEP_BYTES = 256 * 1024
 
-/** A stream whose deadline has passed, and whose end is not read, is reset after this time. */
+/** A stream whose deadline has passed or whose token was revoked, and that does not close, is reset after this time. */
 const RESET_MS = 1_000
 
 /** What the end of an answer counts as until its stream is closed. */
@@ -96,7 +96,8 @@ export class InboundMemory {
     const session = internals.stream?.session as ServerHttp2Session | undefined
     if (!session || !isAsExpected(internals)) return same
     const account = this.connections.of(session)
-    this.#callers.set(internals.metadata, this.authentication.callerOf(internals.stream, account))
+    const caller = this.authentication.callerOf(internals.stream, account)
+    this.#callers.set(internals.metadata, caller)
     internals.getDeadline = () => deadlineOf(internals.stream)
     if (requestStream || responseStream) atDeadline(internals.stream, RESET_MS, () => reset(internals.stream))
     if (account.isOver) {
@@ -109,6 +110,7 @@ export class InboundMemory {
       atDeadline(internals.stream, 0, () => memory.isTaken || internals.sendStatus(this.statusOf(lateRequest())))
     }
     this.#countRequest(internals, memory, requestStream)
+    this.#endWhenRevoked(internals, memory, caller)
     // The adapter counts the messages of a response stream, where it writes them.
     if (responseStream) sendInPieces(internals)
     else countResponse(internals, memory)
@@ -130,6 +132,21 @@ export class InboundMemory {
     if (!memory) return
     memory.isTaken = true
     if (!isOnly) memory.add(-message.length - MESSAGE_PREFIX_BYTES)
+  }
+
+  /** Once a handler of ours has a message, it ends the call itself (adapter.ts). Those of libraries know of no tokens. */
+  #endWhenRevoked(internals: GrpcCallInternals, memory: CallMemory, { credential }: Caller): void {
+    const { stream } = internals
+    const call: EndableCall = {
+      end: (reason) => {
+        if (memory.isTaken) return
+        internals.sendStatus(this.statusOf(reason))
+        // Its client may keep its side open.
+        setTimeout(() => reset(stream), RESET_MS).unref()
+      },
+    }
+    credential.add(call)
+    stream.once('close', () => credential.remove(call))
   }
 
   #countRequest(internals: GrpcCallInternals, memory: CallMemory, isStream: boolean): void {

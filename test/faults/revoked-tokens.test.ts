@@ -1,10 +1,14 @@
+import { once } from 'node:events'
 import { chmodSync, existsSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { type ServiceError, status } from '@grpc/grpc-js'
 import { PermissionError } from 'farpool'
 import { afterAll, describe, expect, it } from 'vitest'
 import type { OpenPoolResponse } from '../../proto/gen/farpool/v1/pool_service.js'
+import { APPLY } from '../attack/requests.js'
 import { errorOf, linesOf, workerPids } from '../support/calls.js'
 import { startFarm } from '../support/farm.js'
+import { frame } from '../support/raw-call.js'
+import { RawClient } from '../support/raw-unary.js'
 import { FUNCTIONS, farpool, isAlive, ServerProcess, temporaryFolder, until } from '../support/server.js'
 import { alone, answer, bearer, failure, group, mapRequest, nextOf, one, request } from '../support/stub.js'
 import { entryOf, sha256, tokenOf, writeTokens } from '../support/tokens.js'
@@ -18,7 +22,7 @@ const ANN_AND_BOB = [entryOf('ann'), entryOf('bob')]
 
 async function start(content: readonly object[] = ANN_AND_BOB, file = folder.fresh()) {
   writeTokens(file, content)
-  const args = ['--tokens', file, '--processes', '6', '--grace', '100']
+  const args = ['--tokens', file, '--processes', '6', '--grace', '100', '--reflection']
   const farm = await startFarm({ args, options: { token: tokenOf('bob') } })
   /** Whether calls with this token are answered. */
   const isKnown = async (token: string) => {
@@ -86,6 +90,25 @@ describe('a token that is revoked', () => {
     writeFileSync(`${ofBob}.go`, '')
     expect(await bob).toBe('of Bob')
     expect((await workerPids(farm.pool)).length).toBe(6)
+  })
+
+  // The body of a ServerReflectionRequest that asks for the list of services.
+  const question = frame(Buffer.of(0x3a, 0))
+  it.each<[string, string, Uint8Array]>([
+    ['reflection', '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', question],
+    ['a stream of calls that has sent nothing', '/farpool.v1.PoolService/Call', Buffer.alloc(0)],
+    ['an Apply without its request', APPLY, Buffer.alloc(0)],
+  ])('ends %s', async (_, path, request) => {
+    await using setting = await start()
+    const { farm, file } = setting
+    using ann = new RawClient(farm.address)
+    const { stream, answer } = ann.open({ path, headers: { authorization: `Bearer ${tokenOf('ann')}` } })
+    stream.write(request)
+    if (request.length > 0) await once(stream, 'data')
+    // The server has read what came before.
+    await new Promise((resolve) => ann.session.ping(resolve))
+    writeTokens(file, [entryOf('bob')])
+    expect(await answer).toMatchObject({ status: '16', message: 'the token of "ann" was revoked' })
   })
 
   it('is one of several, and the others go on', async () => {
