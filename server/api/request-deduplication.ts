@@ -3,6 +3,7 @@ import { DEFAULT_POOL } from '../../pool/engine.js'
 import { Failure } from '../../wire/failure.js'
 import { RESUME_MS } from '../../wire/protocol.js'
 import { truncateUtf8 } from '../../wire/truncate.js'
+import type { Credential, EndableCall } from '../auth/identity.js'
 import type { Call } from '../grpc/adapter.js'
 
 const MAX_ID_BYTES = 64
@@ -19,9 +20,8 @@ export interface StartedCall<T> {
   readonly cancel: (reason: Failure) => void
 }
 
-interface NamedCall {
+interface NamedCall extends EndableCall {
   readonly outcome: Promise<unknown>
-  cancel: (reason: Failure) => void
   /** What it asks for. */
   readonly fingerprint: string
   /** Callers that wait for its outcome. */
@@ -29,14 +29,16 @@ interface NamedCall {
   hasEnded: boolean
   /** The size of its outcome, once it has ended. */
   bytes: number
-  /** While nobody waits: cancels it, or forgets it if it has ended. */
+  /** While nobody waits: ends it, or forgets it if it has ended. */
   timer: NodeJS.Timeout | undefined
+  /** While nobody waits: what the last caller has shown. The call ends when that is revoked. */
+  credential: Credential | undefined
 }
 
 /**
  * Calls with a `request_id`, which a client may send again if it lost the answer: the second joins the first, or gets its
- * outcome, for a minute after its end. A call for which nobody waits goes on for RESUME_MS, in case it is sent again. Each
- * principal has ids of its own.
+ * outcome, for a minute after its end. A call for which nobody waits goes on for RESUME_MS, in case it is sent again, unless the
+ * token of its last caller is revoked. Each principal has ids of its own.
  */
 export class RequestDeduplication {
   /** By Principal.keyOf. */
@@ -61,23 +63,24 @@ export class RequestDeduplication {
       throw new Failure('BAD_REQUEST', message)
     }
     clearTimeout(call.timer)
+    call.credential?.remove(call)
     call.waiting++
-    let revoked: Failure | undefined
     try {
       const gone = new Promise<never>((_, reject) =>
         caller.onEnd((reason) => {
-          if (reason.reason === 'UNAUTHENTICATED') revoked = reason
           // The deadline of the only caller is the deadline of the call, which fails with it.
-          if (reason.reason === 'TASK_TIMEOUT' && call.waiting === 1) call.cancel(reason)
+          if (reason.reason === 'TASK_TIMEOUT' && call.waiting === 1) call.end(reason)
           else reject(reason)
         }),
       )
       return (await Promise.race([call.outcome, gone])) as T
     } finally {
       if (--call.waiting === 0) {
-        // Nobody may come back for it.
-        if (revoked) call.cancel(revoked)
         this.#setTimer(key, call)
+        if (!call.hasEnded) {
+          call.credential = caller.caller.credential
+          call.credential.add(call)
+        }
       }
     }
   }
@@ -87,21 +90,23 @@ export class RequestDeduplication {
     const call: NamedCall = {
       fingerprint,
       outcome,
-      cancel,
+      end: cancel,
       waiting: 0,
       hasEnded: false,
       bytes: 0,
       timer: undefined,
+      credential: undefined,
     }
     this.#calls.set(key, call)
     void outcome
       .catch((error: unknown) => error)
       .then((answer) => {
+        call.credential?.remove(call)
         // If it was refused before it began, the same id starts afresh.
         if (hasNotBegun(answer)) return this.#drop(key, call)
         call.hasEnded = true
         // It would keep the request in memory.
-        call.cancel = () => {}
+        call.end = () => {}
         call.bytes = sizeOf(answer)
         this.#bytes += call.bytes
         this.#ended.set(key, call)
@@ -119,7 +124,7 @@ export class RequestDeduplication {
     clearTimeout(call.timer)
     const gone = new Failure('CANCELLED', 'the client of the call is gone')
     call.timer = setTimeout(
-      () => (call.hasEnded ? this.#forget(key) : call.cancel(gone)),
+      () => (call.hasEnded ? this.#forget(key) : call.end(gone)),
       call.hasEnded ? REMEMBER_MS : RESUME_MS,
     ).unref()
   }

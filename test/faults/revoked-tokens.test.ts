@@ -111,6 +111,29 @@ describe('a token that is revoked', () => {
     expect(await answer).toMatchObject({ status: '16', message: 'the token of "ann" was revoked' })
   })
 
+  it.each(['apply', 'map'] as const)('ends an abandoned %s with a request_id', async (method) => {
+    const tokens = ['fp_old', 'fp_new']
+    const web = (...now: string[]) => [{ name: 'web', sha256: now.map(sha256) }]
+    await using setting = await start(web(...tokens))
+    const { farm, file, isKnown } = setting
+    const begun = farm.fresh()
+    const requestId = 'the id of both'
+    const send = (token: string, done: (error: ServiceError | null, response?: unknown) => void) =>
+      method === 'apply'
+        ? farm.stub.apply({ ...request('untilAborted', begun), requestId }, bearer(token), {}, done)
+        : farm.stub.map(mapRequest('untilAborted', [[begun]], { requestId }), bearer(token), {}, done)
+    const left = new Promise((resolve) => {
+      const call = send('fp_old', resolve)
+      void until(() => linesOf(begun) === 1, 'it runs').then(() => call.cancel())
+    })
+    expect(await left).toMatchObject({ code: status.CANCELLED })
+    expect(await isKnown('fp_old')).toBe(true)
+    writeTokens(file, web('fp_new'))
+    await until(async () => !(await isKnown('fp_old')), 'the old token is revoked')
+    const { error } = await failure((done) => send('fp_new', done))
+    expect(error).toMatchObject({ code: status.UNAUTHENTICATED, details: 'the token of "web" was revoked' })
+  })
+
   it('is one of several, and the others go on', async () => {
     const tokens = ['fp_old', 'fp_new']
     const web = (...now: string[]) => [{ name: 'web', sha256: now.map(sha256) }, entryOf('bob')]
