@@ -39,7 +39,7 @@ interface Connection {
 /** Finds out who calls, before the body of a call is read. */
 export class Authentication {
   /** Callers without a name. A client may come back over another connection, so they are one principal. */
-  readonly #anyone = new Credential(new Principal('anyone'))
+  readonly #anyone = new Credential(new Principal('anyone'), undefined, false)
   /** The entries of the file of tokens, by name. */
   readonly #principals = new Map<string, Principal>()
   #tokens: Credential[] = []

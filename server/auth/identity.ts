@@ -94,10 +94,14 @@ export class Credential {
   readonly #calls = new Set<EndableCall>()
   #revoked: Failure | undefined
 
-  /** @param digest of a token. */
+  /**
+   * @param digest of a token.
+   * @param isRevocable false for callers who have shown nothing, where that is allowed.
+   */
   constructor(
     readonly principal: Principal,
     readonly digest?: Buffer,
+    readonly isRevocable = true,
   ) {}
 
   /** Why it is not valid any more. */

@@ -136,6 +136,7 @@ export class InboundMemory {
 
   /** Once a handler of ours has a message, it ends the call itself (adapter.ts). Those of libraries know of no tokens. */
   #endWhenRevoked(internals: GrpcCallInternals, memory: CallMemory, { credential }: Caller): void {
+    if (!credential.isRevocable) return
     const { stream } = internals
     const call: EndableCall = {
       end: (reason) => {
