@@ -97,10 +97,11 @@ describe('health checks that do not end', () => {
     expect(await isHealthy(farm.address)).toBe(true)
     expect(first[0]?.frames.map(({ type }) => type)).toContain(Type.GOAWAY)
     const headers = { authorization: `Bearer ${tokenOf('ann')}` }
-    const busy = await peers(MAX, () => busyPeer(farm.address, { headers }))
+    // One place belongs to the pool, whose stream may still be open.
+    const busy = await peers(MAX - 1, () => busyPeer(farm.address, { headers }))
     const later = await peers(2 * RESERVE, open)
     expect(await isHealthy(farm.address)).toBe(true)
-    expect(busy.map((peer) => peer.isClosed)).toEqual(Array(MAX).fill(false))
+    expect(busy.map((peer) => peer.isClosed)).toEqual(Array(MAX - 1).fill(false))
     for (const peer of [...first, ...busy, ...later]) peer.socket.destroy()
   })
 })

@@ -1,15 +1,23 @@
+import { spawnSync } from 'node:child_process'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { getPriority } from 'node:os'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { resolveConfig } from '../../server/resolve-config.js'
 import { errorOf } from '../support/calls.js'
 import { Farm } from '../support/farm.js'
-import { FUNCTIONS, isAlive, ServerProcess, temporaryFolder } from '../support/server.js'
+import { CLI, FUNCTIONS, isAlive, ServerProcess, temporaryFolder } from '../support/server.js'
 
 /** Workers that run as another user than their server. */
 
 const isRoot = process.getuid?.() === 0
 const [UID, GID] = [65_534, 65_533]
+
+/** Why these tests cannot run here: only root has workers of another user, and that user must reach Node and this build. */
+const why = !isRoot
+  ? ' (not here: it needs root)'
+  : spawnSync(process.execPath, [CLI, '--version'], { uid: UID, gid: GID, cwd: '/' }).status === 0
+    ? ''
+    : ' (not here: another user cannot read Node or this folder)'
 
 const MODULE = `
   import { readFileSync } from 'node:fs'
@@ -22,7 +30,7 @@ const MODULE = `
   export const spin = () => { for (;;); }
   export const fillHeap = () => { for (const kept = [];;) kept.push(new Array(100_000).fill({})) }`
 
-describe.skipIf(!isRoot)(`workers of another user${isRoot ? '' : ' (not here: it needs root)'}`, () => {
+describe.skipIf(why !== '')(`workers of another user${why}`, () => {
   const folder = temporaryFolder()
   const farm = new Farm({
     args: ['--processes', '1', '--grace', '100', '--max-heap-mb', '40', '--worker-user', `${UID}:${GID}`],
