@@ -85,7 +85,8 @@ export function nextPool(random: Random): PoolPlan {
   const initializer = random.chance(0.3)
   const refuses = initializer && random.chance(0.2)
   const value = random.between(1, 1_000)
-  const recycled = random.chance(0.4) ? { maxtasksperchild: random.between(1, 30) } : {}
+  // Not 1: where each task costs the start of a worker, a thousand of them take longer than a client may.
+  const recycled = random.chance(0.4) ? { maxtasksperchild: random.between(5, 30) } : {}
   const initialized = initializer ? { initializer: refuses ? 'refuse' : 'prepare', initargs: [value] } : {}
   const prepared: Step = { do: 'burst', function: 'prepared', count: 12, cost: value, retries: refuses ? 0 : 1 }
   const steps = Array.from({ length: random.between(1, 5) }, () => nextStep(random))
