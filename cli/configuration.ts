@@ -1,7 +1,15 @@
 import { dirname, resolve } from 'node:path'
 import { type Command, Option } from 'commander'
 import type { ServeConfig, ServeOptions, SharedPoolOptions } from '../server/config.js'
-import { environmentName, OPTIONS, type OptionKey, type OptionSpec } from '../server/option-table.js'
+import {
+  environmentName,
+  OPTION_KEYS,
+  OPTIONS,
+  type OptionKey,
+  type OptionSpec,
+  POOL_KEYS,
+  specOf,
+} from '../server/option-table.js'
 import { readYaml } from '../server/read-yaml.js'
 import { bad, checkNames, inPool, isObject, type OptionLabel, SECRET } from '../server/resolve-config.js'
 
@@ -12,13 +20,12 @@ export interface Configuration {
   readonly label: OptionLabel
 }
 
-const KEYS = Object.keys(OPTIONS) as OptionKey[]
+/** Options that exclude each other. */
 const RIVALS: Partial<Record<OptionKey, OptionKey>> = { initargs: 'initargsFile', initargsFile: 'initargs' }
-const specOf = (key: OptionKey): OptionSpec => OPTIONS[key]
 
 /** Adds the options of a server to a command. */
 export function addServerOptions(command: Command): Command {
-  for (const key of KEYS) addOption(command, specOf(key))
+  for (const key of OPTION_KEYS) addOption(command, specOf(key))
   return command.addOption(
     new Option(
       '-c, --config <file>',
@@ -63,7 +70,7 @@ export async function readConfiguration(modules: readonly string[], command: Com
   const file = path === undefined ? {} : await fileOptions(path)
   const options: Record<string, unknown> = { ...file, ...(modules.length > 0 && { modules }) }
   const labels = new Map<string, string>(modules.length > 0 ? [['modules', 'the command line']] : [])
-  for (const key of KEYS) {
+  for (const key of OPTION_KEYS) {
     const given = givenFor(command, specOf(key))
     if (given) {
       options[key] = given.value
@@ -122,10 +129,8 @@ async function fileOptions(path: string): Promise<Record<string, unknown>> {
         ]),
       )
     : pools
-  return { ...byKey(own, path, '', KEYS), ...(pools !== undefined && { pools: named }) }
+  return { ...byKey(own, path, '', OPTION_KEYS), ...(pools !== undefined && { pools: named }) }
 }
-
-const POOL_KEYS = KEYS.filter((key) => specOf(key).ofPool)
 
 function byKey(
   content: object,
@@ -150,7 +155,7 @@ function byKey(
 /** The configuration as a YAML file, with the source of each value. */
 export function printedConfig(config: ServeConfig, { options, label }: Configuration): string {
   const lines = [line('modules', config.modules, label('modules'))]
-  for (const key of KEYS) {
+  for (const key of OPTION_KEYS) {
     const spec = specOf(key)
     const value = (config as unknown as Record<string, unknown>)[key]
     const isGiven = options[key] !== undefined

@@ -371,6 +371,13 @@ export const OPTIONS = {
 
 export type OptionKey = keyof typeof OPTIONS
 
+export const OPTION_KEYS = Object.keys(OPTIONS) as OptionKey[]
+
+export const specOf = (key: OptionKey): OptionSpec => OPTIONS[key]
+
+/** The options that a named pool may set for itself. */
+export const POOL_KEYS = OPTION_KEYS.filter((key) => specOf(key).ofPool)
+
 /** The value of an option; undefined where there is no default and the option is not given. */
 export type OptionValue<K extends OptionKey> =
   | v.InferOutput<(typeof OPTIONS)[K]['schema']>

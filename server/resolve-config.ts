@@ -14,7 +14,7 @@ import type { PoolConfig, ServeConfig, ServeOptions, SharedPoolOptions } from '.
 import { CONNECTION_BYTES, MAX_CONNECTIONS } from './limits/memory-budget.js'
 import { memoryLeft } from './ops/host-limits.js'
 import { defaultLogFormat } from './ops/log.js'
-import { OPTIONS, type OptionKey, type OptionSpec, type OptionValue } from './option-table.js'
+import { OPTION_KEYS, OPTIONS, type OptionKey, type OptionValue, POOL_KEYS, specOf } from './option-table.js'
 
 /**
  * The most bytes that a server holds for all its clients (server/limits/memory-budget.ts), unless there is less memory. One
@@ -47,10 +47,10 @@ export const inPool = (name: string, pool: string): string =>
 
 /** Throws a Failure (BAD_REQUEST, MODULE_LOAD_FAILED) that names the option, its value and what would be right. */
 export function resolveConfig(options: ServeOptions, label: OptionLabel = byName): ServeConfig {
-  checkNames(options, [...KEYS, 'modules', 'pools', 'signal'], '')
+  checkNames(options, [...OPTION_KEYS, 'modules', 'pools', 'signal'], '')
   const of: Reader = (key) => checked(key, options[key], label(key))
   // Before the modules: a wrong option is a mistake in the command, a missing file may be none.
-  for (const key of KEYS) of(key)
+  for (const key of OPTION_KEYS) of(key)
   const own = poolConfig(options, {}, label)
   const maxProcesses = of('maxProcesses')
   const pools = new Map([[DEFAULT_POOL, own], ...namedPools(options, label)])
@@ -116,9 +116,6 @@ export const processesOf = (pools: ReadonlyMap<string, PoolConfig>): number =>
 /** Reads one of the options, checked; its default if it is not given. */
 type Reader = <K extends OptionKey>(key: K) => OptionValue<K>
 
-const KEYS = Object.keys(OPTIONS) as OptionKey[]
-const POOL_KEYS = KEYS.filter((key) => (OPTIONS[key] as OptionSpec).ofPool)
-
 /** @param rest where the options come from that the pool does not set. */
 function poolConfig(
   options: SharedPoolOptions,
@@ -169,7 +166,7 @@ function checkTls(of: Reader, label: OptionLabel): void {
   }
 }
 
-/** Whoever can connect can run the functions, so beyond this machine a server has to know its clients. */
+/** Every client that can connect can run the functions, so beyond this machine a server has to know its clients. */
 function checkExposure(of: Reader, label: OptionLabel): void {
   if (isLoopback(of('listen')) || of('insecure')) return
   const knowsClients = of('tokens') !== undefined || of('tlsClientCa') !== undefined
@@ -208,8 +205,8 @@ function modulePaths(modules: unknown, label: string): string[] {
 }
 
 /** The value of an option, or its default. @throws Failure BAD_REQUEST. */
-export function checked<K extends OptionKey>(key: K, value: unknown, label: string): OptionValue<K> {
-  const spec: OptionSpec = OPTIONS[key]
+function checked<K extends OptionKey>(key: K, value: unknown, label: string): OptionValue<K> {
+  const spec = specOf(key)
   if (value === undefined) return spec.default as OptionValue<K>
   const result = v.safeParse(spec.schema, value)
   if (result.success) return result.output as OptionValue<K>

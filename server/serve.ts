@@ -54,8 +54,8 @@ export interface RunningServer extends AsyncDisposable {
  * Starts a server: first the workers, then the address. Resolves when calls can come. This is the composition root: the
  * parts of a server are made here and nowhere else.
  *
- * @throws Failure for a wrong option, a certificate that cannot be used, a module that cannot be loaded, an initializer that fails, an address in use, and
- *   CANCELLED if the signal fires during the start.
+ * @throws Failure for a wrong option, a certificate that cannot be used, a module that cannot be loaded, an initializer that
+ *   fails, an address in use, and CANCELLED if the signal fires during the start.
  */
 export async function serve(options: ServeOptions): Promise<RunningServer> {
   const config = resolveConfig(options)

@@ -1,6 +1,7 @@
 import { type Run, ToWorker } from '../../proto/gen/farpool/worker/v1/worker.js'
 import { encodePayload } from '../../wire/values/payload.js'
 import { Random } from '../chaos/random.js'
+import { PLAIN_RUN } from '../support/plain-run.js'
 import { LARGE_NUMBERS, mutateBytes } from './bytes.js'
 import { mutateMessage } from './fields.js'
 import { foreignTo } from './messages.js'
@@ -49,17 +50,7 @@ export const initCommand = (module: string): Buffer => {
   return framed(ToWorker.encode({ kind: { $case: 'init', value } }).finish())
 }
 
-const PLAIN: Run = {
-  function: 'identity',
-  args: [],
-  kwargs: undefined,
-  spread: false,
-  replyKind: 0,
-  failFast: false,
-  allowPartial: false,
-  beginBy: 0,
-  tasks: [],
-}
+const PLAIN: Run = { ...PLAIN_RUN, function: 'identity' }
 
 const small = (random: Random): number => random.between(0, 20)
 const large = (random: Random): number => Math.min(Number.MAX_SAFE_INTEGER, Number(random.pick(LARGE_NUMBERS)))

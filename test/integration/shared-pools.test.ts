@@ -252,7 +252,7 @@ describe('the health of a server of two shared pools', () => {
     expect(await health()).toBe('SERVING\n')
     await answer((done) => stub.terminate({ pool: 'images' }, done))
     expect(await health()).toBe('NOT_SERVING\n')
-    // The other one still answers whoever calls it.
+    // The other one still answers its callers.
     await answer((done) => stub.apply(request('who'), done))
     const { failure: why } = await failure((done) => stub.apply({ ...request('who'), pool: 'images' }, done))
     expect(why?.reason).toBe('POOL_CLOSED')

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { decodeToWorker, FrameReader, writeToWorker } from '../../wire/framing/frames.js'
 import { ProtoWriter } from '../../wire/framing/protobuf.js'
 import { COMMANDS_PART, REPORTS_PART, SharedFileReader, SharedFileWriter } from '../../wire/framing/shared-file.js'
+import { PLAIN_RUN } from '../support/plain-run.js'
 
 let fd: number
 beforeEach(() => {
@@ -15,19 +16,9 @@ beforeEach(() => {
 afterEach(() => closeSync(fd))
 
 const MIB = 1024 * 1024
-const common = {
-  function: 'f',
-  args: [],
-  kwargs: undefined,
-  spread: false,
-  replyKind: 0,
-  failFast: false,
-  allowPartial: false,
-  beginBy: 0,
-}
 const run = (task: number, bytes: number) => ({
   $case: 'run' as const,
-  value: { ...common, tasks: [{ task, attempt: 1, args: [Buffer.alloc(bytes, task)], chunk: undefined }] },
+  value: { ...PLAIN_RUN, tasks: [{ task, attempt: 1, args: [Buffer.alloc(bytes, task)], chunk: undefined }] },
 })
 
 describe('a shared file', () => {

@@ -1,19 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { type Reports, TaskRunner } from '../../worker/task-runner.js'
+import { PLAIN_RUN } from '../support/plain-run.js'
 import { until } from '../support/server.js'
 
 describe("the worker's end", () => {
   it('says that a task begins which came after the done of the one before (P6)', async () => {
     const said: string[] = []
     const run = (task: number) => ({
-      function: 'f',
-      args: [],
-      kwargs: undefined,
-      spread: false,
-      replyKind: 0,
-      failFast: false,
-      allowPartial: false,
-      beginBy: 0,
+      ...PLAIN_RUN,
       tasks: [{ task, attempt: 1, args: [], chunk: undefined }],
     })
     const reports: Reports = {
